@@ -1,0 +1,2 @@
+// Package pixferry is documentation only; see its folders.
+package pixferry
