@@ -1,0 +1,155 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+)
+
+// A Body is where an image's bytes come from. Make one with File, Bytes,
+// Content, Encode, OpenFunc or Stream.
+type Body struct {
+	open func(ctx context.Context) (*OpenBody, error)
+	name string
+}
+
+// OpenBody is a body opened for one sending. Whoever opened it closes it.
+type OpenBody struct {
+	// Size in bytes; -1: unknown before the end.
+	Size int64
+	// ReaderAt gives the bytes in any order; nil where only Reader is there.
+	ReaderAt io.ReaderAt
+	// Reader gives the bytes once, in order; nil where ReaderAt is there.
+	Reader io.Reader
+
+	check func() error
+	close func() error
+}
+
+// Open opens the body. Its errors say what is missing.
+func (b Body) Open(ctx context.Context) (*OpenBody, error) {
+	if b.open == nil {
+		return nil, errors.New("the image has no body: set Image.Body, for example to transport.File(path)")
+	}
+	return b.open(ctx)
+}
+
+// Name is the base name of a File body and empty for others.
+func (b Body) Name() string { return b.name }
+
+// Check returns ErrSourceChanged if the source is known to have changed since
+// Open. Call it after the last byte was read.
+func (o *OpenBody) Check() error {
+	if o.check == nil {
+		return nil
+	}
+	return o.check()
+}
+
+// Close frees what Open took. It does not end a Stream's reader.
+func (o *OpenBody) Close() error {
+	if o.close == nil {
+		return nil
+	}
+	return o.close()
+}
+
+// File reads the named file, opened at each Send. A file whose size or
+// modification time changes meanwhile is ErrSourceChanged.
+func File(path string) Body {
+	return Body{name: filepath.Base(path), open: func(context.Context) (*OpenBody, error) {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		before, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if !before.Mode().IsRegular() {
+			if before.IsDir() {
+				f.Close()
+				return nil, fmt.Errorf("%s is a directory: send its files one by one", path)
+			}
+			return &OpenBody{Size: -1, Reader: f, close: f.Close}, nil
+		}
+		check := func() error {
+			now, err := f.Stat()
+			if err == nil && (now.Size() != before.Size() || !now.ModTime().Equal(before.ModTime())) {
+				err = fmt.Errorf("%s: %w", path, ErrSourceChanged)
+			}
+			return err
+		}
+		return &OpenBody{Size: before.Size(), ReaderAt: f, check: check, close: f.Close}, nil
+	}}
+}
+
+// Bytes sends b, which must not change while a Send that uses it runs.
+func Bytes(b []byte) Body { return Content(bytes.NewReader(b), int64(len(b))) }
+
+// Content sends size bytes of r, which is never buffered and must allow
+// concurrent reads.
+func Content(r io.ReaderAt, size int64) Body {
+	return Body{open: func(context.Context) (*OpenBody, error) {
+		return &OpenBody{Size: size, ReaderAt: r}, nil
+	}}
+}
+
+// Encode sends img as "image/jpeg" (quality 90) or "image/png". It is encoded
+// once, when first needed.
+func Encode(img image.Image, mediaType string) Body {
+	encode := sync.OnceValues(func() ([]byte, error) {
+		var buf bytes.Buffer
+		var err error
+		switch mediaType {
+		case "image/jpeg":
+			err = jpeg.Encode(&buf, img, &jpeg.Options{Quality: 90})
+		case "image/png":
+			err = png.Encode(&buf, img)
+		default:
+			err = fmt.Errorf("cannot encode %q: use image/jpeg or image/png, or encode it yourself and use transport.Bytes", mediaType)
+		}
+		return buf.Bytes(), err
+	})
+	return Body{open: func(context.Context) (*OpenBody, error) {
+		b, err := encode()
+		if err != nil {
+			return nil, err
+		}
+		return &OpenBody{Size: int64(len(b)), ReaderAt: bytes.NewReader(b)}, nil
+	}}
+}
+
+// OpenFunc sends what open returns, called for each Send; size -1 means
+// unknown. The reader is closed at the end.
+func OpenFunc(open func(ctx context.Context) (r io.ReadCloser, size int64, err error)) Body {
+	return Body{open: func(ctx context.Context) (*OpenBody, error) {
+		r, size, err := open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &OpenBody{Size: size, Reader: r, close: r.Close}, nil
+	}}
+}
+
+// Stream sends r to its end, once: a second Send, and a retry that would need
+// bytes already read, fail with ErrBodyConsumed.
+func Stream(r io.Reader) Body {
+	var used atomic.Bool
+	return Body{open: func(context.Context) (*OpenBody, error) {
+		if used.Swap(true) {
+			return nil, ErrBodyConsumed
+		}
+		return &OpenBody{Size: -1, Reader: r}, nil
+	}}
+}

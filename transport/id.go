@@ -1,0 +1,56 @@
+package transport
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+)
+
+// An ID names one delivery of one image: 8 bytes of sender instance and an
+// 8-byte counter. The zero ID means "none". Comparable.
+type ID [16]byte
+
+// NewID returns a random ID. Keep it beside the image (in a journal, a database
+// row) to ask again after a crash without storing twice.
+func NewID() ID {
+	var id ID
+	rand.Read(id[:])
+	return id
+}
+
+// MakeID returns the ID of a sender instance's counter.
+func MakeID(instance, counter uint64) ID {
+	var id ID
+	binary.BigEndian.PutUint64(id[:8], instance)
+	binary.BigEndian.PutUint64(id[8:], counter)
+	return id
+}
+
+// ParseID reads the 32 hexadecimal digits that String writes.
+func ParseID(s string) (ID, error) {
+	var id ID
+	if err := id.UnmarshalText([]byte(s)); err != nil {
+		return ID{}, err
+	}
+	return id, nil
+}
+
+func (id ID) Instance() uint64 { return binary.BigEndian.Uint64(id[:8]) }
+func (id ID) Counter() uint64  { return binary.BigEndian.Uint64(id[8:]) }
+func (id ID) IsZero() bool     { return id == ID{} }
+func (id ID) String() string   { return hex.EncodeToString(id[:]) }
+
+// MarshalText writes 32 hexadecimal digits.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText reads 32 hexadecimal digits.
+func (id *ID) UnmarshalText(text []byte) error {
+	if len(text) != 2*len(id) {
+		return fmt.Errorf("transfer ID %.40q: want %d hexadecimal digits", text, 2*len(id))
+	}
+	if _, err := hex.Decode(id[:], text); err != nil {
+		return fmt.Errorf("transfer ID %.40q: %w", text, err)
+	}
+	return nil
+}

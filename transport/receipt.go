@@ -1,0 +1,34 @@
+package transport
+
+import "github.com/pixferry/pixferry/chunk"
+
+// A Level says how far an image has come.
+type Level uint8
+
+const (
+	Sent     Level = 1 + iota // its bytes have left this side
+	Received                  // the peer answered that it has them
+	Kept                      // the peer verified, handled and committed it
+)
+
+func (l Level) String() string {
+	switch l {
+	case Sent:
+		return "sent"
+	case Received:
+		return "received"
+	case Kept:
+		return "kept"
+	}
+	return "none"
+}
+
+// A Receipt is the proof of one delivery.
+type Receipt struct {
+	ID     ID
+	Level  Level
+	Digest chunk.Digest // zero where the protocol carries none
+	Bytes  int64        // size of the image
+	Resent int64        // bytes of it that went over the wire more than once
+	Reused int64        // bytes of it that the peer already held
+}
