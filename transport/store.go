@@ -1,0 +1,52 @@
+package transport
+
+import (
+	"context"
+	"io"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// A Store keeps images and remembers receipts. It is safe for concurrent use.
+// [DirStore] and [MemStore] are the ones here.
+type Store interface {
+	// Open leases a partial image: one that survived under the offer's key, or
+	// a new one. A *RejectedError reaches the sender as it is, any other error
+	// as ReasonDisk.
+	Open(ctx context.Context, o PartialOffer) (Partial, error)
+	// Receipt returns the receipt that is remembered for an ID.
+	Receipt(ctx context.Context, id ID) (Receipt, bool, error)
+	// Forget drops the receipts of a sender instance with counters below one,
+	// so that memory grows with senders and not with transfers.
+	Forget(instance, below uint64)
+}
+
+// A PartialOffer says for which image a Store is to lease a Partial.
+type PartialOffer struct {
+	ID        ID
+	Key       string // resume key; empty: not resumable
+	Image     Image  // metadata
+	Size      int64  // -1: unknown
+	Algorithm chunk.Algorithm
+}
+
+// A Partial is a leased image on its way in. One goroutine at a time uses it,
+// but ReadAt may run beside WriteAt of other ranges. It ends with Commit, Keep
+// or Discard.
+type Partial interface {
+	io.ReaderAt
+	io.WriterAt
+	// Held returns the complete blocks that survived an earlier lease.
+	Held() []chunk.Block
+	// Checkpoint remembers that these blocks are written.
+	Checkpoint(blocks []chunk.Block) error
+	// Drop forgets held blocks, because the sender's content differs.
+	Drop(indices []int64) error
+	// Commit makes content and receipt durable in one recoverable step and
+	// returns the final name.
+	Commit(ctx context.Context, r Receipt) (name string, err error)
+	// Keep gives up the lease and keeps the content for a resume.
+	Keep() error
+	// Discard gives up the lease and the content.
+	Discard() error
+}
