@@ -1,0 +1,84 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// A RetryPolicy says how often and how patiently to try again. The zero value
+// is useful: 5 attempts with waits of up to 200 ms, 400 ms, 800 ms, 1.6 s.
+//
+// Each wait is random between 0 and a limit that doubles from Initial to Max
+// ("full jitter"), so that peers which failed together do not come back
+// together.
+type RetryPolicy struct {
+	// MaxAttempts bounds the attempts, the first one included; 0 means 5, and a
+	// negative number leaves the end to the context alone.
+	MaxAttempts int
+	// Initial is the limit of the first wait; 0 means 200 ms.
+	Initial time.Duration
+	// Max is the limit of every wait; 0 means 10 s.
+	Max time.Duration
+}
+
+// longest keeps sums of waits within a Duration.
+const longest = time.Duration(1 << 61)
+
+// Retry calls fn until it succeeds, fails with an error that is not
+// [Retryable], or the policy's attempts are used up, and returns fn's last
+// error. A nil policy means one attempt.
+//
+// A [RejectedError] that asks for a pause (After) gets at least that. Waiting
+// ends with the context; the error then matches both the last failure and the
+// context's error.
+func Retry(ctx context.Context, p *RetryPolicy, fn func(ctx context.Context) error) error {
+	attempts, limit, most := 1, time.Duration(0), time.Duration(0)
+	if p != nil {
+		attempts, limit, most = orDefault(p.MaxAttempts, 5), orDefault(p.Initial, 200*time.Millisecond), orDefault(p.Max, 10*time.Second)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for n := 1; ; n++ {
+		err := fn(ctx)
+		if err == nil || n == attempts || !Retryable(err) {
+			return err
+		}
+		limit = max(0, min(limit, most, longest))
+		if ctxErr := sleep(ctx, pause(err, limit)); ctxErr != nil {
+			return fmt.Errorf("%w (attempt %d of a retry that ended with its context: %w)", err, n, ctxErr)
+		}
+		limit += min(limit, most-limit) // doubled, without overflow
+	}
+}
+
+func orDefault[T int | time.Duration](v, fallback T) T {
+	if v == 0 {
+		return fallback
+	}
+	return v
+}
+
+// pause is a random part of limit on top of what the peer asks for: those whom
+// it sent away at once shall not return at once either.
+func pause(err error, limit time.Duration) time.Duration {
+	wait := time.Duration(rand.Int64N(int64(limit) + 1))
+	if r := (*RejectedError)(nil); errors.As(err, &r) && r.After > 0 {
+		wait += min(r.After, longest)
+	}
+	return wait
+}
+
+// sleep waits for d or the end of the context, whose error it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	return ctx.Err()
+}
