@@ -1,0 +1,60 @@
+package native
+
+import (
+	"context"
+	"fmt"
+	"net"
+)
+
+// A Link is a pipe for messages: the medium below one session of the native
+// protocol. Implement it to carry pixferry over a medium of your own; package
+// transporttest has its conformance kit. One goroutine reads and one writes;
+// Info and Close may be called from any.
+type Link interface {
+	// ReadMessage reads the next message into buf, which holds Info().MaxMessage
+	// bytes or more, and returns its length. A longer message is cut or skipped.
+	// io.EOF is the orderly end of the peer's side.
+	ReadMessage(buf []byte) (int, error)
+	// WriteMessage sends one message. It may block and never keeps msg. For a
+	// message over what the medium takes at present it returns *TooLargeError,
+	// and the session lowers its message size.
+	WriteMessage(msg []byte) error
+	// Info describes the medium as of now.
+	Info() LinkInfo
+	// Close frees both. What was written before is still sent if the medium can.
+	Close() error
+}
+
+// LinkInfo describes a Link.
+type LinkInfo struct {
+	Protocol string // for transport.Info, for example "serial"
+	Peer     string // address or proven name of the other end
+	// Ordered: messages arrive in the order they were written, if they arrive.
+	// A gap then is definite loss.
+	Ordered bool
+	// Reliable: every message arrives until the link fails. With Ordered, loss
+	// recovery is absent and nothing is ever sent twice on this link.
+	Reliable bool
+	// MaxMessage is the largest message in bytes, at least 256.
+	MaxMessage int
+	// Sizes are larger message sizes, ascending, that the session may probe for
+	// (path MTU, a broker's limit); nil: none. MaxMessage is used meanwhile.
+	Sizes []int
+}
+
+// TooLargeError says that a message exceeds what the medium takes at present.
+type TooLargeError struct{ Size, Max int }
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("message of %d bytes: the link takes at most %d", e.Size, e.Max)
+}
+
+// A DialLink joins the peer anew; it is called for each reconnect.
+type DialLink func(ctx context.Context) (Link, error)
+
+// A LinkListener accepts links, one for each session of a peer.
+type LinkListener interface {
+	Accept(ctx context.Context) (Link, error) // after Close: an error that matches net.ErrClosed
+	Addr() net.Addr
+	Close() error
+}
