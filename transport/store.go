@@ -43,8 +43,10 @@ type Partial interface {
 	// Drop forgets held blocks, because the sender's content differs.
 	Drop(indices []int64) error
 	// Commit makes content and receipt durable in one recoverable step and
-	// returns the final name.
-	Commit(ctx context.Context, r Receipt) (name string, err error)
+	// returns the final name. The metadata is final only here: a name that the
+	// protocol did not carry comes from the ID and the bytes. img.Name is never
+	// empty; img.Body is not set. If it fails the lease is still held.
+	Commit(ctx context.Context, img *Image, r Receipt) (name string, err error)
 	// Keep gives up the lease and keeps the content for a resume.
 	Keep() error
 	// Discard gives up the lease and the content.
