@@ -1,0 +1,308 @@
+package chunk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+)
+
+// Errors of an Assembler. They are about what the sender sent: none of them changes
+// what is held.
+var (
+	ErrTooLarge     = errors.New("chunk: the image is larger than the receiver takes: raise its limit or send a smaller one")
+	ErrBeyondSize   = errors.New("chunk: bytes beyond the end of the image")
+	ErrSizeConflict = errors.New("chunk: two different sizes were stated for one image")
+	ErrFragmented   = errors.New("chunk: too many separate pieces of one image: send it nearer to in order")
+)
+
+// maxFragments bounds the memory that a sender of scattered bytes can make an
+// Assembler take for its ranges: 1 MiB.
+const maxFragments = 1 << 16
+
+// ReadWriterAt is where an Assembler puts an image, a file or a [Buffer]. It is
+// read where blocks were completed out of order, to compute their digests.
+type ReadWriterAt interface {
+	io.ReaderAt
+	io.WriterAt
+}
+
+// Assembler puts one image together from chunks in any order, of any size, that
+// may overlap and repeat. Only bytes that are missing are written: the first to
+// come win, and a byte that is held never changes. Each byte is hashed once, on its
+// way through where it extends the first incomplete block, else by reading it back.
+//
+// It has one owner and is not safe for concurrent use.
+type Assembler struct {
+	dst       ReadWriterAt
+	size, max int64
+	held      Ranges
+	tree      *Tree
+	completed []Block
+	// The front is the first incomplete block, hashed from its start up to pos.
+	front int64
+	pos   int64
+	hash  *BlockHasher
+	back  *BlockHasher // for blocks completed ahead of the front, made when needed
+}
+
+// NewAssembler returns an assembler of an image of size bytes, or of a size not yet
+// known if negative, into dst. A size above max is ErrTooLarge, and so is every byte
+// beyond max later on.
+func NewAssembler(dst ReadWriterAt, alg Algorithm, size, max int64) (*Assembler, error) {
+	if size > max {
+		return nil, tooLarge(size, max)
+	}
+	if size < 0 {
+		size = -1
+	}
+	return &Assembler{dst: dst, size: size, max: max, tree: NewTree(alg), hash: NewBlockHasher(alg)}, nil
+}
+
+// Hold starts from blocks that dst holds already, with the digests that the caller
+// kept: they are not read. With an unknown size only whole blocks can be held. It
+// comes before the first WriteAt; after an error nothing is held.
+func (a *Assembler) Hold(blocks []Block) error {
+	if a.held.Count() > 0 {
+		return errors.New("chunk: Hold comes before the first byte")
+	}
+	for _, b := range blocks {
+		r := BlockRange(b.Index, a.size)
+		err := a.tree.Set(b)
+		if err == nil && (r.Len() == 0 || r.End > a.max || a.held.Add(r.Start, r.End) == 0) {
+			err = fmt.Errorf("chunk: held block %d is doubled or outside the image", b.Index)
+		}
+		if err != nil {
+			a.held.Clear()
+			clear(a.tree.blocks)
+			return err
+		}
+	}
+	a.setFront(0)
+	return nil
+}
+
+// Drop forgets what is held of a block, such as one whose digest at the sender
+// differs, and returns the number of bytes forgotten. They are missing again.
+func (a *Assembler) Drop(index int64) int64 {
+	r := BlockRange(index, a.size)
+	dropped := a.held.Remove(r.Start, r.End)
+	if dropped == 0 {
+		return 0
+	}
+	delete(a.tree.blocks, index)
+	for i, b := range a.completed {
+		if b.Index == index {
+			a.completed = append(a.completed[:i], a.completed[i+1:]...)
+			break
+		}
+	}
+	if index <= a.front {
+		a.setFront(index)
+	}
+	return dropped
+}
+
+// SetSize states the size of the image. It may come at any time and be repeated;
+// another size than before is ErrSizeConflict, one above the maximum ErrTooLarge,
+// one below the end of a byte that is held ErrBeyondSize. Other errors are those of
+// reading dst, see WriteAt.
+func (a *Assembler) SetSize(size int64) error {
+	switch {
+	case size < 0:
+		return fmt.Errorf("chunk: an image cannot have %d bytes", size)
+	case a.size >= 0 && size != a.size:
+		return fmt.Errorf("%w: %d, then %d bytes", ErrSizeConflict, a.size, size)
+	case size > a.max:
+		return tooLarge(size, a.max)
+	case a.held.Max() > size:
+		return fmt.Errorf("%w: byte %d came, the stated size is %d", ErrBeyondSize, a.held.Max()-1, size)
+	case a.size >= 0 || size == 0:
+		a.size = size
+		return nil
+	}
+	a.size = size
+	if err := a.advance(Range{}, nil); err != nil {
+		return err
+	}
+	return a.hashAhead((size-1)/BlockSize, Range{}, nil)
+}
+
+// WriteAt takes the bytes p at offset off and keeps no reference to them. It returns
+// len(p), or 0 with an error: then Missing tells what is missing, bytes that failed
+// to be written among it. If dst cannot be read back, the block in question is
+// dropped; this and the errors of writing dst are returned as they are.
+func (a *Assembler) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("chunk: negative offset %d", off)
+	}
+	if int64(len(p)) > a.max-off {
+		return 0, fmt.Errorf("%w (%d bytes at %d, at most %d)", ErrTooLarge, len(p), off, a.max)
+	}
+	end := off + int64(len(p))
+	if a.size >= 0 && end > a.size {
+		return 0, fmt.Errorf("%w: %d bytes at %d, its size is %d", ErrBeyondSize, len(p), off, a.size)
+	}
+	for g := range a.held.Gaps(off, end) {
+		if err := a.take(g, p[g.Start-off:g.End-off]); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// take writes and hashes bytes that are missing.
+func (a *Assembler) take(g Range, data []byte) error {
+	if a.held.Count() >= maxFragments && a.held.RunEnd(g.End) == g.End &&
+		(g.Start == 0 || !a.held.Contains(g.Start-1, g.Start)) {
+		return ErrFragmented
+	}
+	n, err := a.dst.WriteAt(data, g.Start)
+	if err == nil && n < len(data) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return err
+	}
+	a.held.Add(g.Start, g.End)
+	if err := a.advance(g, data); err != nil {
+		return err
+	}
+	for i := max(a.front+1, g.Start/BlockSize); i <= (g.End-1)/BlockSize; i++ {
+		if err := a.hashAhead(i, g, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// advance hashes the front as far as it is held and moves on to the next one when
+// it is complete. The bytes of the range hot are at hand in data.
+func (a *Assembler) advance(hot Range, data []byte) error {
+	for {
+		block := BlockRange(a.front, a.size)
+		if a.pos == block.End {
+			if block.Len() == 0 {
+				return nil // behind the last block
+			}
+			a.complete(a.front, a.hash.take())
+			a.setFront(a.front + 1)
+			continue
+		}
+		part := Range{a.pos, min(a.held.RunEnd(a.pos), block.End)}
+		switch {
+		case part.Len() == 0:
+			return nil
+		case part.Start >= hot.Start && part.Start < hot.End:
+			part.End = min(part.End, hot.End)
+			a.hash.h.Write(data[part.Start-hot.Start : part.End-hot.Start])
+		default:
+			if part.Start < hot.Start {
+				part.End = min(part.End, hot.Start)
+			}
+			if err := a.hash.read(a.dst, part); err != nil {
+				a.Drop(a.front)
+				return err
+			}
+		}
+		a.pos = part.End
+	}
+}
+
+// hashAhead completes a block ahead of the front if all of it is held.
+func (a *Assembler) hashAhead(index int64, hot Range, data []byte) error {
+	block := BlockRange(index, a.size)
+	if _, done := a.tree.Block(index); done || index <= a.front || !a.held.Contains(block.Start, block.End) {
+		return nil
+	}
+	if a.back == nil {
+		a.back = NewBlockHasher(a.tree.alg)
+	}
+	if block.Start >= hot.Start && block.End <= hot.End {
+		a.complete(index, a.back.Sum(data[block.Start-hot.Start:block.End-hot.Start]))
+		return nil
+	}
+	d, err := a.back.Read(a.dst, index, a.size)
+	if err != nil {
+		a.Drop(index)
+		return err
+	}
+	a.complete(index, d)
+	return nil
+}
+
+func (a *Assembler) complete(index int64, d Digest) {
+	a.tree.blocks[index] = d
+	a.completed = append(a.completed, Block{index, d})
+}
+
+// setFront makes the first incomplete block from index on the front.
+func (a *Assembler) setFront(index int64) {
+	for _, done := a.tree.Block(index); done; _, done = a.tree.Block(index) {
+		index++
+	}
+	a.front, a.pos = index, BlockRange(index, a.size).Start
+	a.hash.h.Reset()
+}
+
+// AppendCompleted appends to bs the blocks that were completed since the last call,
+// for a checkpoint of dst. Those given to Hold are not among them.
+func (a *Assembler) AppendCompleted(bs []Block) []Block {
+	bs = append(bs, a.completed...)
+	a.completed = a.completed[:0]
+	return bs
+}
+
+// Blocks yields all complete blocks, in ascending order. The loop must not change
+// the assembler.
+func (a *Assembler) Blocks() iter.Seq[Block] {
+	return func(yield func(Block) bool) {
+		for r := range a.held.All() {
+			for i := r.Start / BlockSize; i <= (r.End-1)/BlockSize; i++ {
+				// A block cut by the range is incomplete.
+				if d, done := a.tree.Block(i); done && !yield(Block{i, d}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Missing yields the ranges that are missing, in ascending order: below the highest
+// byte held while the size is unknown.
+func (a *Assembler) Missing() iter.Seq[Range] {
+	end := a.size
+	if end < 0 {
+		end = a.held.Max()
+	}
+	return a.held.Gaps(0, end)
+}
+
+// Held yields the ranges that are held, in ascending order. The loop must not change
+// the assembler.
+func (a *Assembler) Held() iter.Seq[Range] { return a.held.All() }
+
+// Contiguous returns how many bytes are held from the start of the image on. Only
+// Drop and a failure to read dst lower it.
+func (a *Assembler) Contiguous() int64 { return a.held.RunEnd(0) }
+
+// Covered returns how many bytes are held.
+func (a *Assembler) Covered() int64 { return a.held.Covered() }
+
+// Size returns the size of the image, or -1 while it is unknown.
+func (a *Assembler) Size() int64 { return a.size }
+
+// Complete reports whether the size is known and every byte held and hashed.
+func (a *Assembler) Complete() bool { return a.held.Covered() == a.size }
+
+// Root returns the digest of the image, and false before it is complete.
+func (a *Assembler) Root() (Digest, bool) {
+	if !a.Complete() {
+		return Digest{}, false
+	}
+	return a.tree.Root(a.size)
+}
+
+func tooLarge(size, limit int64) error {
+	return fmt.Errorf("%w (%d bytes, at most %d)", ErrTooLarge, size, limit)
+}

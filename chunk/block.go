@@ -1,0 +1,193 @@
+package chunk
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"io"
+	"math"
+)
+
+// BlockSize is the size in bytes of a block, the unit of digests and of resuming.
+// The last block of an image is shorter unless the size is a multiple of it.
+const BlockSize = 1 << 20
+
+const maxBlocks = math.MaxInt64 / BlockSize
+
+// Block is the digest of one block of an image, the first having index 0.
+type Block struct {
+	Index  int64
+	Digest Digest
+}
+
+// BlockCount returns the number of blocks of an image of size bytes: none if it is empty.
+func BlockCount(size int64) int64 {
+	n := size / BlockSize
+	if size%BlockSize > 0 {
+		n++
+	}
+	return n
+}
+
+// BlockRange returns the bytes of a block in an image of size bytes: an empty range
+// where there is no such block. With a negative size, unknown, every block is whole.
+func BlockRange(index, size int64) Range {
+	if size < 0 {
+		size = math.MaxInt64
+	}
+	if index < 0 || index >= maxBlocks {
+		return Range{}
+	}
+	start := min(index*BlockSize, size)
+	return Range{start, min(start+BlockSize, size)}
+}
+
+// BlockHasher computes digests of blocks one after the other and reuses its state.
+// Several of them work on one image in parallel, and a [Tree] takes the results.
+type BlockHasher struct {
+	alg Algorithm
+	h   hash.Hash
+	sum []byte
+	buf []byte // for reading, taken when first needed
+}
+
+// NewBlockHasher returns a hasher with the given algorithm.
+func NewBlockHasher(alg Algorithm) *BlockHasher { return &BlockHasher{alg: alg, h: alg.New()} }
+
+// Sum returns the digest of p, which is one whole block.
+func (b *BlockHasher) Sum(p []byte) Digest {
+	b.h.Write(p)
+	return b.take()
+}
+
+// Read returns the digest of a block of the image of size bytes that r holds. If r
+// ends before the block does the error is ErrSourceShort.
+func (b *BlockHasher) Read(r io.ReaderAt, index, size int64) (Digest, error) {
+	if err := b.read(r, BlockRange(index, size)); err != nil {
+		b.h.Reset()
+		return Digest{}, err
+	}
+	return b.take(), nil
+}
+
+// read adds the bytes of a range of r to the running block.
+func (b *BlockHasher) read(r io.ReaderAt, part Range) error {
+	if b.buf == nil {
+		b.buf = make([]byte, 32<<10)
+	}
+	for part.Start < part.End {
+		p := b.buf[:min(part.Len(), int64(len(b.buf)))]
+		if err := ReadFullAt(r, p, part.Start); err != nil {
+			return err
+		}
+		b.h.Write(p)
+		part.Start += int64(len(p))
+	}
+	return nil
+}
+
+// take returns the digest of the running block and starts the next.
+func (b *BlockHasher) take() Digest {
+	b.sum = b.h.Sum(b.sum[:0])
+	b.h.Reset()
+	return cutDigest(b.alg.ID, b.sum)
+}
+
+// Tree collects the digests of the blocks of one image, in any order, and computes
+// the image's digest, the root:
+//
+//	H(digest of block 0 || digest of block 1 || ... || size, 8 bytes little-endian)
+//
+// where H is the algorithm that made the digests of the blocks. Its memory follows
+// the number of blocks set, not the highest index.
+type Tree struct {
+	alg    Algorithm
+	blocks map[int64]Digest
+}
+
+// NewTree returns a tree of digests made with alg.
+func NewTree(alg Algorithm) *Tree { return &Tree{alg, make(map[int64]Digest)} }
+
+// Set sets or replaces the digest of a block. A digest made with another algorithm
+// is an error.
+func (t *Tree) Set(b Block) error {
+	if b.Index < 0 || b.Index >= maxBlocks {
+		return fmt.Errorf("chunk: block %d is out of range", b.Index)
+	}
+	if b.Digest.IsZero() || b.Digest.algorithm != t.alg.ID {
+		return fmt.Errorf("chunk: block %d: digest %q is not of algorithm %d (%s)", b.Index, b.Digest, t.alg.ID, t.alg.Name)
+	}
+	t.blocks[b.Index] = b.Digest
+	return nil
+}
+
+// Block returns the digest of a block, and false if it is not set.
+func (t *Tree) Block(index int64) (Digest, bool) {
+	d, ok := t.blocks[index]
+	return d, ok
+}
+
+// Root returns the digest of the image of size bytes, and false unless exactly the
+// blocks of such an image are set.
+func (t *Tree) Root(size int64) (Digest, bool) {
+	n := BlockCount(size)
+	if size < 0 || n != int64(len(t.blocks)) {
+		return Digest{}, false
+	}
+	h := t.alg.New()
+	buf := make([]byte, 0, maxDigest)
+	for i := range n {
+		d, ok := t.blocks[i]
+		if !ok {
+			return Digest{}, false
+		}
+		h.Write(d.Append(buf))
+	}
+	h.Write(binary.LittleEndian.AppendUint64(buf, uint64(size)))
+	return cutDigest(t.alg.ID, h.Sum(buf)), true
+}
+
+// Hasher is an io.Writer that computes the digests of an image whose bytes come in
+// order.
+type Hasher struct {
+	block *BlockHasher
+	tree  *Tree
+	size  int64
+}
+
+// NewHasher returns a hasher with the given algorithm.
+func NewHasher(alg Algorithm) *Hasher { return &Hasher{NewBlockHasher(alg), NewTree(alg), 0} }
+
+// Write adds p to the image. It never fails.
+func (h *Hasher) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		part := rest[:min(int64(len(rest)), BlockSize-h.size%BlockSize)]
+		h.block.h.Write(part)
+		h.size += int64(len(part))
+		rest = rest[len(part):]
+		if h.size%BlockSize == 0 {
+			h.tree.blocks[h.size/BlockSize-1] = h.block.take()
+		}
+	}
+	return len(p), nil
+}
+
+// Size returns the number of bytes written.
+func (h *Hasher) Size() int64 { return h.size }
+
+// Block returns the digest of a block that has been written whole.
+func (h *Hasher) Block(index int64) (Digest, bool) {
+	if index >= h.size/BlockSize {
+		return Digest{}, false
+	}
+	return h.tree.Block(index)
+}
+
+// Root returns the digest of an image that consists of what was written so far.
+func (h *Hasher) Root() Digest {
+	if h.size%BlockSize > 0 {
+		h.tree.blocks[h.size/BlockSize] = cutDigest(h.block.alg.ID, h.block.h.Sum(nil))
+	}
+	root, _ := h.tree.Root(h.size)
+	return root
+}
