@@ -1,0 +1,116 @@
+package transport
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// SendAllOptions are the options of [SendAll]; nil means all defaults.
+type SendAllOptions struct {
+	// Concurrency bounds the transfers at once; 0 means [Info].Concurrency.
+	Concurrency int
+	// Send gives the options of each image, such as an ID from a journal. It
+	// is called in the order of the images, one at a time; nil, and a nil
+	// result, mean all defaults.
+	Send func(img *Image) *SendOptions
+	// CarryOn sends the other images although one failed. Without it the first
+	// failure cancels the rest.
+	CarryOn bool
+	// Each hears what became of each image that was begun, one call at a time
+	// and in the order in which they end. A slow one slows the sending.
+	Each func(img *Image, r Receipt, err error)
+}
+
+// SendAll sends the images of a sequence through conn, several at once. An
+// image is taken from the sequence only when it can be sent at once, so that
+// the sequence may be endless and may open, draw or fetch each image late.
+//
+// It returns nil if all were sent, else the first error, or with CarryOn all of
+// them joined; each names its image. The sequence's own error ends it, and so
+// do the ends of the context and of the Conn, with CarryOn too. A sequence that
+// blocks must watch the context itself. All transfers are over when SendAll
+// returns.
+func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o *SendAllOptions) error {
+	if o == nil {
+		o = &SendAllOptions{}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var mu sync.Mutex // of failures, and of calls of Each
+	var failures []error
+	failed := func(err error) error { // returns what is to end everything
+		failures = append(failures, err)
+		if o.CarryOn && !errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		return err
+	}
+	group, sending := errgroup.WithContext(ctx)
+	send := func(img *Image, so *SendOptions) error {
+		r, err := conn.Send(sending, img, so)
+		mu.Lock()
+		defer mu.Unlock()
+		if o.Each != nil {
+			o.Each(img, r, err)
+		}
+		if err != nil {
+			return failed(named(img, err))
+		}
+		return nil
+	}
+
+	slots := make(chan struct{}, max(1, cmp.Or(o.Concurrency, conn.Info().Concurrency)))
+	slots <- struct{}{}
+	cut := false
+	for img, err := range images {
+		if err != nil {
+			group.Go(func() error {
+				mu.Lock()
+				defer mu.Unlock()
+				return failed(err)
+			})
+			break
+		}
+		var so *SendOptions
+		if o.Send != nil {
+			so = o.Send(img)
+		}
+		group.Go(func() error {
+			err := send(img, so)
+			if err == nil { // else nothing more is taken
+				<-slots
+			}
+			return err
+		})
+		select {
+		case slots <- struct{}{}:
+		case <-sending.Done():
+		}
+		if cut = sending.Err() != nil; cut {
+			break
+		}
+	}
+	err := group.Wait()
+	if o.CarryOn {
+		err = errors.Join(failures...)
+	}
+	if ended := ctx.Err(); cut && ended != nil && !errors.Is(err, ended) {
+		err = errors.Join(err, ended)
+	}
+	return err
+}
+
+func named(img *Image, err error) error {
+	if name := cmp.Or(img.Name, img.Body.Name()); name != "" {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return err
+}

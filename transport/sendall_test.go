@@ -1,0 +1,185 @@
+package transport_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// slowConn takes a second for each image, and fails those that it is told to
+// after half a second.
+type slowConn struct {
+	transport.UnimplementedConn
+	fail         map[string]error
+	active, most atomic.Int32
+}
+
+func (c *slowConn) Info() transport.Info { return transport.Info{Concurrency: 3} }
+
+func (c *slowConn) Send(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
+	n := c.active.Add(1)
+	defer c.active.Add(-1)
+	c.most.Store(max(c.most.Load(), n))
+	takes, err := time.Second, c.fail[img.Name]
+	if err != nil {
+		takes /= 2
+	}
+	select {
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-time.After(takes):
+	}
+	if err != nil {
+		return transport.Receipt{}, &transport.Error{Op: "send", Err: err}
+	}
+	r := transport.Receipt{Level: transport.Kept}
+	if o != nil {
+		r.ID = o.ID
+	}
+	return r, nil
+}
+
+// numbered yields images "0", "1", ... and after n of them err, if there is one,
+// half a second later. It counts what was taken.
+func numbered(n int, err error, taken *int) iter.Seq2[*transport.Image, error] {
+	return func(yield func(*transport.Image, error) bool) {
+		for i := range n {
+			*taken++
+			if !yield(&transport.Image{Name: fmt.Sprint(i)}, nil) {
+				return
+			}
+		}
+		if err != nil {
+			time.Sleep(time.Second / 2)
+			yield(nil, err)
+		}
+	}
+}
+
+var (
+	errRefused = transport.Reject("no")
+	errCamera  = errors.New("camera unplugged")
+)
+
+func TestSendAll(t *testing.T) {
+	for _, tt := range []struct {
+		name        string
+		images      int
+		sequence    error
+		fail        map[string]error
+		o           transport.SendAllOptions
+		cancel      time.Duration
+		want        []error // each is matched by the result; nil: success
+		notIn       error
+		taken, most int
+		kept        int
+		took        time.Duration
+	}{
+		{name: "none", took: 0},
+		{name: "all, as many at once as the Conn likes", images: 7, kept: 7, taken: 7, most: 3, took: 3 * time.Second},
+		{name: "concurrency", images: 7, o: transport.SendAllOptions{Concurrency: 1}, kept: 7, taken: 7, most: 1, took: 7 * time.Second},
+		{name: "first failure cancels the rest", images: 100, fail: map[string]error{"4": errRefused},
+			want: []error{errRefused}, notIn: context.Canceled, kept: 3, taken: 6, most: 3, took: 1500 * time.Millisecond},
+		{name: "carry on", images: 6, fail: map[string]error{"1": errRefused, "4": errCamera}, o: transport.SendAllOptions{CarryOn: true},
+			want: []error{errRefused, errCamera}, kept: 4, taken: 6, most: 3, took: 2 * time.Second},
+		{name: "sequence fails", images: 2, sequence: errCamera,
+			want: []error{errCamera}, notIn: context.Canceled, kept: 0, taken: 2, most: 2, took: time.Second / 2},
+		{name: "sequence fails, carry on", images: 2, sequence: errCamera, o: transport.SendAllOptions{CarryOn: true},
+			want: []error{errCamera}, kept: 2, taken: 2, most: 2, took: time.Second},
+		{name: "context", images: 100, cancel: 2500 * time.Millisecond,
+			want: []error{context.DeadlineExceeded}, kept: 6, taken: 9, most: 3, took: 2500 * time.Millisecond},
+		{name: "context, carry on", images: 100, cancel: 2500 * time.Millisecond, o: transport.SendAllOptions{CarryOn: true},
+			want: []error{context.DeadlineExceeded}, kept: 6, taken: 9, most: 3, took: 2500 * time.Millisecond},
+		{name: "Conn closed, carry on", images: 100, fail: map[string]error{"4": transport.ErrPeerClosed}, o: transport.SendAllOptions{CarryOn: true},
+			want: []error{transport.ErrPeerClosed}, kept: 3, taken: 6, most: 3, took: 1500 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				if tt.cancel > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.cancel)
+					defer cancel()
+				}
+				kept, ended, taken := 0, 0, 0 // without a lock: calls of Each are serial
+				tt.o.Each = func(img *transport.Image, r transport.Receipt, err error) {
+					ended++
+					if err == nil && r.Level == transport.Kept {
+						kept++
+					}
+				}
+				conn := &slowConn{fail: tt.fail}
+				start := time.Now()
+				err := transport.SendAll(ctx, conn, numbered(tt.images, tt.sequence, &taken), &tt.o)
+				if took := time.Since(start); took != tt.took {
+					t.Errorf("took %v, want %v", took, tt.took)
+				}
+				if (err == nil) != (tt.want == nil) || slices.ContainsFunc(tt.want, func(w error) bool { return !errors.Is(err, w) }) ||
+					tt.notIn != nil && errors.Is(err, tt.notIn) {
+					t.Errorf("got %v, want %v and not %v", err, tt.want, tt.notIn)
+				}
+				if kept != tt.kept || taken != tt.taken || ended != tt.taken || int(conn.most.Load()) != tt.most {
+					t.Errorf("kept %d of %d taken, %d ended, %d at once; want %d of %d, %d at once",
+						kept, taken, ended, conn.most.Load(), tt.kept, tt.taken, tt.most)
+				}
+				if n := conn.active.Load(); n != 0 {
+					t.Errorf("%d transfers run on after the return", n)
+				}
+			})
+		})
+	}
+}
+
+func TestSendAllTakesNoMoreThanItCanSend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		taken := 0
+		done := make(chan error)
+		go func() { done <- transport.SendAll(ctx, &slowConn{}, numbered(1<<30, nil, &taken), nil) }()
+		synctest.Wait()
+		if taken != 3 {
+			t.Errorf("%d images taken for 3 transfers at once", taken)
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		taken = 0
+		if err := transport.SendAll(ctx, &slowConn{}, numbered(1, nil, &taken), nil); !errors.Is(err, context.Canceled) || taken != 0 {
+			t.Errorf("%v after %d images, want none taken for a context that has ended", err, taken)
+		}
+	})
+}
+
+func TestSendAllOptionsOfEachImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ids := map[string]transport.ID{"0": transport.NewID(), "1": transport.NewID()}
+		taken := 0
+		err := transport.SendAll(t.Context(), &slowConn{fail: map[string]error{"2": errRefused}}, numbered(3, nil, &taken), &transport.SendAllOptions{
+			CarryOn: true,
+			Send: func(img *transport.Image) *transport.SendOptions {
+				if id, ok := ids[img.Name]; ok {
+					return &transport.SendOptions{ID: id}
+				}
+				return nil
+			},
+			Each: func(img *transport.Image, r transport.Receipt, err error) {
+				if r.ID != ids[img.Name] {
+					t.Errorf("%s got ID %v", img.Name, r.ID)
+				}
+			},
+		})
+		if err == nil || !strings.HasPrefix(err.Error(), "2: ") {
+			t.Errorf("%v: does not begin with the image's name", err)
+		}
+	})
+}
