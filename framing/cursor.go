@@ -135,15 +135,16 @@ func (c *Cursor) Uint(order Order, width int) uint64 {
 		return 0
 	}
 	c.b = b[width:]
-	if len(b) < 8 { // so that one load of 8 bytes does for all widths
+	load := b // of 8 bytes, whatever the width
+	if len(b) < 8 {
 		var tmp [8]byte
 		copy(tmp[:], b)
-		b = tmp[:]
+		load = tmp[:]
 	}
 	if order == BigEndian {
-		return binary.BigEndian.Uint64(b) >> (64 - 8*width)
+		return binary.BigEndian.Uint64(load) >> (64 - 8*width)
 	}
-	return binary.LittleEndian.Uint64(b) & (1<<(8*width) - 1)
+	return binary.LittleEndian.Uint64(load) & (1<<(8*width) - 1)
 }
 
 // Int consumes a signed integer (two's complement) of 1 to 8 bytes.
