@@ -1,0 +1,119 @@
+package tcpx
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/framing"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+const (
+	// maxMessage is the largest message. Larger ones than 256 KiB are hardly
+	// faster, and what is urgent waits behind each.
+	maxMessage = 256 << 10
+
+	// readAhead holds a burst of small messages; large ones go past it.
+	readAhead = 16 << 10
+
+	// drainTime bounds how long Close waits for the peer to read to the end.
+	drainTime = time.Second
+)
+
+// prefix is how messages lie in the stream:
+//
+//	+-----------------------+---------+
+//	| length, little endian | message |
+//	+-----------------------+---------+
+//	  4                       length
+var prefix = framing.Prefix{Width: 4, Order: framing.LittleEndian, Max: maxMessage}
+
+// link is one TCP or TLS connection.
+type link struct {
+	conn net.Conn
+	r    *bufio.Reader
+	w    *framing.Writer
+
+	close func() error
+}
+
+// newLink takes the connection over.
+func newLink(conn net.Conn, userTimeout time.Duration) *link {
+	setOptions(conn, userTimeout)
+	l := &link{conn: conn, r: bufio.NewReaderSize(conn, readAhead), w: framing.NewWriter(conn, prefix)}
+	l.close = sync.OnceValue(l.shut)
+	return l
+}
+
+func (l *link) Info() native.LinkInfo {
+	return native.LinkInfo{Protocol: protocolOf(l.conn), Peer: peerOf(l.conn), Ordered: true, Reliable: true, MaxMessage: maxMessage}
+}
+
+// WaitMessage returns when a message has begun to arrive, so that a connection
+// without traffic holds no buffer for one.
+func (l *link) WaitMessage() error {
+	_, err := l.r.Peek(1)
+	return err
+}
+
+func (l *link) ReadMessage(buf []byte) (int, error) {
+	msg, err := prefix.ReadFrame(l.r, buf[:0])
+	var tooLong *framing.TooLongError
+	if errors.As(err, &tooLong) {
+		return 0, fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", l.conn.RemoteAddr(), tooLong.Length)
+	}
+	if len(msg) > len(buf) {
+		return 0, io.ErrShortBuffer
+	}
+	return len(msg), err
+}
+
+func (l *link) WriteMessage(msg []byte) error { return l.WriteMessages(msg) }
+
+// WriteMessages writes several messages at once.
+func (l *link) WriteMessages(msgs ...[]byte) error {
+	err := l.w.WriteFrames(msgs...)
+	var tooLong *framing.TooLongError
+	if errors.As(err, &tooLong) {
+		return &native.TooLargeError{Size: int(tooLong.Length), Max: maxMessage}
+	}
+	return err
+}
+
+func (l *link) Close() error { return l.close() }
+
+// shut ends the stream after what was written, then reads until the peer has
+// done the same: closing with unread bytes would send a reset, which destroys
+// what the peer has not read yet, such as the last receipt.
+func (l *link) shut() error {
+	l.conn.SetDeadline(time.Now()) // frees a blocked write
+	half, ok := l.conn.(interface{ CloseWrite() error })
+	if ok && half.CloseWrite() == nil {
+		l.conn.SetReadDeadline(time.Now().Add(drainTime))
+		io.Copy(io.Discard, l.conn)
+	}
+	return l.conn.Close()
+}
+
+func protocolOf(conn net.Conn) string {
+	if _, ok := conn.(*tls.Conn); ok {
+		return "tcp+tls"
+	}
+	return "tcp"
+}
+
+// peerOf is the name in the peer's verified certificate, or its address.
+func peerOf(conn net.Conn) string {
+	if t, ok := conn.(*tls.Conn); ok {
+		if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 && chains[0][0].Subject.CommonName != "" {
+			return chains[0][0].Subject.CommonName
+		}
+	}
+	return conn.RemoteAddr().String()
+}

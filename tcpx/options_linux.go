@@ -1,0 +1,25 @@
+package tcpx
+
+import (
+	"syscall"
+	"time"
+)
+
+const (
+	tcpUserTimeout  = 0x12 // TCP_USER_TIMEOUT, in milliseconds
+	tcpNotSentLowat = 0x19 // TCP_NOTSENT_LOWAT
+
+	// notSent is how many bytes the kernel may hold beyond what the congestion
+	// window lets it send. Without it a cancel or an urgent message queues
+	// behind megabytes.
+	notSent = 2 * maxMessage
+)
+
+// setSocket sets the options that package net does not know. They only improve
+// matters, so a kernel without them is no error.
+func setSocket(raw syscall.RawConn, userTimeout time.Duration) {
+	raw.Control(func(fd uintptr) {
+		syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, notSent)
+		syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(min(userTimeout.Milliseconds(), 1<<31-1)))
+	})
+}

@@ -1,0 +1,10 @@
+//go:build !linux
+
+package tcpx
+
+import (
+	"syscall"
+	"time"
+)
+
+func setSocket(syscall.RawConn, time.Duration) {}
