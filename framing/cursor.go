@@ -160,7 +160,7 @@ func (c *Cursor) Uvarint() uint64 {
 	switch {
 	case n > 0:
 		c.b = c.b[n:]
-	case n == 0:
+	case len(c.b) < binary.MaxVarintLen64:
 		c.fail(ErrShort)
 	default:
 		c.fail(errVarint)

@@ -2,6 +2,7 @@ package framing
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -101,7 +102,7 @@ func (p Prefix) ReadFrame(r io.Reader, buf []byte) ([]byte, error) {
 		return buf, err
 	}
 	frame, err := readFull(r, buf, int(n))
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
@@ -145,7 +146,7 @@ func readFull(r io.Reader, b []byte, n int) ([]byte, error) {
 		}
 		k, err := io.ReadFull(r, b[len(b):min(n, cap(b))])
 		b = b[:len(b)+k]
-		if err == io.EOF && len(b) > 0 {
+		if len(b) > 0 && errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {

@@ -76,7 +76,7 @@ func TestPrefix(t *testing.T) {
 				if n < 2 && (err != nil || !bytes.Equal(got, frame)) {
 					t.Fatalf("%s, %s: frame %d differs, %v", name, how, n, err)
 				}
-				if n == 2 && (err != io.EOF || len(got) != 0) {
+				if n == 2 && (!errors.Is(err, io.EOF) || len(got) != 0) {
 					t.Fatalf("%s, %s: %d bytes, %v after the last frame", name, how, len(got), err)
 				}
 			}
@@ -88,7 +88,7 @@ func TestPrefix(t *testing.T) {
 				if n == 0 {
 					want = io.EOF
 				}
-				if err != want || len(got) != 0 {
+				if !errors.Is(err, want) || len(got) != 0 {
 					t.Fatalf("%s, cut after %d: %d bytes, %v, want %v", name, n, len(got), err, want)
 				}
 			}
@@ -152,9 +152,14 @@ func TestLyingLength(t *testing.T) {
 			t.Errorf("%s: took %d bytes of memory, left %d bytes unread", tt.wire, cap(frame), r.Len())
 		}
 	}
-	frame, err := framing.Prefix{Width: framing.Varint}.ReadFrame(strings.NewReader("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02rest"), nil)
-	if len(frame) != 0 || err == nil || !strings.Contains(err.Error(), "longer than 64 bits") {
-		t.Errorf("varint of 65 bits: %d bytes, %v", len(frame), err)
+	for _, last := range []string{"\x02", "\x80", "\xff"} {
+		varint := strings.Repeat("\xff", 9) + last
+		c := framing.NewCursor([]byte(varint))
+		c.Uvarint()
+		frame, err := framing.Prefix{Width: framing.Varint}.ReadFrame(strings.NewReader(varint+"rest"), nil)
+		if len(frame) != 0 || !strings.Contains(fmt.Sprint(err), "longer than 64 bits") || !errors.Is(err, c.Err()) {
+			t.Errorf("varint %x: %d bytes, %v, %v", varint, len(frame), err, c.Err())
+		}
 	}
 }
 
@@ -312,7 +317,7 @@ func TestOverTCP(t *testing.T) {
 			t.Fatalf("frame %d of %d bytes differs, %v", i, n, err)
 		}
 	}
-	if _, err := prefix.ReadFrame(conn, frame); err != io.EOF {
+	if _, err := prefix.ReadFrame(conn, frame); !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
 	if err := <-sent; err != nil {
@@ -325,6 +330,7 @@ func FuzzReadFrame(f *testing.F) {
 	for i, tt := range prefixes {
 		f.Add(uint8(i), append(unhex(f, tt.wire), numbered(min(tt.length, 300))...))
 	}
+	f.Add(uint8(len(prefixes)-1), bytes.Repeat([]byte{0xff}, 12))
 	for _, tt := range lies {
 		f.Add(uint8(len(prefixes)-1), unhex(f, tt.wire))
 		f.Add(uint8(0), unhex(f, tt.wire))
@@ -345,8 +351,8 @@ func FuzzReadFrame(f *testing.F) {
 					t.Fatalf("%s, %v; want %s", hex.EncodeToString(frame), err, hex.EncodeToString(want))
 				}
 				continue
-			case clean && err != io.EOF,
-				!clean && errors.Is(c.Err(), framing.ErrShort) && err != io.ErrUnexpectedEOF,
+			case clean && !errors.Is(err, io.EOF),
+				!clean && errors.Is(c.Err(), framing.ErrShort) && !errors.Is(err, io.ErrUnexpectedEOF),
 				errors.As(c.Err(), &tooLong) && fmt.Sprint(err) != c.Err().Error(),
 				err == nil, len(frame) != 0, cap(frame) > len(stream)+64<<10:
 				t.Fatalf("%d bytes, capacity %d, %v; want %v", len(frame), cap(frame), err, c.Err())

@@ -113,7 +113,7 @@ func TestScanner(t *testing.T) {
 			"in pieces":       &pieces{strings.NewReader(tt.stream), rand.New(rand.NewPCG(1, 1))},
 		} {
 			frames, skipped, err := scan(r, layout("ab"))
-			if fmt.Sprintf("%q", frames) != fmt.Sprintf("%q", tt.frames) || skipped != tt.skipped || err != io.EOF {
+			if fmt.Sprintf("%q", frames) != fmt.Sprintf("%q", tt.frames) || skipped != tt.skipped || !errors.Is(err, io.EOF) {
 				t.Errorf("%s, %s: %q, skipped %d, %v; want %q, skipped %d", tt.name, how, frames, skipped, err, tt.frames, tt.skipped)
 			}
 		}
@@ -129,7 +129,7 @@ func TestScannerTruncated(t *testing.T) {
 		if n >= len(a) {
 			want, left = 1, n-len(a)
 		}
-		if len(frames) != want || skipped != int64(left) || err != io.EOF {
+		if len(frames) != want || skipped != int64(left) || !errors.Is(err, io.EOF) {
 			t.Errorf("cut after %d: %q, skipped %d, %v", n, frames, skipped, err)
 		}
 	}
@@ -156,7 +156,7 @@ func TestScannerOddLayouts(t *testing.T) {
 		}}, "m-m+m", `[]`},
 	} {
 		frames, skipped, err := scan(strings.NewReader(tt.in), tt.l)
-		if fmt.Sprintf("%q", frames) != tt.want || err != io.EOF || int(skipped)+len(strings.Join(frames, "")) != len(tt.in) {
+		if fmt.Sprintf("%q", frames) != tt.want || !errors.Is(err, io.EOF) || int(skipped)+len(strings.Join(frames, "")) != len(tt.in) {
 			t.Errorf("%s: %q, skipped %d, %v; want %s", tt.name, frames, skipped, err, tt.want)
 		}
 	}
@@ -181,7 +181,7 @@ func compare(t *testing.T, name, magic string, stream []byte, seed uint64) {
 	want, wantSkipped := search(l, stream)
 	in := &pieces{bytes.NewReader(stream), rand.New(rand.NewPCG(seed, 1))}
 	got, skipped, err := scan(in, l)
-	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) || skipped != wantSkipped || err != io.EOF {
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) || skipped != wantSkipped || !errors.Is(err, io.EOF) {
 		t.Fatalf("%s: %q, skipped %d, %v; want %q, skipped %d; stream %q", name, got, skipped, err, want, wantSkipped, stream)
 	}
 }
@@ -330,7 +330,7 @@ func TestScannerMemory(t *testing.T) {
 		most: func(offered, got int) bool { held = max(held, offered); return offered <= min(got, limit)+4<<10 },
 		fail: func(offered, got int) { t.Errorf("%d bytes of memory taken when %d had come", offered, got) },
 	}
-	if frames, skipped, err := scan(r, l); frames != nil || err != io.EOF || skipped != 3*limit+1 {
+	if frames, skipped, err := scan(r, l); frames != nil || !errors.Is(err, io.EOF) || skipped != 3*limit+1 {
 		t.Errorf("%d frames, skipped %d, %v", len(frames), skipped, err)
 	}
 	if held < limit/4 {
