@@ -1,14 +1,15 @@
 package chunk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 )
 
-// Errors of an Assembler. They are about what the sender sent: none of them changes
-// what is held.
+// Errors of an Assembler about what the sender sent. Bytes that were held stay held.
 var (
 	ErrTooLarge     = errors.New("chunk: the image is larger than the receiver takes: raise its limit or send a smaller one")
 	ErrBeyondSize   = errors.New("chunk: bytes beyond the end of the image")
@@ -34,11 +35,11 @@ type ReadWriterAt interface {
 //
 // It has one owner and is not safe for concurrent use.
 type Assembler struct {
-	dst       ReadWriterAt
-	size, max int64
-	held      Ranges
-	tree      *Tree
-	completed []Block
+	dst         ReadWriterAt
+	size, limit int64
+	held        Ranges
+	tree        *Tree
+	completed   []Block
 	// The front is the first incomplete block, hashed from its start up to pos.
 	front int64
 	pos   int64
@@ -47,16 +48,14 @@ type Assembler struct {
 }
 
 // NewAssembler returns an assembler of an image of size bytes, or of a size not yet
-// known if negative, into dst. A size above max is ErrTooLarge, and so is every byte
-// beyond max later on.
-func NewAssembler(dst ReadWriterAt, alg Algorithm, size, max int64) (*Assembler, error) {
-	if size > max {
-		return nil, tooLarge(size, max)
+// known if negative, into dst. A size above limit is ErrTooLarge, and so is a byte
+// beyond it later on.
+func NewAssembler(dst ReadWriterAt, alg Algorithm, size, limit int64) (*Assembler, error) {
+	if size > limit {
+		return nil, tooLarge(size, limit)
 	}
-	if size < 0 {
-		size = -1
-	}
-	return &Assembler{dst: dst, size: size, max: max, tree: NewTree(alg), hash: NewBlockHasher(alg)}, nil
+	size = max(size, -1)
+	return &Assembler{dst: dst, size: size, limit: limit, tree: NewTree(alg), hash: NewBlockHasher(alg)}, nil
 }
 
 // Hold starts from blocks that dst holds already, with the digests that the caller
@@ -69,7 +68,7 @@ func (a *Assembler) Hold(blocks []Block) error {
 	for _, b := range blocks {
 		r := BlockRange(b.Index, a.size)
 		err := a.tree.Set(b)
-		if err == nil && (r.Len() == 0 || r.End > a.max || a.held.Add(r.Start, r.End) == 0) {
+		if err == nil && (r.Len() == 0 || r.End > a.limit || a.held.Add(r.Start, r.End) == 0) {
 			err = fmt.Errorf("chunk: held block %d is doubled or outside the image", b.Index)
 		}
 		if err != nil {
@@ -91,12 +90,7 @@ func (a *Assembler) Drop(index int64) int64 {
 		return 0
 	}
 	delete(a.tree.blocks, index)
-	for i, b := range a.completed {
-		if b.Index == index {
-			a.completed = append(a.completed[:i], a.completed[i+1:]...)
-			break
-		}
-	}
+	a.completed = slices.DeleteFunc(a.completed, func(b Block) bool { return b.Index == index })
 	if index <= a.front {
 		a.setFront(index)
 	}
@@ -104,7 +98,7 @@ func (a *Assembler) Drop(index int64) int64 {
 }
 
 // SetSize states the size of the image. It may come at any time and be repeated;
-// another size than before is ErrSizeConflict, one above the maximum ErrTooLarge,
+// another size than before is ErrSizeConflict, one above the limit ErrTooLarge,
 // one below the end of a byte that is held ErrBeyondSize. Other errors are those of
 // reading dst, see WriteAt.
 func (a *Assembler) SetSize(size int64) error {
@@ -113,8 +107,8 @@ func (a *Assembler) SetSize(size int64) error {
 		return fmt.Errorf("chunk: an image cannot have %d bytes", size)
 	case a.size >= 0 && size != a.size:
 		return fmt.Errorf("%w: %d, then %d bytes", ErrSizeConflict, a.size, size)
-	case size > a.max:
-		return tooLarge(size, a.max)
+	case size > a.limit:
+		return tooLarge(size, a.limit)
 	case a.held.Max() > size:
 		return fmt.Errorf("%w: byte %d came, the stated size is %d", ErrBeyondSize, a.held.Max()-1, size)
 	case a.size >= 0 || size == 0:
@@ -122,10 +116,8 @@ func (a *Assembler) SetSize(size int64) error {
 		return nil
 	}
 	a.size = size
-	if err := a.advance(Range{}, nil); err != nil {
-		return err
-	}
-	return a.hashAhead((size-1)/BlockSize, Range{}, nil)
+	err := a.advance(Range{}, nil)
+	return cmp.Or(err, a.hashAhead((size-1)/BlockSize, Range{}, nil))
 }
 
 // WriteAt takes the bytes p at offset off and keeps no reference to them. It returns
@@ -136,8 +128,8 @@ func (a *Assembler) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("chunk: negative offset %d", off)
 	}
-	if int64(len(p)) > a.max-off {
-		return 0, fmt.Errorf("%w (%d bytes at %d, at most %d)", ErrTooLarge, len(p), off, a.max)
+	if int64(len(p)) > a.limit-off {
+		return 0, fmt.Errorf("%w (%d bytes at %d, at most %d)", ErrTooLarge, len(p), off, a.limit)
 	}
 	end := off + int64(len(p))
 	if a.size >= 0 && end > a.size {
@@ -151,7 +143,8 @@ func (a *Assembler) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// take writes and hashes bytes that are missing.
+// take writes and hashes bytes that are missing. A block that is held whole has a
+// digest when it returns, whatever failed.
 func (a *Assembler) take(g Range, data []byte) error {
 	if a.held.Count() >= maxFragments && a.held.RunEnd(g.End) == g.End &&
 		(g.Start == 0 || !a.held.Contains(g.Start-1, g.Start)) {
@@ -165,15 +158,11 @@ func (a *Assembler) take(g Range, data []byte) error {
 		return err
 	}
 	a.held.Add(g.Start, g.End)
-	if err := a.advance(g, data); err != nil {
-		return err
-	}
+	err = a.advance(g, data)
 	for i := max(a.front+1, g.Start/BlockSize); i <= (g.End-1)/BlockSize; i++ {
-		if err := a.hashAhead(i, g, data); err != nil {
-			return err
-		}
+		err = cmp.Or(err, a.hashAhead(i, g, data))
 	}
-	return nil
+	return err
 }
 
 // advance hashes the front as far as it is held and moves on to the next one when

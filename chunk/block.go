@@ -12,7 +12,7 @@ import (
 // The last block of an image is shorter unless the size is a multiple of it.
 const BlockSize = 1 << 20
 
-const maxBlocks = math.MaxInt64 / BlockSize
+const maxBlocks = math.MaxInt64/BlockSize + 1
 
 // Block is the digest of one block of an image, the first having index 0.
 type Block struct {
@@ -22,7 +22,7 @@ type Block struct {
 
 // BlockCount returns the number of blocks of an image of size bytes: none if it is empty.
 func BlockCount(size int64) int64 {
-	n := size / BlockSize
+	n := max(size, 0) / BlockSize
 	if size%BlockSize > 0 {
 		n++
 	}
@@ -39,7 +39,7 @@ func BlockRange(index, size int64) Range {
 		return Range{}
 	}
 	start := min(index*BlockSize, size)
-	return Range{start, min(start+BlockSize, size)}
+	return Range{start, start + min(BlockSize, size-start)}
 }
 
 // BlockHasher computes digests of blocks one after the other and reuses its state.

@@ -14,22 +14,22 @@ const pageSize = 32 << 10
 // a peer merely states, and grows without copying. Like a file it reads as zeros
 // where nothing was written below its end, and is safe for concurrent use.
 type Buffer struct {
-	max   int64
+	limit int64
 	mu    sync.RWMutex
 	pages map[int64]*[pageSize]byte
 	size  int64
 }
 
-// NewBuffer returns an empty buffer that takes offsets below max.
-func NewBuffer(max int64) *Buffer {
-	return &Buffer{max: max, pages: make(map[int64]*[pageSize]byte)}
+// NewBuffer returns an empty buffer that takes offsets below limit.
+func NewBuffer(limit int64) *Buffer {
+	return &Buffer{limit: limit, pages: make(map[int64]*[pageSize]byte)}
 }
 
-// WriteAt implements io.WriterAt. A write beyond the maximum is ErrTooLarge and
+// WriteAt implements io.WriterAt. A write beyond the limit is ErrTooLarge and
 // writes nothing. It keeps no reference to p.
 func (b *Buffer) WriteAt(p []byte, off int64) (int, error) {
-	if off < 0 || int64(len(p)) > b.max-off {
-		return 0, fmt.Errorf("%w (%d bytes at %d, at most %d)", ErrTooLarge, len(p), off, b.max)
+	if off < 0 || int64(len(p)) > b.limit-off {
+		return 0, fmt.Errorf("%w (%d bytes at %d, at most %d)", ErrTooLarge, len(p), off, b.limit)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
