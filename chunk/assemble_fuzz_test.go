@@ -139,6 +139,7 @@ func FuzzAssembler(f *testing.F) {
 	f.Add([]byte{0, 25, 48, 0, 50, 60, 5, 0, 90, 69, 23, 26, 7, 0, 0})      // failing reads
 	f.Add([]byte{0, 0, 60, 7, 0, 0, 6, 1, 0, 6, 0, 0, 0, 3, 20, 8, 0, 0})   // drops, then a resume
 	f.Add([]byte{0, 23, 60, 8, 0, 0, 0, 0, 10, 7, 0, 0, 15, 0, 0, 8, 0, 0}) // a resume of unknown size
+	addRandomSeeds(f, 20, 120)
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		d := newDisk()
 		a := newAssembler(t, d, crcAlgorithm, -1)

@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 )
@@ -38,6 +39,7 @@ func FuzzRanges(f *testing.F) {
 	f.Add([]byte{0, 10, 20, 0, 30, 40, 0, 50, 60, 0, 15, 55, 1, 0, 255})
 	f.Add([]byte{0, 10, 20, 0, 30, 40, 0, 0, 5, 2, 2, 0, 1, 35, 36, 1, 30, 35})
 	f.Add([]byte{0, 9, 3, 1, 9, 3, 0, 0, 0, 0, 100, 101, 0, 102, 103, 0, 101, 102})
+	addRandomSeeds(f, 50, 1500)
 	f.Fuzz(func(t *testing.T, ops []byte) {
 		var r Ranges
 		var m setModel
@@ -62,6 +64,17 @@ func FuzzRanges(f *testing.F) {
 			checkRanges(t, &r, &m, start, end)
 		}
 	})
+}
+
+// addRandomSeeds adds sequences of random bytes, the same in every run.
+func addRandomSeeds(f *testing.F, count, length int) {
+	for seed := range count {
+		var key [32]byte
+		key[0] = byte(seed)
+		ops := make([]byte, length)
+		rand.NewChaCha8(key).Read(ops)
+		f.Add(ops)
+	}
 }
 
 func checkRanges(t *testing.T, r *Ranges, m *setModel, start, end int64) {
