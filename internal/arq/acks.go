@@ -1,0 +1,87 @@
+package arq
+
+import (
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// ackTracker remembers which of the peer's messages have arrived and decides when to
+// say so.
+type ackTracker struct {
+	got       chunk.Ranges // numbers that have arrived, not below floor
+	floor     int64        // below it everything counts as seen
+	maxRanges int          // how many ranges the peer takes in an ACK
+
+	largest   int64 // the newest message, -1: none
+	largestAt time.Duration
+
+	pending  int           // messages that ask for an acknowledgement since the last ACK
+	gap      bool          // one of them revealed or filled a gap
+	now      bool          // acknowledge with the next Poll
+	due      time.Duration // acknowledge by then; 0: nothing pending
+	sentAt   time.Duration // of the last ACK
+	unasked  int           // ACKs since the last message that asks for one itself
+	unpruned bool          // an ACK in flight that, once acknowledged, shortens the next
+}
+
+func newAckTracker() ackTracker { return ackTracker{largest: -1, maxRanges: 32} }
+
+// seen reports whether the message has been received before, or is so old that it
+// cannot be told.
+func (a *ackTracker) seen(number int64) bool {
+	return number < a.floor || a.got.Contains(number, number+1)
+}
+
+// add notes a message that arrived now. eliciting: it asks for an acknowledgement.
+func (a *ackTracker) add(number int64, now time.Duration, eliciting bool) {
+	if eliciting {
+		a.pending++
+		a.gap = a.gap || number != a.largest+1
+	}
+	a.got.Add(number, number+1)
+	if number > a.largest {
+		a.largest, a.largestAt = number, now
+	}
+	if a.got.Count() > a.maxRanges {
+		a.got.KeepHighest(a.maxRanges)
+		a.floor = max(a.floor, a.got.Min())
+	}
+}
+
+// settle decides at the end of a batch whether and when to acknowledge: at once for
+// urgent news, soon after a gap, otherwise after a quarter of a round trip, at most
+// maxAckDelay.
+func (a *ackTracker) settle(now, rtt time.Duration, urgent bool) {
+	if a.pending == 0 {
+		return
+	}
+	wait := min(rtt/4, maxAckDelay)
+	due := now + wait
+	if a.gap {
+		due = max(now, min(due, a.sentAt+wait/2))
+		a.gap = false
+	}
+	if a.due == 0 || due < a.due {
+		a.due = due
+	}
+	if urgent || a.due <= now {
+		a.now = true
+	}
+}
+
+// sent notes that an ACK went out.
+func (a *ackTracker) sent(now time.Duration) {
+	a.pending, a.gap, a.now, a.due = 0, false, false, 0
+	a.sentAt = now
+}
+
+// confirmed notes that the peer has an ACK whose newest number was largest: what is
+// below need not be reported again (RFC 9000, section 13.2.4).
+func (a *ackTracker) confirmed(largest int64) {
+	if largest <= a.floor {
+		return
+	}
+	a.got.Remove(0, largest)
+	a.floor = largest
+}

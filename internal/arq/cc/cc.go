@@ -1,0 +1,61 @@
+// Package cc holds the congestion controllers of the engine: state machines that are
+// told of every message sent, acknowledged and lost, and answer with a window and a
+// pacing rate. They take the time as an argument and have one owner.
+package cc
+
+import "time"
+
+// Controller decides how much may be in flight and how fast it leaves.
+type Controller interface {
+	// Sent notes a message of data or control; p.Prior is what was in flight before it.
+	Sent(p Packet)
+	// Lost notes that a message is believed lost. A batch's losses come before its Acked.
+	Lost(now time.Duration, p Packet)
+	// Acked is called once per batch of acknowledgements with what they say together.
+	Acked(s *Sample)
+	// Undo notes that a message counted as lost has arrived after all.
+	Undo(now time.Duration, p Packet)
+	// Resize notes a new size of full messages in bytes.
+	Resize(max int)
+	// Window returns how many bytes may be in flight.
+	Window() int64
+	// Rate returns the pacing rate in bytes a second; 0: none known, do not pace.
+	Rate() int64
+	// Burst returns how many bytes the pacer may send at once, 0: its own default.
+	Burst() int64
+}
+
+// Packet is a message as controllers see it. Times are since the engine's start.
+type Packet struct {
+	Number int64
+	Size   int64
+	SentAt time.Duration
+	Prior  int64 // bytes in flight before it was sent
+}
+
+// Sample is what one batch of acknowledgements says.
+type Sample struct {
+	Now       time.Duration
+	Acked     int64 // bytes newly acknowledged
+	Packets   int64 // messages newly acknowledged
+	Lost      int64 // bytes newly declared lost
+	LostCount int64 // messages newly declared lost
+	InFlight  int64 // bytes in flight after the batch
+	Prior     int64 // bytes in flight before it
+
+	Largest       int64         // number of the newest message acknowledged
+	LargestSentAt time.Duration // when that was sent
+	Next          int64         // number of the next message to be sent
+	RTT           time.Duration // latest sample; 0: none in this batch
+	MinRTT, SRTT  time.Duration
+
+	// Rate is the delivery rate in bytes a second over the flight of the newest
+	// message acknowledged (draft-cheng-iccrg-delivery-rate-estimation); 0: none.
+	Rate int64
+	// AppLimited: the sender had too little to send, so Rate is a lower bound.
+	AppLimited bool
+	// Delivered is the number of bytes acknowledged so far; DeliveredAtSend what it
+	// was when the newest message acknowledged was sent. A round has passed when
+	// that reaches the Delivered of the round's start.
+	Delivered, DeliveredAtSend int64
+}

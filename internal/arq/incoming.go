@@ -1,0 +1,3 @@
+package arq
+
+type incoming struct{}

@@ -1,0 +1,3 @@
+package arq
+
+type outgoing struct{}

@@ -1,0 +1,74 @@
+package arq
+
+import "slices"
+
+// piece is a supplied slice of an image.
+type piece struct {
+	offset  int64
+	data    []byte
+	unacked int // bytes not acknowledged
+}
+
+func (p *piece) end() int64 { return p.offset + int64(len(p.data)) }
+
+// pieces are the supplied slices of one transfer, in ascending order, that are not
+// wholly acknowledged.
+type pieces struct {
+	list []piece
+	last int // where find last found something
+}
+
+func (q *pieces) add(offset int64, data []byte, unacked int) {
+	q.list = append(q.list, piece{offset, data, unacked})
+}
+
+// find returns the index of the first piece that ends after offset.
+func (q *pieces) find(offset int64) int {
+	if i := q.last; i < len(q.list) && q.list[i].offset <= offset && offset < q.list[i].end() {
+		return i
+	}
+	i, _ := slices.BinarySearchFunc(q.list, offset+1, func(p piece, end int64) int {
+		switch {
+		case p.end() < end:
+			return -1
+		case p.end() > end:
+			return 1
+		}
+		return 0
+	})
+	q.last = i
+	return i
+}
+
+// copyTo appends the bytes from offset on to buf, at most n of them and none beyond a hole.
+func (q *pieces) copyTo(buf []byte, offset int64, n int) []byte {
+	for i := q.find(offset); n > 0 && i < len(q.list); i++ {
+		p := &q.list[i]
+		if p.offset > offset {
+			break
+		}
+		part := p.data[offset-p.offset:]
+		part = part[:min(n, len(part))]
+		buf = append(buf, part...)
+		offset += int64(len(part))
+		n -= len(part)
+	}
+	return buf
+}
+
+// acked notes that [start, end) was acknowledged for the first time and appends the
+// slices that are done with to done.
+func (q *pieces) acked(start, end int64, done [][]byte) [][]byte {
+	i := q.find(start)
+	for i < len(q.list) && q.list[i].offset < end {
+		p := &q.list[i]
+		p.unacked -= int(min(end, p.end()) - max(start, p.offset))
+		if p.unacked > 0 {
+			i++
+			continue
+		}
+		done = append(done, p.data)
+		q.list = slices.Delete(q.list, i, i+1)
+	}
+	return done
+}
