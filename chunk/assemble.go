@@ -166,7 +166,8 @@ func (a *Assembler) take(g Range, data []byte) error {
 }
 
 // advance hashes the front as far as it is held and moves on to the next one when
-// it is complete. The bytes of the range hot are at hand in data.
+// it is complete. The bytes of the range hot are at hand in data; afterwards pos is
+// at a byte that is missing.
 func (a *Assembler) advance(hot Range, data []byte) error {
 	for {
 		block := BlockRange(a.front, a.size)
@@ -186,9 +187,6 @@ func (a *Assembler) advance(hot Range, data []byte) error {
 			part.End = min(part.End, hot.End)
 			a.hash.h.Write(data[part.Start-hot.Start : part.End-hot.Start])
 		default:
-			if part.Start < hot.Start {
-				part.End = min(part.End, hot.Start)
-			}
 			if err := a.hash.read(a.dst, part); err != nil {
 				a.Drop(a.front)
 				return err

@@ -123,7 +123,7 @@ func TestAssembleSizesAndOrders(t *testing.T) {
 	for _, size := range append(blockSizes, 1399, 1400, 1401) {
 		image := pattern(size)
 		for name, order := range orders {
-			for _, step := range []int{1400, 64 << 10, BlockSize + 1, 3 * BlockSize} {
+			for _, step := range []int{1400, 64 << 10, BlockSize, BlockSize + 1, 3 * BlockSize} {
 				for _, known := range []string{"before", "amid", "after"} {
 					var hashed int64
 					d, alg := newDisk(), counted(&hashed)
@@ -156,8 +156,8 @@ func TestAssembleSizesAndOrders(t *testing.T) {
 					if hashed != int64(size) {
 						t.Errorf("%d bytes %s by %d, size %s: %d bytes hashed", size, name, step, known, hashed)
 					}
-					if name == "in order" && d.read != 0 {
-						t.Errorf("%d bytes in order by %d: %d read back", size, step, d.read)
+					if (name == "in order" || step == BlockSize && known == "before") && d.read != 0 {
+						t.Errorf("%d bytes %s by %d: %d read back", size, name, step, d.read)
 					}
 					checkWhole(t, a, d, alg, image)
 					slices.SortFunc(completed, func(a, b Block) int { return int(a.Index - b.Index) })
@@ -426,6 +426,27 @@ func TestAssembleReadErrors(t *testing.T) {
 			checkWhole(t, a, d, SHA256, image)
 		}
 	}
+}
+
+// One chunk completes three blocks, of which the first cannot be read back.
+func TestAssembleReadErrorAmidBlocks(t *testing.T) {
+	image := pattern(5 * BlockSize)
+	d := newDisk()
+	a := newAssembler(t, d, SHA256, int64(len(image)))
+	const half = BlockSize / 2
+	write(t, a, image, Range{BlockSize, BlockSize + half})
+	write(t, a, image, Range{3*BlockSize + half, 4 * BlockSize})
+	d.failRead = 1
+	if _, err := a.WriteAt(image[BlockSize+half:3*BlockSize+half], BlockSize+half); !errors.Is(err, errDisk) {
+		t.Fatal(err)
+	}
+	if done := a.AppendCompleted(nil); len(done) != 2 || done[0].Index != 2 || done[1].Index != 3 {
+		t.Errorf("completed %v", done)
+	}
+	for g := range a.Missing() {
+		write(t, a, image, g)
+	}
+	checkWhole(t, a, d, SHA256, image)
 }
 
 func TestAssembleIntoFile(t *testing.T) {

@@ -110,6 +110,10 @@ func TestHashers(t *testing.T) {
 		if _, ok := tree.Root(int64(size) + BlockSize); ok {
 			t.Errorf("%d bytes: a root for another number of blocks", size)
 		}
+		tree.Set(Block{99, want})
+		if _, ok := tree.Root(int64(size)); ok {
+			t.Errorf("%d bytes: a root beside a block behind the end", size)
+		}
 	}
 }
 

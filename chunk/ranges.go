@@ -44,7 +44,7 @@ func (r *Ranges) Add(start, end int64) (added int64) {
 	added = end - start
 	for ; j < n && r.set[j].Start <= end; j++ {
 		old := r.set[j]
-		added -= max(min(old.End, end)-max(old.Start, start), 0)
+		added -= min(old.End, end) - max(old.Start, start)
 		merged = Range{min(merged.Start, old.Start), max(merged.End, old.End)}
 	}
 	if i == j {
