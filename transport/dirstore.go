@@ -1,0 +1,135 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+)
+
+// Existing says what happens to an image whose name is taken.
+type Existing uint8
+
+const (
+	KeepBoth Existing = iota // store it beside the old one, as "name (1).jpg"
+	Replace                  // put it in the place of the old one, at once
+	Refuse                   // refuse it with ReasonExists
+)
+
+const defaultExpire = 7 * 24 * time.Hour
+
+// A DirStore keeps images as files of a directory. Only Dir must be set. Under
+// its final name a file is always whole, verified and, but for NoSync, safe on
+// the disk. An image is stored once for each ID whose receipt is remembered,
+// even when the program is killed or the power fails at any moment: what was
+// under way then is finished when the DirStore is next used.
+//
+// Its own files are in Dir/.pixferry, on the same file system: partial images,
+// which survive a kill too, and the receipts. No name leads out of Dir.
+//
+// A DirStore is safe for concurrent use, and must not be changed or copied after
+// its first use. Refusals are *RejectedError: ReasonDisk (Retryable) when the disk
+// is full or fails, ReasonName and ReasonExists.
+type DirStore struct {
+	// Dir is the directory; it is made if it is missing. One DirStore at a time
+	// uses it: on most systems a second one, here or in another process, gets
+	// an error.
+	Dir string
+	// Existing says what happens to an image whose name is taken; the zero
+	// value keeps both.
+	Existing Existing
+	// Path returns where an image goes, as a slash-separated path below Dir, whose
+	// directories are made. nil: its Name. It is called for the offer, where that
+	// has a name, to refuse in time, and for the whole image; concurrently.
+	Path func(img *Image) string
+	// Expire is how long a partial image waits for its sender; 0: 7 days.
+	Expire time.Duration
+	// MaxReceipts is how many receipts are remembered, the latest; 0: 65,536.
+	// Each takes about 250 bytes of memory.
+	MaxReceipts int
+	// NoSync leaves it to the system when bytes go to the disk. That is several
+	// times faster for small images, and safe when the program is killed, but
+	// a power failure may destroy images of the last seconds although their
+	// senders have receipts.
+	NoSync bool
+
+	mu     sync.Mutex
+	opened *openDir
+	closed bool
+
+	// For tests.
+	step func(op, name string, n int) (allowed int, err error)
+	now  func() time.Time
+	boot func() string
+}
+
+var _ Store = (*DirStore)(nil)
+
+var errLocked = errors.New("another DirStore uses the directory, in this or in another process: give each its own, or stop the other one")
+
+// open returns the directory, which the first call opens and recovers.
+func (s *DirStore) open() (*openDir, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, fmt.Errorf("the DirStore was closed: %w", fs.ErrClosed)
+	}
+	if s.opened == nil {
+		d, err := s.openDir()
+		if err != nil {
+			return nil, fmt.Errorf("DirStore %q: %w", s.Dir, err)
+		}
+		s.opened = d
+	}
+	return s.opened, nil
+}
+
+// Open implements [Store]. After a restart of the system it reads what is held
+// of the image, until ctx ends.
+func (s *DirStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
+	d, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	p, err := d.lease(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Receipt implements [Store]. Where an earlier Commit could not finish, because
+// the disk was full for example, it tries again.
+func (s *DirStore) Receipt(_ context.Context, id ID) (Receipt, bool, error) {
+	d, err := s.open()
+	if err != nil {
+		return Receipt{}, false, err
+	}
+	return d.receipt(id)
+}
+
+// Forget implements [Store].
+func (s *DirStore) Forget(instance, below uint64) {
+	if d, err := s.open(); err == nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.receipts.forget(instance, below)
+	}
+}
+
+// Close lets go of the directory, so that another DirStore may use it. Close it
+// after the Servers that use it: images under way fail, and their partial files
+// stay for a resume. Exiting without Close loses nothing.
+func (s *DirStore) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	if s.opened == nil {
+		return nil
+	}
+	d := s.opened
+	s.opened = nil
+	return d.close()
+}

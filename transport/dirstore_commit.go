@@ -1,0 +1,259 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+)
+
+// The commit of an image. After a crash at any step finish goes on where the
+// intent is in the log, and otherwise the image was never promised.
+//
+//	1. sync the content                                    seal
+//	2. write the intent to the receipt log, and sync it    record
+//	3. link the content to its final name                  place
+//	4. sync the directories of that name
+//	5. remove the partial file
+//
+// An intent whose partial file is gone is a receipt.
+
+// A placing is an intent that is to be finished. openDir.mu guards its fields
+// against live; other than that the goroutine that has set busy owns it.
+type placing struct {
+	intent
+	busy     bool
+	logged   bool   // some intent of the image is in the log, or may be
+	recorded bool   // that with the current number is
+	placed   bool   // it has its final name
+	made     bool   // directories of the final name may be new
+	reserved string // the final name that choose has taken; guarded by openDir.naming
+}
+
+// Commit implements [Partial]. A second one of an ID that is remembered stores
+// nothing and returns no name.
+func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string, error) {
+	if err := errors.Join(ctx.Err(), p.usable()); err != nil {
+		return "", err
+	}
+	d := p.dir
+	if _, ok, err := d.receipt(r.ID); err != nil {
+		return "", err
+	} else if ok {
+		return "", p.Discard()
+	}
+	name, err := d.target(img)
+	if err != nil {
+		return "", err
+	}
+	if err := p.seal(r.Bytes); err != nil {
+		return "", err
+	}
+	pl, err := d.intend(intent{receipt: r, token: p.token, name: name})
+	if err != nil {
+		return "", err
+	}
+	if err := d.finish(pl); err != nil {
+		if !d.withdraw(pl) {
+			p.end() // the partial file belongs to the intent
+		}
+		return "", err
+	}
+	p.end()
+	return pl.final(), nil
+}
+
+// seal checks the size of the content and makes it durable.
+func (p *dirPartial) seal(size int64) error {
+	info, err := p.file.Stat()
+	if err != nil {
+		return p.fail(err)
+	}
+	if info.Size() < size {
+		return incomplete(info.Size(), size)
+	}
+	if err := p.file.cut(size); err != nil {
+		return p.fail(err)
+	}
+	return p.fail(p.file.Sync())
+}
+
+func incomplete(have, size int64) error {
+	return &RejectedError{Reason: ReasonIncomplete, Retryable: true, Text: fmt.Sprintf("%d of %d bytes are there", have, size)}
+}
+
+// receipt returns what is remembered of an ID. It first finishes an image whose
+// Commit could not.
+func (d *openDir) receipt(id ID) (Receipt, bool, error) {
+	d.mu.Lock()
+	r, ok := d.receipts.get(id)
+	pl := d.pending[id]
+	if ok || pl == nil || pl.busy {
+		d.mu.Unlock()
+		return r, ok, nil
+	}
+	pl.busy = true
+	d.mu.Unlock()
+	if err := d.finish(pl); err != nil {
+		d.withdraw(pl)
+		return Receipt{}, false, err
+	}
+	return pl.receipt, true, nil
+}
+
+// intend makes an image pending under a name that is free.
+func (d *openDir) intend(in intent) (*placing, error) {
+	pl := &placing{intent: in, busy: true}
+	d.mu.Lock()
+	if d.pending[in.receipt.ID] != nil {
+		d.mu.Unlock()
+		return nil, &RejectedError{Reason: ReasonBusy, Retryable: true, Text: "the image is being stored: ask again under the same ID"}
+	}
+	d.pending[in.receipt.ID] = pl
+	d.mu.Unlock()
+	if err := d.choose(pl); err != nil {
+		d.withdraw(pl)
+		return nil, err
+	}
+	return pl, nil
+}
+
+// withdraw ends the work on an image that could not be finished. It reports
+// whether the image is out of the store's hands; otherwise receipt tries again.
+func (d *openDir) withdraw(pl *placing) bool {
+	d.mu.Lock()
+	pl.busy = false
+	mine := d.pending[pl.receipt.ID] == pl
+	if mine && !pl.logged {
+		delete(d.pending, pl.receipt.ID)
+	}
+	d.mu.Unlock()
+	if mine && !pl.logged {
+		d.release(pl)
+	}
+	return mine && !pl.logged
+}
+
+// finish brings a pending image to its end. It is repeated after a failure, and
+// after a crash at any step.
+func (d *openDir) finish(pl *placing) error {
+	for !pl.placed {
+		if err := d.record(pl); err != nil {
+			return diskError(err)
+		}
+		// From here on the content may have a second name: nobody resumes it.
+		if err := d.disk.remove(journalFile(pl.token)); err != nil {
+			return diskError(err)
+		}
+		err := d.place(pl)
+		switch {
+		case err == nil:
+			pl.placed = true
+		case errors.Is(err, fs.ErrExist) && d.existing == KeepBoth:
+			if err := d.choose(pl); err != nil {
+				return err
+			}
+		case errors.Is(err, fs.ErrExist):
+			return d.void(pl, existsError(pl.name))
+		case errors.Is(err, fs.ErrNotExist):
+			return d.void(pl, diskError(err)) // somebody has removed the partial file
+		default:
+			return diskError(err)
+		}
+	}
+	for _, dir := range parents(pl.final()) {
+		if err := d.dirs.do(dir); err != nil {
+			return diskError(err)
+		}
+		if !pl.made {
+			break
+		}
+	}
+	if err := d.disk.remove(contentFile(pl.token)); err != nil {
+		return diskError(err)
+	}
+	d.mu.Lock()
+	d.receipts.add(pl.receipt)
+	delete(d.pending, pl.receipt.ID)
+	d.mu.Unlock()
+	d.release(pl)
+	return nil
+}
+
+// record writes the intent to the log, if it is not there.
+func (d *openDir) record(pl *placing) error {
+	if pl.recorded {
+		return nil
+	}
+	logged := func() {
+		d.mu.Lock()
+		pl.logged = true
+		d.mu.Unlock()
+	}
+	err := d.log.append(logEntry{pl.payload(), logged})
+	if errors.Is(err, errLogTorn) {
+		logged()
+	}
+	pl.recorded = err == nil
+	return err
+}
+
+// void takes the intent back for the given reason, and discards the image.
+func (d *openDir) void(pl *placing, reason error) error {
+	err := d.log.append(logEntry{voidPayload(pl.receipt.ID), func() {
+		d.mu.Lock()
+		delete(d.pending, pl.receipt.ID)
+		d.mu.Unlock()
+	}})
+	if err != nil {
+		return diskError(err)
+	}
+	d.release(pl)
+	d.erase(pl.token)
+	return reason
+}
+
+// place gives the content its final name, and makes the directories for it. The
+// error is ErrExist if the name is somebody else's, ErrNotExist if the content
+// is gone.
+func (d *openDir) place(pl *placing) error {
+	from, to := contentFile(pl.token), pl.final()
+	err := d.put(from, to)
+	if dir := path.Dir(to); errors.Is(err, fs.ErrNotExist) && dir != "." {
+		pl.made = true
+		if err := d.disk.mkdirAll(dir); err != nil {
+			return err
+		}
+		err = d.put(from, to)
+	}
+	return err
+}
+
+func (d *openDir) put(from, to string) error {
+	if d.existing == Replace {
+		err := d.disk.rename(from, to)
+		if err != nil && d.disk.isDir(to) {
+			return fs.ErrExist
+		}
+		return err
+	}
+	err := d.disk.link(from, to)
+	switch {
+	case err == nil || errors.Is(err, fs.ErrNotExist):
+		return err
+	case errors.Is(err, fs.ErrExist):
+		if d.disk.same(from, to) {
+			return nil
+		}
+		return err
+	}
+	// The file system has no links. Nobody else in this store takes the name
+	// between the look and the rename.
+	d.naming.Lock()
+	defer d.naming.Unlock()
+	if there, err := d.disk.exists(to); err != nil || there {
+		return errors.Join(err, fs.ErrExist)
+	}
+	return d.disk.rename(from, to)
+}

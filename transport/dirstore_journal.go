@@ -1,0 +1,197 @@
+package transport
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/framing"
+)
+
+// The journal of a partial image: which of its blocks are in the partial file.
+// Payloads of its records (receiptlog_record.go):
+//
+//	'P'  resume key 32          first of all
+//	'T'  boot ID                blocks above were written, or found intact, in this run of the system
+//	'B'  index 8 | digest       a block is written
+//	'D'  index 8                a block is forgotten
+//
+// It is never synced: it outlives a process in the page cache, and after a
+// restart of the system every block is compared with its digest.
+const (
+	kindPartial = 'P'
+	kindBoot    = 'T'
+	kindBlock   = 'B'
+	kindDrop    = 'D'
+)
+
+// A journalKey stands for the key, the size and the algorithm of an offer; zero:
+// not resumable.
+type journalKey [sha256.Size]byte
+
+func makeJournalKey(o PartialOffer) journalKey {
+	if o.Key == "" {
+		return journalKey{}
+	}
+	b := binary.LittleEndian.AppendUint64([]byte{o.Algorithm.ID}, uint64(o.Size))
+	return sha256.Sum256(append(b, o.Key...))
+}
+
+// A journal is open while its partial image is leased.
+type journal struct {
+	file *diskFile
+	end  int64
+	buf  []byte
+}
+
+// createJournal makes an empty journal.
+func createJournal(d *disk, name string, key journalKey, boot string) (*journal, error) {
+	f, err := d.create(name)
+	if err != nil {
+		return nil, err
+	}
+	j := &journal{file: f}
+	if err := j.append(append([]byte{kindPartial}, key[:]...), append([]byte{kindBoot}, boot...)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return j, nil
+}
+
+// append writes records at once.
+func (j *journal) append(payloads ...[]byte) (err error) {
+	j.buf = j.buf[:0]
+	for _, p := range payloads {
+		if j.buf, err = appendRecord(j.buf, p); err != nil {
+			return err
+		}
+	}
+	if _, err := j.file.WriteAt(j.buf, j.end); err != nil {
+		return err
+	}
+	j.end += int64(len(j.buf))
+	return nil
+}
+
+func (j *journal) blocks(blocks []chunk.Block) error {
+	payloads := make([][]byte, 0, len(blocks))
+	for _, b := range blocks {
+		p := binary.LittleEndian.AppendUint64([]byte{kindBlock}, uint64(b.Index))
+		payloads = append(payloads, appendDigest(p, b.Digest))
+	}
+	return j.append(payloads...)
+}
+
+func (j *journal) drop(indices []int64) error {
+	payloads := make([][]byte, 0, len(indices))
+	for _, i := range indices {
+		payloads = append(payloads, binary.LittleEndian.AppendUint64([]byte{kindDrop}, uint64(i)))
+	}
+	return j.append(payloads...)
+}
+
+var errJournal = errors.New("not a journal of this version")
+
+// readJournalKey returns the resume key of a journal.
+func readJournalKey(r io.Reader) (key journalKey, err error) {
+	first := errors.New("first record") // all that is needed
+	_, err = readRecords(r, func(payload []byte) error {
+		if payload[0] == kindPartial && copy(key[:], payload[1:]) == len(key) {
+			return first
+		}
+		return errJournal
+	})
+	if err == first {
+		return key, nil
+	}
+	return journalKey{}, errors.Join(errJournal, err)
+}
+
+// openJournal opens a journal and returns the blocks that content still holds,
+// in order. After a restart of the system the blocks are compared with their
+// digests.
+func openJournal(ctx context.Context, d *disk, name, boot string, content io.ReaderAt, o PartialOffer) (*journal, []chunk.Block, error) {
+	f, err := d.open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	j := &journal{file: f}
+	held, err := j.load(ctx, boot, content, o)
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return j, held, nil
+}
+
+func (j *journal) load(ctx context.Context, boot string, content io.ReaderAt, o PartialOffer) ([]chunk.Block, error) {
+	written, lastBoot := make(map[int64]chunk.Digest), ""
+	end, err := readRecords(j.file, func(payload []byte) error { return replay(payload, written, &lastBoot) })
+	if err != nil {
+		return nil, err
+	}
+	if err := j.file.cut(end); err != nil {
+		return nil, err
+	}
+	j.end = end
+	held := make([]chunk.Block, 0, len(written))
+	for _, i := range slices.Sorted(maps.Keys(written)) {
+		held = append(held, chunk.Block{Index: i, Digest: written[i]})
+	}
+	if lastBoot == boot {
+		return held, nil
+	}
+	held, damaged, err := intact(ctx, held, content, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.drop(damaged); err != nil {
+		return nil, err
+	}
+	return held, j.append(append([]byte{kindBoot}, boot...))
+}
+
+func replay(payload []byte, written map[int64]chunk.Digest, boot *string) error {
+	c := framing.NewCursor(payload)
+	kind := c.Uint8()
+	switch kind {
+	case kindPartial:
+		return nil
+	case kindBoot:
+		*boot = string(c.Rest())
+		return nil
+	}
+	index := int64(c.Uint64())
+	switch kind {
+	case kindBlock:
+		digest, err := consumeDigest(&c)
+		if err != nil || digest.IsZero() || index < 0 {
+			return errJournal
+		}
+		written[index] = digest
+	case kindDrop:
+		delete(written, index)
+	}
+	return c.Err()
+}
+
+// intact separates the blocks that match their digest from those that do not.
+func intact(ctx context.Context, blocks []chunk.Block, content io.ReaderAt, o PartialOffer) (good []chunk.Block, damaged []int64, err error) {
+	hasher := chunk.NewBlockHasher(o.Algorithm)
+	for _, b := range blocks {
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		if digest, err := hasher.Read(content, b.Index, o.Size); err == nil && digest == b.Digest {
+			good = append(good, b)
+		} else {
+			damaged = append(damaged, b.Index)
+		}
+	}
+	return good, damaged, nil
+}

@@ -1,0 +1,15 @@
+//go:build !(darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd || windows)
+
+package transport
+
+import (
+	"io"
+	"os"
+)
+
+// lockFile takes no lock here: the system has none that ends with the process.
+func lockFile(root *os.Root, name string) (io.Closer, error) {
+	return root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+}
+
+func platformNoSpace(error) bool { return false }

@@ -1,0 +1,25 @@
+//go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd
+
+package transport
+
+import (
+	"io"
+	"os"
+	"syscall"
+)
+
+// lockFile takes the lock that ends with the process. A file system without
+// locks is used without one.
+func lockFile(root *os.Root, name string) (io.Closer, error) {
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == syscall.EWOULDBLOCK {
+		f.Close()
+		return nil, errLocked
+	}
+	return f, nil
+}
+
+func platformNoSpace(error) bool { return false }

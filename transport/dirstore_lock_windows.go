@@ -1,0 +1,36 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+const (
+	errorSharingViolation = syscall.Errno(32)
+	errorHandleDiskFull   = syscall.Errno(39)
+	errorDiskFull         = syscall.Errno(112)
+)
+
+// lockFile opens the file for this process alone, which ends with it.
+func lockFile(root *os.Root, name string) (io.Closer, error) {
+	path := filepath.Join(root.Name(), filepath.FromSlash(name))
+	p, err := syscall.UTF16PtrFromString(path)
+	if err != nil {
+		return nil, err
+	}
+	h, err := syscall.CreateFile(p, syscall.GENERIC_READ|syscall.GENERIC_WRITE, 0, nil, syscall.OPEN_ALWAYS, syscall.FILE_ATTRIBUTE_NORMAL, 0)
+	if err == errorSharingViolation {
+		return nil, errLocked
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(h), path), nil
+}
+
+func platformNoSpace(err error) bool {
+	return errors.Is(err, errorHandleDiskFull) || errors.Is(err, errorDiskFull)
+}

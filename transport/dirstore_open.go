@@ -1,0 +1,272 @@
+package transport
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	metaDir     = ".pixferry"
+	contentExt  = ".part"
+	journalExt  = ".blocks"
+	maxIdle     = 1024 // partial images that wait for their senders; the oldest gives way
+	expireEvery = time.Minute
+)
+
+func contentFile(token string) string { return metaDir + "/" + token + contentExt }
+func journalFile(token string) string { return metaDir + "/" + token + journalExt }
+
+// An openDir is the directory of a DirStore while that is in use.
+type openDir struct {
+	disk     disk
+	lock     interface{ Close() error }
+	existing Existing
+	path     func(*Image) string
+	expire   time.Duration
+	now      func() time.Time
+	boot     string
+
+	log      *receiptLog
+	dirs     group[string]   // syncs directories
+	naming   sync.Mutex      // held from the look for a free name until it is taken; before mu
+	reserved map[string]bool // by naming: final names that pending images go to
+
+	mu       sync.Mutex
+	receipts receipts
+	pending  map[ID]*placing          // on their way to their final names
+	idle     map[journalKey]idleImage // wait for their senders
+	expired  time.Time                // when idle was last searched for stale ones
+}
+
+// An idleImage is a partial image without a lease.
+type idleImage struct {
+	key   journalKey
+	token string
+	used  time.Time
+	worth int64 // size of its journal: the more blocks the more
+}
+
+// openDir opens the directory, takes its lock and finishes what a crash left.
+func (s *DirStore) openDir() (_ *openDir, err error) {
+	if s.Dir == "" {
+		return nil, errors.New("Dir is not set: set it to the directory that is to hold the images")
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(s.Dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &openDir{
+		disk:     disk{root: root, noSync: s.NoSync, step: s.step},
+		existing: s.Existing, path: s.Path, expire: cmp.Or(s.Expire, defaultExpire), now: s.now, boot: bootID(),
+		receipts: newReceipts(s.MaxReceipts),
+		pending:  make(map[ID]*placing), reserved: make(map[string]bool), idle: make(map[journalKey]idleImage),
+	}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.now == nil {
+		d.now = time.Now
+	}
+	if s.boot != nil {
+		d.boot = s.boot()
+	}
+	if d.boot == "" {
+		d.boot = rand.Text() // known to this process only: later ones compare all blocks
+	}
+	d.dirs.run = func(names []string) error {
+		slices.Sort(names)
+		for _, name := range slices.Compact(names) {
+			if err := d.disk.syncDir(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := root.MkdirAll(metaDir, 0o755); err != nil {
+		return nil, err
+	}
+	if d.lock, err = lockFile(root, metaDir+"/lock"); err != nil {
+		return nil, err
+	}
+	return d, d.recover()
+}
+
+func (d *openDir) close() error {
+	var err error
+	if d.log != nil {
+		err = d.log.close()
+	}
+	if d.lock != nil {
+		err = errors.Join(err, d.lock.Close())
+	}
+	return errors.Join(err, d.disk.root.Close())
+}
+
+// recover reads the receipts, finishes intents and finds the partial images.
+func (d *openDir) recover() error {
+	entries, err := d.disk.list(metaDir)
+	if err != nil {
+		return err
+	}
+	content := make(map[string]bool)
+	for _, e := range entries {
+		if token, ok := strings.CutSuffix(e.Name(), contentExt); ok {
+			content[token] = true
+		}
+	}
+	d.log, err = openReceiptLog(&d.disk, func(payload []byte) error {
+		in, void, err := parseLog(payload)
+		if err != nil {
+			return err
+		}
+		id := in.receipt.ID
+		d.receipts.remove(id)
+		delete(d.pending, id)
+		switch {
+		case void:
+		case content[in.token]:
+			d.pending[id] = &placing{intent: in, logged: true, recorded: true, made: true}
+		default:
+			d.receipts.add(in.receipt) // its partial file was removed after all else
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d.log.live = d.live
+	for id, pl := range d.pending {
+		delete(content, pl.token)
+		d.receipt(id) // what fails stays pending: receipt tries again
+	}
+	return d.collect(entries, content)
+}
+
+// live returns what a compacted log holds.
+func (d *openDir) live() (payloads [][]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.receipts.purge()
+	for _, id := range d.receipts.order {
+		payloads = append(payloads, (&intent{receipt: d.receipts.byID[id]}).payload())
+	}
+	for _, pl := range d.pending {
+		if pl.logged {
+			payloads = append(payloads, pl.payload())
+		}
+	}
+	return payloads
+}
+
+// collect finds the partial images that wait for their senders, and removes what
+// nobody can resume. content holds the tokens that belong to no intent.
+func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error {
+	for _, e := range entries {
+		token, ok := strings.CutSuffix(e.Name(), journalExt)
+		if !ok || !content[token] {
+			continue
+		}
+		f, err := d.disk.open(journalFile(token))
+		if err != nil {
+			return err
+		}
+		key, err := readJournalKey(f)
+		info, serr := f.Stat()
+		f.Close()
+		if err == nil && serr == nil {
+			delete(content, token)
+			d.park(idleImage{key, token, info.ModTime(), info.Size()})
+		}
+	}
+	for token := range content {
+		d.erase(token)
+	}
+	for _, e := range entries {
+		token, ok := strings.CutSuffix(e.Name(), journalExt)
+		if ok {
+			if there, err := d.disk.exists(contentFile(token)); err == nil && !there {
+				d.erase(token)
+			}
+		}
+	}
+	d.evict()
+	return nil
+}
+
+// erase removes the files of a partial image, as far as that works: what stays
+// is removed when the directory is next opened.
+func (d *openDir) erase(token string) error {
+	return errors.Join(d.disk.remove(contentFile(token)), d.disk.remove(journalFile(token)))
+}
+
+// park lets a partial image wait for its sender. Of two with one key that with
+// more blocks stays.
+func (d *openDir) park(image idleImage) {
+	d.mu.Lock()
+	other, twice := d.idle[image.key]
+	if twice && other.worth > image.worth {
+		image, other = other, image
+	}
+	d.idle[image.key] = image
+	d.mu.Unlock()
+	if twice {
+		d.erase(other.token)
+	}
+	d.evict()
+}
+
+// evict removes stale partial images, and the oldest of too many.
+func (d *openDir) evict() {
+	d.mu.Lock()
+	now := d.now()
+	var gone []idleImage
+	if now.Sub(d.expired) >= expireEvery {
+		d.expired = now
+		for _, image := range d.idle {
+			if now.Sub(image.used) >= d.expire {
+				gone = append(gone, image)
+			}
+		}
+	}
+	for _, image := range gone {
+		delete(d.idle, image.key)
+	}
+	full := len(d.idle) > maxIdle
+	d.mu.Unlock()
+	for _, image := range gone {
+		d.erase(image.token)
+	}
+	if full {
+		d.eraseOldest()
+	}
+}
+
+// eraseOldest gives back the space of the partial image that has waited longest,
+// and reports whether there was one.
+func (d *openDir) eraseOldest() bool {
+	d.mu.Lock()
+	var oldest idleImage
+	for _, image := range d.idle {
+		if oldest.token == "" || image.used.Before(oldest.used) {
+			oldest = image
+		}
+	}
+	delete(d.idle, oldest.key)
+	d.mu.Unlock()
+	if oldest.token == "" {
+		return false
+	}
+	d.erase(oldest.token)
+	return true
+}
