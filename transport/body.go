@@ -3,7 +3,6 @@ package transport
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"image"
 	"image/jpeg"
@@ -13,6 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+
+	"github.com/pixferry/pixferry/chunk"
 )
 
 // A Body is where an image's bytes come from. Make one with File, Bytes,
@@ -22,7 +23,8 @@ type Body struct {
 	name string
 }
 
-// OpenBody is a body opened for one sending. Whoever opened it closes it.
+// OpenBody is a body opened for one sending, or by a Handler. Whoever opened it
+// closes it. It reads as an io.Reader too, whichever of its sources is there.
 type OpenBody struct {
 	// Size in bytes; -1: unknown before the end.
 	Size int64
@@ -33,18 +35,51 @@ type OpenBody struct {
 
 	check func() error
 	close func() error
+	pos   int64 // of Read
 }
 
 // Open opens the body. Its errors say what is missing.
 func (b Body) Open(ctx context.Context) (*OpenBody, error) {
 	if b.open == nil {
-		return nil, errors.New("the image has no body: set Image.Body, for example to transport.File(path)")
+		return nil, final("the image has no body: set Image.Body, for example to transport.File(path)")
 	}
 	return b.open(ctx)
 }
 
 // Name is the base name of a File body and empty for others.
 func (b Body) Name() string { return b.name }
+
+// Read reads the bytes in order, once. It ends in io.EOF only after exactly Size
+// bytes, if that is known: else in chunk.ErrSourceShort or chunk.ErrSourceLong.
+// It is for one goroutine at a time.
+func (o *OpenBody) Read(p []byte) (n int, err error) {
+	atEnd := o.Size >= 0 && o.pos >= o.Size
+	switch {
+	case len(p) == 0:
+		return 0, nil
+	case o.ReaderAt != nil && atEnd:
+		return 0, io.EOF
+	case atEnd:
+		p = p[:1] // to see that there is nothing more
+	case o.Size >= 0:
+		p = p[:min(int64(len(p)), o.Size-o.pos)]
+	}
+	if o.ReaderAt != nil {
+		n, err = o.ReaderAt.ReadAt(p, o.pos)
+	} else {
+		n, err = o.Reader.Read(p)
+	}
+	o.pos += int64(n)
+	switch {
+	case atEnd && n > 0:
+		return 0, fmt.Errorf("%w (%d bytes)", chunk.ErrSourceLong, o.Size)
+	case err == io.EOF && o.pos < o.Size:
+		return n, fmt.Errorf("%w (%d of %d bytes)", chunk.ErrSourceShort, o.pos, o.Size)
+	case err == io.EOF && o.ReaderAt != nil && n > 0:
+		err = nil
+	}
+	return n, err
+}
 
 // Check returns ErrSourceChanged if the source is known to have changed since
 // Open. Call it after the last byte was read.
@@ -79,7 +114,7 @@ func File(path string) Body {
 		if !before.Mode().IsRegular() {
 			if before.IsDir() {
 				f.Close()
-				return nil, fmt.Errorf("%s is a directory: send its files one by one", path)
+				return nil, final("%s is a directory: send its files one by one", path)
 			}
 			return &OpenBody{Size: -1, Reader: f, close: f.Close}, nil
 		}
@@ -117,7 +152,7 @@ func Encode(img image.Image, mediaType string) Body {
 		case "image/png":
 			err = png.Encode(&buf, img)
 		default:
-			err = fmt.Errorf("cannot encode %q: use image/jpeg or image/png, or encode it yourself and use transport.Bytes", mediaType)
+			err = final("cannot encode %q: use image/jpeg or image/png, or encode it yourself and use transport.Bytes", mediaType)
 		}
 		return buf.Bytes(), err
 	})

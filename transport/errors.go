@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"time"
+
+	"github.com/pixferry/pixferry/chunk"
 )
 
 // Sentinels, for errors.Is. Each says in its text what to do.
@@ -20,6 +23,7 @@ var (
 	ErrIdle          = errors.New("the peer has been silent for the idle time")
 	ErrServed        = errors.New("Serve was called already: a Conn serves once")
 	ErrDigest        = errors.New("the bytes do not match their digest")
+	ErrIDUsed        = errors.New("another image was kept under this ID: send this one under a new ID")
 
 	// ErrServerClosed is what Serve returns after Shutdown. Matches net.ErrClosed.
 	ErrServerClosed error = closedError("the server was shut down")
@@ -35,6 +39,13 @@ type closedError string
 
 func (e closedError) Error() string        { return string(e) }
 func (e closedError) Is(target error) bool { return target == net.ErrClosed }
+
+// final makes an error of the caller's own doing: trying again cannot help.
+func final(format string, a ...any) error { return finalError{fmt.Sprintf(format, a...)} }
+
+type finalError struct{ text string }
+
+func (e finalError) Error() string { return e.text }
 
 // An Outcome is what an error leaves behind at the peer.
 type Outcome uint8
@@ -114,6 +125,11 @@ func (e *RejectedError) Error() string {
 	return e.Reason.String() + ": " + e.Text
 }
 
+// Is makes a digest mismatch match ErrDigest.
+func (e *RejectedError) Is(target error) bool {
+	return target == ErrDigest && e.Reason == ReasonDigest
+}
+
 // Reject is a permanent refusal for a Handler to return.
 func Reject(format string, a ...any) error {
 	return &RejectedError{Reason: ReasonHandler, Text: fmt.Sprintf(format, a...)}
@@ -131,8 +147,9 @@ func (e *TooLargeError) Error() string {
 
 // Retryable reports whether the same operation may succeed later without a
 // change by the caller. It is known for every error: refusals say so
-// themselves; ended contexts, consumed bodies, changed sources, oversize and
-// taken names are final; whatever the network does is not.
+// themselves; ended contexts, missing and unreadable files, consumed bodies,
+// changed sources, oversize and taken names are final; whatever the network
+// does is not.
 func Retryable(err error) bool {
 	if err == nil {
 		return false
@@ -143,8 +160,15 @@ func Retryable(err error) bool {
 	if t := (*TooLargeError)(nil); errors.As(err, &t) {
 		return false
 	}
+	if f := (finalError{}); errors.As(err, &f) {
+		return false
+	}
+	if p := (*fs.PathError)(nil); errors.As(err, &p) && (errors.Is(p, fs.ErrNotExist) || errors.Is(p, fs.ErrPermission) || errors.Is(p, fs.ErrInvalid)) {
+		return false // a local file; a network's errors are of other types
+	}
 	for _, final := range []error{context.Canceled, context.DeadlineExceeded, ErrUnconfirmed, ErrBodyConsumed, ErrSourceChanged,
-		ErrSuperseded, ErrNameTaken, ErrClientIDTaken, ErrServed, ErrClosed, ErrServerClosed, errors.ErrUnsupported} {
+		ErrSuperseded, ErrNameTaken, ErrClientIDTaken, ErrServed, ErrClosed, ErrServerClosed, ErrIDUsed, errors.ErrUnsupported,
+		chunk.ErrSourceShort, chunk.ErrSourceLong} {
 		if errors.Is(err, final) {
 			return false
 		}

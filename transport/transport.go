@@ -43,7 +43,9 @@ type Conn interface {
 	// Serve hands what the peer sends to the inbox until the Conn ends or the
 	// context does. At most once for each Conn. It returns nil after an orderly
 	// end by the peer, and an error that matches net.ErrClosed after Close.
-	// Without it the peer's images are refused ([ReasonNotServing]).
+	// Without it the peer's images are refused ([ReasonNotServing]). When the
+	// context ends, what has been answered by the inbox is still handed to the
+	// peer before Serve returns: otherwise a Shutdown would lose the last receipts.
 	Serve(ctx context.Context, in *Inbox) error
 	// Info tells what is known about the peer and the protocol.
 	Info() Info

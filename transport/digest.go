@@ -1,0 +1,24 @@
+package transport
+
+import (
+	"hash"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/zeebo/xxh3"
+)
+
+// XXH3 is XXH3-128, the default algorithm of digests. It finds accidents, not
+// attacks: where somebody may forge bytes use a secure transport, or
+// [chunk.SHA256].
+var XXH3 = chunk.Algorithm{ID: 1, Name: "xxh3-128", New: func() hash.Hash { return xxh3.New128() }}
+
+// AlgorithmByID returns the digest algorithm with an ID that came from a peer,
+// and false if it is not one that this package knows.
+func AlgorithmByID(id uint8) (chunk.Algorithm, bool) {
+	for _, a := range []chunk.Algorithm{XXH3, chunk.SHA256} {
+		if a.ID == id {
+			return a, true
+		}
+	}
+	return chunk.Algorithm{}, false
+}

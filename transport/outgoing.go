@@ -1,0 +1,233 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// An Outgoing is an image on its way out, as [Sender.Send] gives it to each
+// attempt. Its methods are safe for concurrent use.
+type Outgoing struct {
+	ID      ID
+	Oldest  uint64      // for Offer.Oldest
+	Image   Image       // metadata, Name and MediaType filled in; the content is in Body
+	Body    *OpenBody   // at its start. Reads end with the attempt's context. The Sender closes it
+	Options SendOptions // Require filled in; ID and Retry have been seen to
+
+	// Digest is what the attempt sets when it knows the digest of the image; a
+	// receipt for another one is ErrIDUsed.
+	Digest chunk.Digest
+
+	size    int64
+	wire    atomic.Int64
+	unknown atomic.Bool
+	attempt atomic.Uint32
+
+	mu    sync.Mutex // of progress
+	acked int64
+}
+
+// NextAttempt returns a number for Offer.Attempt, a higher one with each call:
+// once for each attempt and each reconnect. It starts at the time in seconds, so
+// that a program that was restarted overtakes what it had left behind.
+func (o *Outgoing) NextAttempt() uint32 {
+	for {
+		last := o.attempt.Load()
+		next := max(last+1, uint32(time.Now().Unix()))
+		if o.attempt.CompareAndSwap(last, next) {
+			return next
+		}
+	}
+}
+
+// Progress reports the bytes of the image that the peer has acknowledged. What
+// would take Options.Progress back is left out.
+func (o *Outgoing) Progress(acked int64) {
+	if o.Options.Progress == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if acked > o.acked {
+		o.acked = acked
+		o.Options.Progress(acked, o.size)
+	}
+}
+
+// Count adds bytes of the image that were handed to the medium, repeated ones
+// too. With it the receipt's Resent is right over all attempts.
+func (o *Outgoing) Count(n int64) { o.wire.Add(n) }
+
+// LastByteSent says that from now on the peer may have kept the image: failures
+// other than its refusal have the outcome Unknown.
+func (o *Outgoing) LastByteSent() { o.unknown.Store(true) }
+
+// outcome is what err leaves behind at the peer. A refusal that may pass, such as
+// "busy", says nothing about what became of an earlier attempt.
+func (o *Outgoing) outcome(err error) Outcome {
+	refused := (*RejectedError)(nil)
+	switch {
+	case errors.Is(err, ErrIDUsed):
+		return NotKept
+	case errors.As(err, &refused) && (!refused.Retryable || !o.unknown.Load()):
+		return Rejected
+	case o.unknown.Load():
+		return Unknown
+	}
+	return NotKept
+}
+
+// check completes a receipt and holds it against what was sent.
+func (o *Outgoing) check(r *Receipt) error {
+	r.ID = o.ID
+	other := !o.Digest.IsZero() && o.Digest.Algorithm() == r.Digest.Algorithm() && o.Digest != r.Digest
+	if o.size >= 0 {
+		if r.Bytes == 0 {
+			r.Bytes = o.size
+		}
+		other = other || r.Bytes != o.size
+	}
+	if sent := o.wire.Load(); sent > 0 {
+		r.Resent = max(0, sent+r.Reused-r.Bytes)
+	}
+	switch {
+	case other:
+		return ErrIDUsed
+	case r.Level < o.Options.Require:
+		return ErrUnconfirmed
+	}
+	return nil
+}
+
+// open makes Body ready for an attempt. A source that was not read beyond what
+// could be put back is used again; a ReaderAt always is, so that a change of it
+// is seen over all attempts.
+func (o *Outgoing) open(ctx context.Context, img *Image) error {
+	if o.Body != nil {
+		src, _ := o.Body.Reader.(*source)
+		if src == nil || src.rewind(ctx) {
+			o.Body.pos = 0
+			return nil
+		}
+		o.close()
+	}
+	b, err := img.Body.Open(ctx)
+	if err != nil {
+		return err
+	}
+	if err := o.describe(ctx, img, b); err != nil {
+		b.Close()
+		return err
+	}
+	o.Body, o.size = b, b.Size
+	return nil
+}
+
+// describe fills in the metadata that can be told from the body.
+func (o *Outgoing) describe(ctx context.Context, img *Image, b *OpenBody) (err error) {
+	o.Image = *img
+	o.Image.Body = Body{}
+	var head []byte
+	if b.ReaderAt != nil {
+		head = make([]byte, min(sniffLen, max(b.Size, 0)))
+		err = chunk.ReadFullAt(b.ReaderAt, head, 0)
+	} else {
+		src := &source{ctx: ctx, r: b.Reader}
+		b.Reader = src
+		head, err = src.peek(sniffLen)
+	}
+	if err != nil {
+		return err
+	}
+	if o.Image.MediaType == "" {
+		o.Image.MediaType = sniff(head)
+	}
+	if o.Image.Name == "" {
+		o.Image.Name = img.Body.Name()
+	}
+	if o.Image.Name == "" {
+		o.Image.Name = defaultName(o.ID, o.Image.MediaType)
+	}
+	return checkName(o.Image.Name, Limits{}.withDefaults().MaxName)
+}
+
+func (o *Outgoing) close() {
+	if o.Body != nil {
+		o.Body.Close()
+		o.Body = nil
+	}
+}
+
+// A source reads from a reader that may block for ever, such as a pipe or a
+// socket: its Read ends with a context. The first bytes can be put back.
+type source struct {
+	ctx  context.Context
+	r    io.Reader
+	buf  []byte // lent to the read that runs
+	head []byte
+	pos  int   // in head
+	past bool  // bytes after head were asked for
+	err  error // a read was left alone: nothing more can be read
+}
+
+func (s *source) peek(n int) ([]byte, error) {
+	s.head = make([]byte, n)
+	n, err := io.ReadFull(readerFunc(s.read), s.head)
+	s.head = s.head[:n]
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return s.head, err
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// rewind goes back to the start if that is possible.
+func (s *source) rewind(ctx context.Context) bool {
+	if s.past {
+		return false
+	}
+	s.ctx, s.pos = ctx, 0
+	return true
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if s.pos < len(s.head) {
+		n := copy(p, s.head[s.pos:])
+		s.pos += n
+		return n, nil
+	}
+	s.past = true
+	return s.read(p)
+}
+
+func (s *source) read(p []byte) (int, error) {
+	if s.err != nil || len(p) == 0 {
+		return 0, s.err
+	}
+	if s.buf == nil {
+		s.buf = make([]byte, 64<<10)
+	}
+	var n int
+	var err error
+	done := make(chan struct{})
+	go func() {
+		n, err = s.r.Read(s.buf[:min(len(p), len(s.buf))])
+		close(done)
+	}()
+	select {
+	case <-done:
+		return copy(p, s.buf[:n]), err
+	case <-s.ctx.Done():
+		s.err = s.ctx.Err()
+		return 0, s.err
+	}
+}

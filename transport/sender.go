@@ -1,0 +1,219 @@
+package transport
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Sender is what the Send methods of all Conns have in common, for those who
+// implement one: it makes IDs, fills in options and metadata, opens bodies,
+// retries, supersedes live frames, checks receipts and wraps errors. A Conn has
+// one Sender, whose zero value is ready, and its Send is a call of Sender.Send
+// with a function that makes one attempt. It is safe for concurrent use.
+type Sender struct {
+	mu       sync.Mutex
+	closed   error
+	running  map[*sending]struct{}
+	live     map[string]*sending // the newest frame of each live source
+	instance uint64
+	counter  uint64
+	active   []uint64 // counters of Sends that run, ascending
+	failed   []uint64 // of those that may be sent again, ascending
+}
+
+// sending is a call of Send.
+type sending struct{ cancel context.CancelCauseFunc }
+
+// cut is the cause of a context that the Sender itself has ended.
+type cut struct{ err error }
+
+func (c cut) Error() string { return c.err.Error() }
+
+// maxFailed bounds the failures that a Sender remembers.
+const maxFailed = 1024
+
+var errTooOld = fmt.Errorf("the live frame is older than its MaxAge: %w", context.DeadlineExceeded)
+
+// Send is the frame of a Conn's Send. It calls attempt, again and again as
+// o.Retry says, with an Outgoing that is ready to go, until it returns a receipt;
+// all of its errors are *Error. The context of an attempt also ends when a newer
+// live frame takes its place, when it gets too old, and with Close: the attempt
+// then tells the peer and returns the context's error.
+//
+// attempt returns a *RejectedError for a refusal by the peer, and calls
+// Outgoing.LastByteSent before the peer may have the whole image.
+func (s *Sender) Send(ctx context.Context, info Info, img *Image, o *SendOptions, attempt func(context.Context, *Outgoing) (Receipt, error)) (Receipt, error) {
+	if o == nil {
+		o = &SendOptions{}
+	}
+	out := &Outgoing{Options: *o, ID: o.ID, size: -1}
+	s.begin(out)
+	r, err := s.send(ctx, info, img, out, attempt)
+	s.end(out, err)
+	if err != nil {
+		return Receipt{}, &Error{Op: "send", ID: out.ID, Outcome: out.outcome(err), Err: err}
+	}
+	return r, nil
+}
+
+func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing, attempt func(context.Context, *Outgoing) (Receipt, error)) (r Receipt, err error) {
+	o := &out.Options
+	o.Require = cmp.Or(o.Require, min(Received, info.Confirms))
+	switch {
+	case img == nil:
+		return r, final("no image: pass a *transport.Image")
+	case o.Require > info.Confirms:
+		return r, fmt.Errorf("%v is wanted, %s confirms %v: %w", o.Require, info.Protocol, info.Confirms, ErrUnconfirmed)
+	}
+	ctx, leave, err := s.enter(ctx, img, o.Live)
+	if err != nil {
+		return r, err
+	}
+	defer leave()
+	defer out.close()
+	err = Retry(ctx, o.Retry, func(ctx context.Context) error {
+		if err := out.open(ctx, img); err != nil {
+			return err
+		}
+		if info.MaxImage > 0 && out.size > info.MaxImage {
+			return &TooLargeError{What: "image", Size: out.size, Max: info.MaxImage}
+		}
+		out.Oldest = s.oldest(out.ID)
+		var err error
+		if r, err = attempt(ctx, out); err == nil {
+			err = out.check(&r)
+		}
+		// An attempt is a Conn's own affair; of its Error only the cause counts.
+		if e := (*Error)(nil); errors.As(err, &e) {
+			out.unknown.Store(out.unknown.Load() || e.Outcome == Unknown)
+			err = e.Err
+		}
+		return err
+	})
+	if c := (cut{}); err != nil && errors.As(context.Cause(ctx), &c) {
+		err = c.err
+	}
+	return r, err
+}
+
+// enter registers a Send. Its context ends with the Sender and, if live, with
+// the next frame of its source.
+func (s *Sender) enter(ctx context.Context, img *Image, live *Live) (context.Context, func(), error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed != nil {
+		return nil, nil, s.closed
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	me := &sending{cancel}
+	if s.running == nil {
+		s.running, s.live = make(map[*sending]struct{}), make(map[string]*sending)
+	}
+	s.running[me] = struct{}{}
+	source, stop := "", func() {}
+	if live != nil {
+		source = cmp.Or(live.Source, img.Source)
+		if older := s.live[source]; older != nil {
+			older.cancel(cut{ErrSuperseded})
+		}
+		s.live[source] = me
+		if live.MaxAge > 0 {
+			t := time.AfterFunc(live.MaxAge, func() { cancel(cut{errTooOld}) })
+			stop = func() { t.Stop() }
+		}
+	}
+	return ctx, func() {
+		stop()
+		cancel(nil)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.running, me)
+		if live != nil && s.live[source] == me {
+			delete(s.live, source)
+		}
+	}, nil
+}
+
+// Close ends all Sends, those that run and those to come, with cause: ErrClosed
+// for a Conn that was closed, ErrPeerClosed for one that its peer has ended. It
+// does not wait for them. The first call counts.
+func (s *Sender) Close(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed != nil {
+		return
+	}
+	s.closed = cause
+	for r := range s.running {
+		r.cancel(cut{cause})
+	}
+}
+
+// begin makes an ID if there is none, and counts the Sender's own as unfinished.
+func (s *Sender) begin(out *Outgoing) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.instance == 0 {
+		s.instance = NewID().Instance()
+	}
+	if out.ID.IsZero() {
+		s.counter++
+		out.ID = MakeID(s.instance, s.counter)
+	}
+	if out.ID.Instance() == s.instance {
+		s.failed = without(s.failed, out.ID.Counter())
+		s.active = with(s.active, out.ID.Counter())
+	}
+}
+
+// end counts an ID as finished unless its image may be sent again under it.
+func (s *Sender) end(out *Outgoing, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if out.ID.Instance() != s.instance {
+		return
+	}
+	s.active = without(s.active, out.ID.Counter())
+	refused := (*RejectedError)(nil)
+	if err == nil || errors.Is(err, ErrSuperseded) || errors.As(err, &refused) && !refused.Retryable {
+		return
+	}
+	s.failed = with(s.failed, out.ID.Counter())
+	s.failed = s.failed[max(0, len(s.failed)-maxFailed):]
+}
+
+// oldest is the lowest counter of the ID's instance that may still be offered;
+// 0 for an ID that is not the Sender's own.
+func (s *Sender) oldest(id ID) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id.Instance() != s.instance {
+		return 0
+	}
+	oldest := id.Counter()
+	for _, counters := range [][]uint64{s.active, s.failed} {
+		if len(counters) > 0 {
+			oldest = min(oldest, counters[0])
+		}
+	}
+	return oldest
+}
+
+func with(set []uint64, n uint64) []uint64 {
+	if i, found := slices.BinarySearch(set, n); !found {
+		set = slices.Insert(set, i, n)
+	}
+	return set
+}
+
+func without(set []uint64, n uint64) []uint64 {
+	if i, found := slices.BinarySearch(set, n); found {
+		set = slices.Delete(set, i, i+1)
+	}
+	return set
+}

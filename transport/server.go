@@ -1,0 +1,260 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Server receives images and messages over any number of Listeners and Conns,
+// of any protocols. Set its fields before its first use and leave them alone
+// then. At least one of Handler and Store is needed to take images.
+type Server struct {
+	// Handler sees each image after it was verified as a whole and before it is
+	// kept: nil has it committed and the sender told so, an error refuses it. A
+	// [RejectedError] says whether trying again can help ([Reject]: it cannot);
+	// any other error, and a panic, count as retryable. It runs at least once
+	// for each ID and, but for crashes and failures to commit, only once: the ID
+	// is its idempotency key. Handlers of different images run at the same time.
+	//
+	// The context does not end with the sender's Conn. It ends when the Handler
+	// returns, and when Shutdown's patience does.
+	Handler func(ctx context.Context, in *Incoming) error
+	// Streaming runs the Handler while the bytes arrive. The body can then be
+	// read once, in order, and ends in io.EOF only after the whole image was
+	// verified; every other end is an error, and what was read before it may be
+	// wrong: discard it. A newer attempt of the sender ends the Handler's
+	// context and its body, and calls it again from the start.
+	Streaming bool
+	// Message takes messages; its error refuses the message, as a Handler's
+	// does. The data belong to it. Nil: messages are refused. Its context ends
+	// with the Conn's and Shutdown's patience.
+	Message func(ctx context.Context, from Conn, m Message) error
+	// Store keeps the images. Nil: they are in memory until the Handler returns.
+	Store Store
+	// Limits bound what is taken.
+	Limits Limits
+	// Logger hears about Conns, images and failures; nil is silent.
+	Logger *slog.Logger
+	// Hooks are told what happens.
+	Hooks Hooks
+
+	init    sync.Once
+	initErr error
+	limits  Limits
+	store   Store
+	log     *slog.Logger
+	hooks   hookQueue
+	life    context.Context // of Handlers
+	endLife context.CancelCauseFunc
+	working crew // assemblies, Handlers and Message calls
+	serving crew // ServeConn calls
+
+	mu         sync.Mutex
+	closing    bool
+	serves     map[*serve]struct{}
+	assemblies map[ID]*assembly
+	floors     map[uint64]uint64 // by sender instance: counters below are finished
+}
+
+// serve is a running call of Serve or ServeConn.
+type serve struct {
+	stop  context.CancelCauseFunc
+	close func() error
+	conn  bool
+}
+
+func (s *Server) start() error {
+	s.init.Do(func() {
+		s.limits = s.Limits.withDefaults()
+		s.log = s.Logger
+		if s.log == nil {
+			s.log = slog.New(slog.DiscardHandler)
+		}
+		s.store = s.Store
+		if s.store == nil {
+			s.store = &MemStore{MaxReceipts: s.limits.MaxReceipts, receiptsOnly: true}
+		}
+		if s.Store == nil && s.Handler == nil && s.Message == nil {
+			s.initErr = errors.New("transport.Server: set Store (for example &transport.DirStore{Dir: \"in\"}) or Handler")
+		}
+		s.life, s.endLife = context.WithCancelCause(context.Background())
+		s.serves = make(map[*serve]struct{})
+		s.assemblies = make(map[ID]*assembly)
+		s.floors = make(map[uint64]uint64)
+	})
+	return s.initErr
+}
+
+// enter registers a call of Serve or ServeConn, unless the Server shuts down.
+func (s *Server) enter(v *serve) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.serves[v] = struct{}{}
+	if v.conn {
+		s.serving.add()
+	}
+	return true
+}
+
+func (s *Server) leave(v *serve) {
+	s.mu.Lock()
+	delete(s.serves, v)
+	s.mu.Unlock()
+	if v.conn {
+		s.serving.done()
+	}
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// Serve accepts Conns from l and serves each until Shutdown, the end of the
+// context, or a failure of l, and closes l. Temporary failures to accept, such
+// as too many open files, are waited out.
+//
+// It returns ErrServerClosed at once when Shutdown begins, which is still
+// finishing then. When the context ends it closes the Conns that it accepted,
+// waits for them and returns the context's error; Handlers that run go on until
+// Shutdown. After a failure of l its error is returned and the Conns live on.
+func (s *Server) Serve(ctx context.Context, l Listener) error {
+	defer l.Close()
+	if err := s.start(); err != nil {
+		return err
+	}
+	accepting, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	v := &serve{stop: stop, close: l.Close}
+	if !s.enter(v) {
+		return ErrServerClosed
+	}
+	defer s.leave(v)
+	s.log.Info("serving", "addr", l.Addr())
+
+	var conns sync.WaitGroup
+	for delay := time.Duration(0); ; {
+		c, err := l.Accept(accepting)
+		switch {
+		case err == nil:
+			delay = 0
+			conns.Go(func() { s.ServeConn(ctx, c) })
+		case s.isClosing():
+			return ErrServerClosed
+		case ctx.Err() != nil:
+			l.Close()
+			conns.Wait()
+			return ctx.Err()
+		case isTemporary(err):
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			s.log.Warn("cannot accept at the moment", "err", err, "again in", delay)
+			sleep(accepting, delay)
+		default:
+			return err
+		}
+	}
+}
+
+func isTemporary(err error) bool {
+	var t interface{ Temporary() bool }
+	return errors.As(err, &t) && t.Temporary()
+}
+
+// ServeConn serves one Conn, accepted or dialled, until it ends, and closes it.
+// It returns nil after an orderly end by the peer and ErrServerClosed after
+// Shutdown.
+func (s *Server) ServeConn(ctx context.Context, c Conn) error {
+	defer c.Close()
+	if err := s.start(); err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	v := &serve{stop: stop, close: c.Close, conn: true}
+	if !s.enter(v) {
+		return ErrServerClosed
+	}
+	defer s.leave(v)
+
+	in := &Inbox{srv: s, conn: c, info: c.Info(), arrivals: make(map[*Arrival]bool)}
+	log := s.log.With("peer", in.info.Peer, "protocol", in.info.Protocol)
+	log.Info("conn opened")
+	if f := s.Hooks.ConnOpened; f != nil {
+		s.hooks.add(&s.Hooks, func() { f(in.info) })
+	}
+	err := c.Serve(ctx, in)
+	if err != nil && s.isClosing() && context.Cause(ctx) == ErrServerClosed {
+		err = ErrServerClosed
+	}
+	in.close(err)
+	c.Close()
+	log.Info("conn closed", "err", err)
+	if f := s.Hooks.ConnClosed; f != nil {
+		s.hooks.add(&s.Hooks, func() { f(in.info, err) })
+	}
+	return err
+}
+
+// Shutdown ends the Server in good order: it closes the Listeners, refuses new
+// images with ReasonGoingAway (retryable), waits for those on their way in, for
+// Handlers and for Message calls, and closes the Conns. Serve and ServeConn
+// return ErrServerClosed.
+//
+// When the context ends first, Shutdown returns its error: images that were not
+// complete are given up, kept for a resume where the sender can, the contexts of
+// Handlers end, and the Conns are closed. Handlers that do not heed their
+// context are left running. A Handler that calls Shutdown waits for itself. The
+// Server cannot be used again.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.start()
+	s.mu.Lock()
+	s.closing = true
+	serves := slices.Collect(maps.Keys(s.serves))
+	s.mu.Unlock()
+	for _, v := range serves {
+		if !v.conn {
+			v.stop(ErrServerClosed)
+			v.close()
+		}
+	}
+	err := s.working.wait(ctx)
+	if err != nil {
+		s.abandon()
+	}
+	// A Conn's Serve hands the last answers over before it returns.
+	for _, v := range serves {
+		v.stop(ErrServerClosed)
+	}
+	if err == nil {
+		err = s.serving.wait(ctx)
+	}
+	for _, v := range serves {
+		v.close()
+	}
+	s.endLife(ErrServerClosed)
+	return err
+}
+
+// abandon gives up what is not complete and hurries the Handlers.
+func (s *Server) abandon() {
+	s.endLife(ErrServerClosed)
+	s.mu.Lock()
+	all := slices.Collect(maps.Values(s.assemblies))
+	s.mu.Unlock()
+	for _, m := range all {
+		m.abandon(errGoingAway())
+	}
+}
+
+func errGoingAway() *RejectedError {
+	return later(ReasonGoingAway, "the receiver shuts down: try again later")
+}
