@@ -39,9 +39,10 @@ type Ack struct {
 	ranges []byte
 }
 
-// Append appends an ACK of what was received, as far as the set's highest ranges go, with at most
-// maxRanges ranges and in at most room bytes. Largest is taken from the set. If
-// the set is empty or there is no room for one range it returns b as it is.
+// Append appends an ACK of the packet numbers received, of which it reports the
+// highest ranges, at most maxRanges of them and what fits room bytes. Largest is
+// taken from the set. If the set is empty or there is no room for one range it
+// returns b as it is.
 func (f *Ack) Append(b []byte, received *chunk.Ranges, maxRanges, room int) []byte {
 	n := min(received.Count(), maxRanges, MaxAckRanges)
 	if n < 1 || room < ackFixed+binary.MaxVarintLen32 {

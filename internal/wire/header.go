@@ -127,9 +127,15 @@ func Parse(msg []byte) (h Header, frames []byte, err error) {
 	if flags&^flagsVersion1 != 0 {
 		return Header{}, nil, errFlags
 	}
-	end := len(msg) - Trailer
-	if chunk.CRC32C(msg[:end]) != binary.LittleEndian.Uint32(msg[end:]) {
+	body, ok := unseal(msg)
+	if !ok {
 		return Header{}, nil, errChecksum
 	}
-	return h, msg[n:end:end], nil
+	return h, body[n:], nil
+}
+
+// unseal returns msg, at least Trailer bytes, without its checksum, and whether that was right.
+func unseal(msg []byte) (body []byte, ok bool) {
+	end := len(msg) - Trailer
+	return msg[:end:end], chunk.CRC32C(msg[:end]) == binary.LittleEndian.Uint32(msg[end:])
 }

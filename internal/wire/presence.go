@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/binary"
 
-	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/framing"
 )
 
@@ -40,11 +39,11 @@ func (p *Presence) Parse(b []byte) error {
 	if b[0] != Version1 {
 		return errVersion
 	}
-	end := len(b) - Trailer
-	if chunk.CRC32C(b[:end]) != binary.LittleEndian.Uint32(b[end:]) {
+	body, ok := unseal(b)
+	if !ok {
 		return errChecksum
 	}
-	c := framing.NewCursor(b[1:end])
+	c := framing.NewCursor(body[1:])
 	p.Instance = c.Uint64()
 	p.MaxMessage = c.Uint32()
 	p.Transfers = c.Uint16()
