@@ -152,7 +152,12 @@ func (in *Inbox) close(cause error) {
 // returns a *RejectedError if it is refused.
 func (in *Inbox) Message(ctx context.Context, m Message) error {
 	s := in.srv
+	in.mu.Lock()
+	closed := in.closed
+	in.mu.Unlock()
 	switch {
+	case closed != nil:
+		return asRejected(closed, ReasonCanceled)
 	case s.Message == nil:
 		return reject(ReasonNotServing, "messages are not taken here: set Server.Message to take them")
 	case len(m.Data) > s.limits.MaxMessage:
@@ -165,9 +170,9 @@ func (in *Inbox) Message(ctx context.Context, m Message) error {
 		return errGoingAway()
 	}
 	m.Data = bytes.Clone(m.Data)
-	ctx, cancel := context.WithCancelCause(ctx)
+	running, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
-	result := s.call(func() error { return s.Message(ctx, in.conn, m) }, func() {
+	result := s.call(func() error { return s.Message(running, in.conn, m) }, func() {
 		stop()
 		cancel(nil)
 		s.working.done()
@@ -177,6 +182,8 @@ func (in *Inbox) Message(ctx context.Context, m Message) error {
 		return handlerError(result.err)
 	case <-ctx.Done():
 		return asRejected(context.Cause(ctx), ReasonCanceled)
+	case <-s.life.Done():
+		return errGoingAway()
 	}
 }
 

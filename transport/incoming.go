@@ -103,10 +103,12 @@ func (st *stream) Read(p []byte) (int, error) {
 		case st.pos < ready:
 			n, err := st.lent.ReadAt(p[:min(int64(len(p)), ready-st.pos)], st.pos)
 			st.pos += int64(n)
-			if n > 0 {
+			switch {
+			case n > 0:
 				return n, nil
-			}
-			if err == io.EOF { // the Partial is shorter than what was written to it
+			case err == errTakenBack && st.ctx.Err() != nil:
+				err = context.Cause(st.ctx)
+			case err == io.EOF: // the Partial is shorter than what was written to it
 				err = io.ErrUnexpectedEOF
 			}
 			return 0, err

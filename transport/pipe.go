@@ -136,9 +136,6 @@ func feed(ctx context.Context, in *Inbox, out *Outgoing) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	if a.Whole() {
-		return a.Finish(ctx, -1, chunk.Digest{})
-	}
 	root, size, err := copyBody(ctx, a, out)
 	if err == nil {
 		err = out.Body.Check()
@@ -152,9 +149,11 @@ func feed(ctx context.Context, in *Inbox, out *Outgoing) (Receipt, error) {
 	return a.Finish(ctx, size, root)
 }
 
-// copyBody feeds what the Arrival does not hold yet, and digests all of it.
+// copyBody feeds what the Arrival does not hold yet, and digests all of it: of a
+// duplicate too, since only that tells it from another image under the same ID.
 func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int64, error) {
 	blocks, tree := chunk.NewBlockHasher(XXH3), chunk.NewTree(XXH3)
+	duplicate := a.Whole()
 	var same []int64
 	held := make(map[int64]bool)
 	for _, b := range a.Held() {
@@ -191,12 +190,14 @@ func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int
 		}
 		if n > 0 {
 			tree.Set(chunk.Block{Index: i, Digest: blocks.Sum(buf[:n])})
-			out.Count(int64(n))
-			if _, err := a.WriteAt(buf[:n], pos); err != nil {
-				return chunk.Digest{}, 0, err
+			if !duplicate {
+				out.Count(int64(n))
+				if _, err := a.WriteAt(buf[:n], pos); err != nil {
+					return chunk.Digest{}, 0, err
+				}
+				out.Progress(a.Received())
 			}
 			pos += int64(n)
-			out.Progress(a.Received())
 		}
 		if n < len(buf) {
 			root, _ := tree.Root(pos)

@@ -86,7 +86,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		out.Oldest = s.oldest(out.ID)
 		var err error
 		if r, err = attempt(ctx, out); err == nil {
-			err = out.check(&r)
+			if err = out.check(&r); err == nil && r.Level >= Received {
+				out.Progress(r.Bytes)
+			}
 		}
 		// An attempt is a Conn's own affair; of its Error only the cause counts.
 		if e := (*Error)(nil); errors.As(err, &e) {
@@ -180,7 +182,7 @@ func (s *Sender) end(out *Outgoing, err error) {
 	}
 	s.active = without(s.active, out.ID.Counter())
 	refused := (*RejectedError)(nil)
-	if err == nil || errors.Is(err, ErrSuperseded) || errors.As(err, &refused) && !refused.Retryable {
+	if err == nil || out.attempt.Load() == 0 || errors.Is(err, ErrSuperseded) || errors.As(err, &refused) && !refused.Retryable {
 		return
 	}
 	s.failed = with(s.failed, out.ID.Counter())

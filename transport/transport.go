@@ -25,7 +25,7 @@ type Listener interface {
 	// Addr is where peers find the listener, with the real port for port 0.
 	Addr() net.Addr
 	// Close stops accepting and returns when the listener holds no resource
-	// that its accepted Conns do not need. Accepted Conns live on.
+	// that its accepted Conns do not need. Accepted Conns live on. It is idempotent.
 	Close() error
 }
 
