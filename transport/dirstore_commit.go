@@ -55,9 +55,10 @@ func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 		return "", err
 	}
 	if err := d.finish(pl); err != nil {
-		if !d.withdraw(pl) {
-			p.end() // the partial file belongs to the intent
+		if d.withdraw(pl) {
+			return "", p.fail(err)
 		}
+		p.end() // the partial file belongs to the intent
 		return "", err
 	}
 	p.end()

@@ -120,7 +120,7 @@ func (l *receiptLog) write(entries []logEntry) error {
 func (l *receiptLog) compact() error {
 	live := l.live()
 	l.compactAt = 2*max(l.records, len(live)) + 1024 // also after a failure
-	if !l.torn && len(live) > l.records/2 {
+	if !l.torn && len(live) >= l.records/2 {
 		return nil
 	}
 	var buf []byte

@@ -1,0 +1,334 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// keepPartial leaves all blocks of content waiting but the last.
+func keepPartial(t *testing.T, s Store, name string, content []byte) {
+	t.Helper()
+	p, err := s.Open(t.Context(), offerOf(NewID(), name, content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := len(content) / chunk.BlockSize * chunk.BlockSize
+	if _, err := fill(p, content[:whole]); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Keep(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// contentOf returns the path of the only partial file.
+func contentOf(t *testing.T, dir string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, metaDir, "*"+contentExt))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("partial files %v, %v", found, err)
+	}
+	return found[0]
+}
+
+// After a restart of the system nothing rests on what was not synced: blocks
+// that the disk has lost are dropped. Without a restart nothing is read again.
+func TestDirStoreRestartOfTheSystem(t *testing.T) {
+	content := picture(1, 3*chunk.BlockSize+99)
+	for _, c := range []struct {
+		name, before, after string
+		reused              int
+	}{
+		{"restarted", "boot 1", "boot 2", 1},
+		{"unknown", "", "", 1},
+		{"same", "boot 1", "boot 1", 3}, // the damage that this test does goes unseen
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newDirStore(t, &DirStore{Dir: t.TempDir(), boot: func() string { return c.before }})
+			keepPartial(t, s, "a.jpg", content)
+			path := contentOf(t, s.Dir)
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			f.WriteAt([]byte{content[5] ^ 1}, 5) // block 0 is damaged, block 2 cut off
+			f.Truncate(3*chunk.BlockSize - 1)
+			s.boot = func() string { return c.after }
+			s = reopen(t, s)
+			p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(p.Held()) != c.reused || c.reused == 1 && p.Held()[0].Index != 1 {
+				t.Fatalf("held: %v", p.Held())
+			}
+			p.Keep()
+			if c.reused == 3 {
+				return
+			}
+			s = reopen(t, s) // once more, in the same run of the system
+			_, reused, err := deliver(s, NewID(), "a.jpg", content)
+			if err != nil || reused != 1 {
+				t.Errorf("reused %d, %v", reused, err)
+			}
+			wantOnly(t, s.Dir, map[string][]byte{"a.jpg": content})
+		})
+	}
+}
+
+func TestDirStoreRestartReadingEndsWithContext(t *testing.T) {
+	content := picture(1, 2*chunk.BlockSize)
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), boot: func() string { return "" }})
+	keepPartial(t, s, "a.jpg", content)
+	s = reopen(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Open(ctx, offerOf(NewID(), "a.jpg", content)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, reused, err := deliver(s, NewID(), "a.jpg", content); err != nil || reused != 2 {
+		t.Errorf("reused %d, %v", reused, err)
+	}
+}
+
+// Every byte of a torn tail: what is whole counts, the rest is cut.
+func TestDirStoreTornLog(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), NoSync: true})
+	var ends []int64
+	log := filepath.Join(s.Dir, logFile)
+	for i := range 3 {
+		mustDeliver(t, s, MakeID(1, uint64(i)), "a.jpg", []byte{byte(i)})
+		info, err := os.Stat(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, info.Size())
+	}
+	whole, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size := range whole {
+		for _, tail := range [][]byte{nil, make([]byte, 20), bytes.Repeat([]byte{0xff}, 20)} {
+			os.WriteFile(log, append(bytes.Clone(whole[:size]), tail...), 0o644)
+			s = reopen(t, s)
+			for i, end := range ends {
+				if _, ok, err := s.Receipt(t.Context(), MakeID(1, uint64(i))); err != nil || ok != (int64(size) >= end) {
+					t.Fatalf("%d bytes of the log: receipt %d: %t, %v", size, i, ok, err)
+				}
+			}
+		}
+		mustDeliver(t, s, MakeID(2, 1), "b.jpg", nil)
+		s = reopen(t, s)
+		if _, ok, err := s.Receipt(t.Context(), MakeID(2, 1)); err != nil || !ok {
+			t.Fatalf("%d bytes of the log: what came after is lost, %v", size, err)
+		}
+	}
+}
+
+func TestDirStoreLogOfAnotherVersion(t *testing.T) {
+	s := newDirStore(t, &DirStore{})
+	os.Mkdir(filepath.Join(s.Dir, metaDir), 0o755)
+	record, _ := appendRecord(nil, []byte("Z from the future"))
+	os.WriteFile(filepath.Join(s.Dir, logFile), record, 0o644)
+	_, _, err := s.Receipt(t.Context(), NewID())
+	if err == nil || !strings.Contains(err.Error(), "version") {
+		t.Errorf("got %v", err)
+	}
+	if after, _ := os.ReadFile(filepath.Join(s.Dir, logFile)); !bytes.Equal(after, record) {
+		t.Error("the log was changed")
+	}
+}
+
+// A disk that fails after the intent: the image is finished later, and stored once.
+func TestDirStoreFinishesLater(t *testing.T) {
+	for _, op := range []string{"link", "syncdir .", "remove .pixferry/"} {
+		fail := true
+		s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(o, name string, n int) (int, error) {
+			if fail && (strings.HasPrefix(o+" "+name, op) && name != metaDir || op == "link" && o == "rename") {
+				return 0, &fs.PathError{Op: o, Path: name, Err: syscall.EIO}
+			}
+			return 0, nil
+		}})
+		id := NewID()
+		_, _, err := deliver(s, id, "a.jpg", small)
+		wantReason(t, err, ReasonDisk, true)
+		_, ok, err := s.Receipt(t.Context(), id)
+		wantReason(t, err, ReasonDisk, true)
+		if ok {
+			t.Error("a receipt")
+		}
+		_, _, err = deliver(s, id, "a.jpg", small) // who does not ask first stores nothing twice either
+		wantReason(t, err, ReasonDisk, true)
+		fail = false
+		if r, ok, err := s.Receipt(t.Context(), id); err != nil || !ok || r != receiptOf(id, small) {
+			t.Errorf("%s: receipt %v, %t, %v", op, r, ok, err)
+		}
+		if final := mustDeliver(t, s, id, "a.jpg", small); final != "" {
+			t.Errorf("stored again as %s", final)
+		}
+		wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
+		if left := leftovers(t, s.Dir); len(left) > 0 {
+			t.Errorf("%s: left over: %v", op, left)
+		}
+	}
+}
+
+func TestDirStoreSecondStoreIsRefused(t *testing.T) {
+	first := newDirStore(t, &DirStore{})
+	mustDeliver(t, first, NewID(), "a.jpg", nil)
+	second := newDirStore(t, &DirStore{Dir: first.Dir})
+	for range 2 {
+		_, err := second.Open(t.Context(), offerOf(NewID(), "b.jpg", nil))
+		if !errors.Is(err, errLocked) || !strings.Contains(err.Error(), "give each its own") || !strings.Contains(err.Error(), first.Dir) {
+			t.Errorf("got %v", err)
+		}
+	}
+	first.Close()
+	mustDeliver(t, second, NewID(), "b.jpg", nil)
+	if _, _, err := first.Receipt(t.Context(), NewID()); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestDirStoreUnusableDirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	os.WriteFile(file, nil, 0o644)
+	for dir, want := range map[string]string{"": "Dir is not set", file: "not a directory", filepath.Join(file, "x"): "not a directory"} {
+		s := newDirStore(t, &DirStore{Dir: "x"})
+		s.Dir = dir
+		if _, err := s.Open(t.Context(), PartialOffer{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v", dir, err)
+		}
+	}
+}
+
+func TestDirStoreExpires(t *testing.T) {
+	content := picture(1, 2*chunk.BlockSize)
+	now := time.Now()
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Expire: time.Hour, now: func() time.Time { return now }})
+	keepPartial(t, s, "a.jpg", content)
+	now = now.Add(59 * time.Minute)
+	keepPartial(t, s, "b.jpg", content)
+	keepPartial(t, s, "a.jpg", content) // used again: counts anew
+	now = now.Add(59 * time.Minute)
+	keepPartial(t, s, "c.jpg", content)
+	if n := len(leftovers(t, s.Dir)); n != 6 {
+		t.Errorf("%d files left, want 6", n)
+	}
+	now = now.Add(2 * time.Minute)
+	keepPartial(t, s, "c.jpg", content)
+	if n := len(leftovers(t, s.Dir)); n != 2 {
+		t.Errorf("%d files left, want those of c.jpg", n)
+	}
+	now = now.Add(time.Hour)
+	s = reopen(t, s) // the age of the files counts
+	keepPartial(t, s, "d.jpg", content)
+	if n := len(leftovers(t, s.Dir)); n != 2 {
+		t.Errorf("%d files left, want those of d.jpg", n)
+	}
+}
+
+func TestDirStoreBoundsWaitingImages(t *testing.T) {
+	now := time.Now()
+	s := newDirStore(t, &DirStore{NoSync: true, now: func() time.Time { now = now.Add(time.Millisecond); return now }})
+	if _, _, err := s.Receipt(t.Context(), NewID()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxIdle + 10 {
+		s.opened.park(idleImage{journalKey{byte(i), byte(i >> 8), 1}, "token", s.opened.now(), 1})
+	}
+	_, first := s.opened.idle[journalKey{9, 0, 1}]
+	_, next := s.opened.idle[journalKey{10, 0, 1}]
+	if len(s.opened.idle) != maxIdle || first || !next {
+		t.Errorf("%d images wait; the oldest: %t %t", len(s.opened.idle), first, next)
+	}
+}
+
+// Two transfers with one resume key: the second gets nothing of the first, and
+// afterwards the one that has come further waits.
+func TestResumeKeyTwice(t *testing.T) {
+	content := picture(1, 3*chunk.BlockSize)
+	for name, s := range map[string]Store{"dir": newDirStore(t, &DirStore{}), "mem": &MemStore{}} {
+		t.Run(name, func(t *testing.T) {
+			keepPartial(t, s, "a.jpg", content[:2*chunk.BlockSize+1])
+			offer := offerOf(NewID(), "a.jpg", content[:2*chunk.BlockSize+1])
+			first, err := s.Open(t.Context(), offer)
+			if err != nil || len(first.Held()) != 2 {
+				t.Fatalf("held %v, %v", first.Held(), err)
+			}
+			second, err := s.Open(t.Context(), offer)
+			if err != nil || len(second.Held()) != 0 {
+				t.Fatalf("held %v, %v", second.Held(), err)
+			}
+			if _, err := fill(second, content[chunk.BlockSize:2*chunk.BlockSize]); err != nil {
+				t.Fatal(err)
+			}
+			b := make([]byte, 10)
+			if _, err := first.ReadAt(b, 0); err != nil || !bytes.Equal(b, content[:10]) {
+				t.Error("the two share content")
+			}
+			first.Keep()
+			second.Keep()
+			third, err := s.Open(t.Context(), offer)
+			if err != nil || len(third.Held()) != 2 {
+				t.Errorf("held %v, %v", third.Held(), err)
+			}
+			third.Discard()
+			if d, ok := s.(*DirStore); ok && len(leftovers(t, d.Dir)) > 0 {
+				t.Errorf("left over: %v", leftovers(t, d.Dir))
+			}
+		})
+	}
+}
+
+// Another size or algorithm under the same key is another image.
+func TestResumeKeyOfAnotherImage(t *testing.T) {
+	content := picture(1, 2*chunk.BlockSize+1)
+	for name, s := range map[string]Store{"dir": newDirStore(t, &DirStore{}), "mem": &MemStore{}} {
+		keepPartial(t, s, "a.jpg", content)
+		for _, change := range []func(*PartialOffer){
+			func(o *PartialOffer) { o.Size++ }, func(o *PartialOffer) { o.Algorithm.ID++ }, func(o *PartialOffer) { o.Key = "" }, func(o *PartialOffer) { o.Key += "x" },
+		} {
+			o := offerOf(NewID(), "a.jpg", content)
+			change(&o)
+			if p, err := s.Open(t.Context(), o); err != nil || len(p.Held()) > 0 {
+				t.Errorf("%s: held %v, %v", name, p.Held(), err)
+			}
+		}
+	}
+}
+
+// Space for new images comes from those that wait.
+func TestDirStoreFullDiskTakesWaitingImages(t *testing.T) {
+	content := picture(1, 2*chunk.BlockSize)
+	full, freed := false, ""
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
+		if op == "remove" && full {
+			full, freed = false, name
+		}
+		if op == "write" && full {
+			return n / 2, &fs.PathError{Op: op, Path: name, Err: syscall.ENOSPC}
+		}
+		return 0, nil
+	}})
+	keepPartial(t, s, "a.jpg", content)
+	token := strings.TrimSuffix(filepath.Base(contentOf(t, s.Dir)), contentExt)
+	full = true
+	mustDeliver(t, s, NewID(), "b.jpg", content)
+	if !strings.Contains(freed, token) {
+		t.Errorf("freed %q", freed)
+	}
+	wantOnly(t, s.Dir, map[string][]byte{"b.jpg": content})
+}
