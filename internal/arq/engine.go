@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"math"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -10,56 +11,154 @@ import (
 // Engine is one side of one session. Not safe for concurrent use; it never blocks.
 // After the Closed event all methods but NextEvent do nothing.
 type Engine struct {
-	cfg Config
+	cfg   Config
+	epoch time.Time
+	now   time.Duration // since epoch, of the last call
+
+	handshake handshake
+	ending    ending
+	idle      idle
+	size      sizer
+
+	sent     sentRing
+	rtt      rtt
+	acks     ackTracker
+	recovery *recovery // nil on an ordered reliable link
+	batch    batch     // what was received since the last settle
+
+	controls controls
+	schedule scheduler
+	credit   sendCredit
+	window   receiveCredit
+	persist  persist
+	outs     table[outgoing]
+	ins      table[incoming]
+	waiting  waitingOffers
+	over     handles // the peer's transfers that are over
+
+	events   eventQueue
+	released [][]byte // scratch
+	running  int      // transfers to the peer that have started
+	ping     bool     // send a PING
+	sampled  int64    // number of the newest message with a round-trip sample
+	stats    Stats
 }
 
 // New returns the engine of a new session. A responder's engine is made for a first
 // long message, which is then passed to Receive.
-func New(cfg Config, now time.Time) *Engine { return &Engine{cfg: cfg} }
+func New(cfg Config, now time.Time) *Engine {
+	if cfg.Idle <= 0 {
+		cfg.Idle = 30 * time.Second
+	}
+	if cfg.ReadAhead <= 0 {
+		cfg.ReadAhead = 128 << 10
+	}
+	// Times count from a second before now, so that zero is no time.
+	e := &Engine{cfg: cfg, epoch: now.Add(-time.Second), now: time.Second}
+	e.acks = newAckTracker()
+	e.credit = newSendCredit()
+	e.window = newReceiveCredit(&cfg.Local)
+	e.size = newSizer(cfg.MaxMessage, cfg.Sizes, wire.InitialMessage)
+	e.over = newHandles()
+	if !cfg.Ordered || !cfg.Reliable {
+		e.recovery = newRecovery(&cfg, e.size.current)
+	}
+	e.idle.heard, e.sampled = e.now, -1
+	e.batch.largest = -1
+	e.startHandshake()
+	return e
+}
 
 // Receive takes one message from the link. Messages that are malformed, changed on
 // their way, duplicates, or not for this session are dropped with an error that is
 // for counting only; a peer that violates the protocol ends the session by an event.
-func (e *Engine) Receive(now time.Time, msg []byte) error { return nil }
+func (e *Engine) Receive(now time.Time, msg []byte) error {
+	e.step(now)
+	if e.ending.over() {
+		return e.receiveClosing()
+	}
+	return e.receive(msg)
+}
 
 // Poll builds the next message to send in buf and returns its length, 0 if there is
 // none now. buf holds MaxMessage() bytes or more; messages of data have exactly
 // MaxMessage() bytes but the last, and a probe for a larger size is built only if buf
 // has room for it. A message that was polled counts as sent.
-func (e *Engine) Poll(now time.Time, buf []byte) int { return 0 }
+func (e *Engine) Poll(now time.Time, buf []byte) int {
+	e.step(now)
+	e.settle()
+	return e.poll(buf)
+}
 
 // Advance runs the timers that are due.
-func (e *Engine) Advance(now time.Time) {}
+func (e *Engine) Advance(now time.Time) {
+	e.step(now)
+	e.settle()
+	e.advance()
+}
 
 // Deadline returns when Advance and then Poll are next to be called though nothing else
 // happens, zero for never. It does not cover what Poll has to send at once: after
 // every other call Poll comes first, unless the link cannot take more. After Advance
 // it is later than now, so a timer never spins while the link is busy.
-func (e *Engine) Deadline() time.Time { return time.Time{} }
+func (e *Engine) Deadline() time.Time {
+	e.settle()
+	if at := e.deadline(); at != never {
+		return e.epoch.Add(at)
+	}
+	return time.Time{}
+}
 
 // NextEvent returns the oldest event not yet returned, and false if there is none.
-func (e *Engine) NextEvent() (Event, bool) { return Event{}, false }
+func (e *Engine) NextEvent() (Event, bool) {
+	for {
+		ev, ok := e.events.pop()
+		if !ok {
+			return Event{}, false
+		}
+		if ev.Kind == Progress {
+			o := e.outs.get(ev.Handle)
+			if o == nil {
+				continue
+			}
+			o.progress = false
+			ev.Offset = o.acked.Covered()
+		}
+		return ev, true
+	}
+}
 
 // MaxMessage returns the size in bytes of full messages at present.
-func (e *Engine) MaxMessage() int { return 0 }
+func (e *Engine) MaxMessage() int { return e.size.current }
 
 // LimitMessage lowers the message size to max bytes because the link has refused
 // or swallowed a larger one, and ends the probing above it.
-func (e *Engine) LimitMessage(max int) {}
+func (e *Engine) LimitMessage(max int) {
+	e.size.lower(max)
+	e.resized()
+}
 
 // Peer returns what the peer's HELLO states, and false before it is known.
-func (e *Engine) Peer() (wire.Hello, bool) { return wire.Hello{}, false }
+func (e *Engine) Peer() (wire.Hello, bool) { return e.handshake.peer, e.handshake.known }
 
 // Quiet reports whether nothing is under way: no transfer in either direction and
 // nothing of ours unacknowledged. A clean Close waits for it.
-func (e *Engine) Quiet() bool { return true }
-
-// Close tells the peer and ends the session: the Closed event follows when CLOSE has
-// been polled, so poll until Deadline is zero, or stop whenever the owner likes.
-func (e *Engine) Close(now time.Time, code uint8, text string) {}
+func (e *Engine) Quiet() bool {
+	return e.outs.len() == 0 && e.ins.len() == 0 && !e.controls.wanting() && e.sent.firstOutstanding() == e.sent.next
+}
 
 // Stats returns counters of the session so far.
-func (e *Engine) Stats() Stats { return Stats{} }
+func (e *Engine) Stats() Stats {
+	s := e.stats
+	s.SmoothedRTT, s.MinRTT = e.rtt.smoothed, e.rtt.min
+	if r := e.recovery; r != nil {
+		s.Outstanding = r.inFlight
+		if r.cc != nil {
+			s.Window, s.Rate = r.cc.Window(), r.cc.Rate()
+		}
+	}
+	return s
+}
 
 // Stats are counters of one session, and estimates of its path.
 type Stats struct {
@@ -70,57 +169,72 @@ type Stats struct {
 	SmoothedRTT, MinRTT             time.Duration
 	Window                          int64 // congestion window in bytes; 0: no congestion control
 	Rate                            int64 // pacing rate in bytes a second; 0: not paced
-	Outstanding                     int64 // bytes sent and neither acknowledged nor lost
+	Outstanding                     int64 // bytes sent and neither acknowledged nor lost; 0 on a reliable link
 }
 
-// What this side sends.
+const never = time.Duration(math.MaxInt64)
 
-// Offer begins a transfer and returns its handle; o.Meta is all of the metadata and o stays the
-// engine's. The handle and the sizes of the metadata are filled in. The transfer waits inside the
-// engine while the peer's limit of transfers at once is reached, interactive ones first. ErrTooLarge if
-// the peer is known to take no such offer; if that shows later, a Rejected event says so.
-func (e *Engine) Offer(o *wire.Offer) (handle uint16, err error) { return 0, nil }
+// step sets the time, which never goes back.
+func (e *Engine) step(now time.Time) { e.now = max(e.now, now.Sub(e.epoch)) }
 
-// Want returns how many bytes the transfer takes now: ReadAhead less what was supplied
-// and not yet sent; 0 while it waits its turn, after Finish, and for a handle that is over.
-// When it has risen from 0 a Wanted event says so.
-func (e *Engine) Want(handle uint16) int { return 0 }
+// resized tells the congestion controller of a new message size.
+func (e *Engine) resized() {
+	if r := e.recovery; r != nil && r.cc != nil {
+		r.cc.Resize(e.size.current)
+	}
+}
 
-// Supply gives the engine the bytes of the image at offset. Offsets ascend; what they leave out
-// must have been skipped by Resume. p stays the engine's until Released, except on error.
-func (e *Engine) Supply(handle uint16, offset int64, p []byte) error { return nil }
+// release gives slices back to the owner.
+func (e *Engine) release(o *outgoing, done [][]byte) {
+	for i, p := range done {
+		e.events.push(Event{Kind: Released, Handle: o.handle, Data: p})
+		done[i] = nil
+	}
+	e.released = done[:0]
+}
 
-// Resume answers one Accepted event: r.First, Count and Agree say which blocks of its run have the
-// same digest here. These count as acknowledged: what was supplied of them and is not on its way
-// is not sent, and Supply may leave them out. The rest of r is filled in, and r stays the engine's.
-func (e *Engine) Resume(handle uint16, r *wire.Resume) error { return nil }
+// eventQueue keeps its memory.
+type eventQueue struct {
+	list []Event
+	head int
+}
 
-// Finish ends the data: the image has size bytes and the digest. All of it must have
-// been supplied or skipped. Receipted or Rejected follows.
-func (e *Engine) Finish(handle uint16, size int64, digest chunk.Digest) error { return nil }
+func (q *eventQueue) push(ev Event) { q.list = append(q.list, ev) }
 
-// Cancel gives up a transfer, tells the receiver and releases its slices at once.
-func (e *Engine) Cancel(handle uint16, reason uint8) {}
+func (q *eventQueue) pop() (Event, bool) {
+	if q.head == len(q.list) {
+		q.list, q.head = q.list[:0], 0
+		return Event{}, false
+	}
+	ev := q.list[q.head]
+	q.list[q.head] = Event{}
+	q.head++
+	return ev, true
+}
 
-// Acked returns how many bytes of the image the receiver has acknowledged or held before.
-func (e *Engine) Acked(handle uint16) int64 { return 0 }
+// handles remembers which of the peer's transfers are over, so that what comes late for
+// them is acknowledged and otherwise ignored. Handles are used cyclically; expanded they
+// count up.
+type handles struct {
+	highest int64
+	over    chunk.Ranges
+}
 
-// What this side receives.
+func newHandles() handles { return handles{highest: 1<<16 - 1} }
 
-// Accept answers an offer with OfferResume: it lists the held blocks in ascending order, or none.
-// A Resumed event follows for each run of them.
-func (e *Engine) Accept(handle uint16, held []chunk.Block) error { return nil }
+// expand returns the counter whose low 16 bits are handle and that is closest to the highest.
+func (h *handles) expand(handle uint16) int64 {
+	n := h.highest + 1
+	return n + int64(int16(handle-uint16(n)))
+}
 
-// Consumed gives credit back: so many bytes, of so many Received events, wait no longer for
-// this side's disk or program.
-func (e *Engine) Consumed(bytes, events int) {}
+func (h *handles) isOver(counter int64) bool { return h.over.Contains(counter, counter+1) }
 
-// SetWindow changes how much this side takes, at first Local's, for a pool shared by
-// sessions. Less than what is on its way takes effect as that arrives.
-func (e *Engine) SetWindow(bytes, messages int) {}
-
-// Receipt confirms a transfer; r.Handle, r.Attempt and r.ID are filled in.
-func (e *Engine) Receipt(handle uint16, r *wire.Receipt) error { return nil }
-
-// Reject refuses a transfer; r.Handle, r.Attempt and r.ID are filled in.
-func (e *Engine) Reject(handle uint16, r *wire.Reject) error { return nil }
+// end notes that a transfer is over. It reports false if the peer leaves more holes than
+// transfers at once can explain.
+func (h *handles) end(counter int64) bool {
+	h.over.Add(counter, counter+1)
+	h.highest = max(h.highest, counter)
+	h.over.Remove(0, h.highest-1<<15)
+	return h.over.Count() <= 1<<10
+}

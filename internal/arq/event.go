@@ -42,7 +42,8 @@ const (
 	// Finished: every byte of [0, Fin.Size) was reported by Received or Resumed, and Fin.Digest is the
 	// image's digest. Answer with Receipt or Reject.
 	Finished
-	// Canceled: the sender gave the transfer up for Reason. The handle is over.
+	// Canceled: the sender gave the transfer up for Reason, or the engine has refused it because
+	// of what the sender did. The handle is over.
 	Canceled
 )
 

@@ -1,3 +1,59 @@
 package arq
 
-type incoming struct{}
+import (
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// maxFragments bounds the ranges of one transfer that a hostile peer can leave open.
+const maxFragments = 1 << 14
+
+// incoming is a transfer from the peer.
+type incoming struct {
+	handle  uint16
+	counter int64 // the handle, expanded
+	id      [16]byte
+	attempt uint32
+	offer   *wire.Offer  // until the transfer is answered
+	meta    chunk.Ranges // parts of the metadata that are there
+	offered bool         // the metadata is whole and Offered was reported
+
+	size int64 // from OFFER or FIN; -1: unknown
+	got  chunk.Ranges
+	fin  *wire.Fin
+	held []heldRun // reported by ACCEPT and not yet answered
+
+	finished bool // reported
+	answered bool // RECEIPT or REJECT was given
+	open     int  // controls that the peer has not acknowledged
+}
+
+// heldRun is a run of blocks in one ACCEPT.
+type heldRun struct {
+	first uint32
+	count int
+}
+
+// complete reports whether every byte is there and FIN was seen.
+func (in *incoming) complete() bool {
+	return in.fin != nil && in.got.Covered() == in.fin.Size
+}
+
+// resume takes a RESUME for a run and marks the blocks that agree; false if no such run
+// stands open, because it was answered before or never reported.
+func (in *incoming) resume(f *wire.Resume) bool {
+	for i, run := range in.held {
+		if run.first != f.First || run.count != int(f.Count) {
+			continue
+		}
+		in.held = append(in.held[:i], in.held[i+1:]...)
+		for j := range run.count {
+			if f.Agrees(j) {
+				r := chunk.BlockRange(int64(f.First)+int64(j), in.size)
+				in.got.Add(r.Start, r.End)
+			}
+		}
+		return true
+	}
+	return false
+}

@@ -1,3 +1,114 @@
 package arq
 
-type outgoing struct{}
+import (
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// outgoing is a transfer to the peer.
+type outgoing struct {
+	handle      uint16
+	offer       *wire.Offer
+	interactive bool
+	started     bool // not waiting for its turn
+	over        bool // no longer in the table; messages in flight may still point here
+	controls    []*control
+	finish      *control // FIN, nil before Finish
+
+	size   int64 // known at Finish; -1 before
+	pieces pieces
+	end    int64 // of what was supplied or skipped
+	next   int64 // the first byte never sent
+	unsent int64 // supplied bytes never sent
+	acked  chunk.Ranges
+	lost   chunk.Ranges // sent, believed lost, not sent again; never overlaps acked
+
+	ready     bool // in a runQueue
+	following *outgoing
+	copies    int  // messages of DATA that repeat the offer
+	asked     bool // a Wanted event stands unanswered
+	progress  bool // a Progress event waits
+}
+
+// hasData reports whether there is data that could be sent.
+func (o *outgoing) hasData() bool {
+	return !o.over && (o.unsent > 0 || o.lost.Count() > 0)
+}
+
+// slice returns the next range to send, at most max bytes: what was lost first.
+func (o *outgoing) slice(max int64) (r chunk.Range, again bool) {
+	if o.lost.Count() > 0 {
+		r, again = o.lost.At(0), true
+	} else {
+		r, _ = o.acked.NextGap(o.next, o.end)
+	}
+	r.End = min(r.End, r.Start+max)
+	return r, again
+}
+
+// sent notes that a range that slice returned is on its way.
+func (o *outgoing) sent(r chunk.Range, again bool) {
+	if again {
+		o.lost.Remove(r.Start, r.End)
+		return
+	}
+	o.next = r.End
+	o.unsent -= r.Len()
+}
+
+// ack notes that a range has arrived. It appends the slices that are done with to done,
+// and reports whether anything was new.
+func (o *outgoing) ack(start, end int64, done [][]byte) ([][]byte, bool) {
+	fresh := false
+	for g := range o.acked.Gaps(start, end) {
+		fresh = true
+		done = o.pieces.acked(g.Start, g.End, done)
+	}
+	if fresh {
+		o.acked.Add(start, end)
+		if o.lost.Count() > 0 {
+			o.lost.Remove(start, end)
+		}
+	}
+	return done, fresh
+}
+
+// lose notes that a range is believed lost.
+func (o *outgoing) lose(start, end int64) {
+	for g := range o.acked.Gaps(start, end) {
+		o.lost.Add(g.Start, g.End)
+	}
+}
+
+// supply takes bytes. What Resume has skipped is not counted as unsent.
+func (o *outgoing) supply(offset int64, p []byte, done [][]byte) [][]byte {
+	missing := 0
+	end := offset + int64(len(p))
+	for g := range o.acked.Gaps(offset, end) {
+		missing += int(g.Len())
+	}
+	o.end = end
+	if missing == 0 {
+		return append(done, p)
+	}
+	o.pieces.add(offset, p, missing)
+	o.unsent += int64(missing)
+	return done
+}
+
+// skip notes that the receiver holds a range already.
+func (o *outgoing) skip(start, end int64, done [][]byte) [][]byte {
+	for g := range o.acked.Gaps(max(start, o.next), min(end, o.end)) {
+		o.unsent -= g.Len()
+	}
+	done, _ = o.ack(start, end, done)
+	return done
+}
+
+// want returns how many bytes the transfer takes with so much read-ahead.
+func (o *outgoing) want(readAhead int) int {
+	if !o.started || o.over || o.size >= 0 {
+		return 0
+	}
+	return max(readAhead-int(o.unsent), 0)
+}

@@ -12,10 +12,11 @@ const (
 
 // sentMessage is what is remembered of a message.
 type sentMessage struct {
-	at    time.Duration
-	state state
-	probe bool  // of a larger size
-	size  int32 // of the whole message
+	at     time.Duration
+	state  state
+	probe  bool  // of a larger size
+	padded bool  // its padding is decided
+	size   int32 // of the whole message
 
 	// DATA, if from is not nil.
 	from   *outgoing
@@ -23,7 +24,7 @@ type sentMessage struct {
 	length int32
 
 	ackLargest int64 // the newest number that the ACK aboard acknowledges; -1: none
-	facts      []factRef
+	facts      []*control
 
 	// The connection as the message left it, for the delivery rate.
 	prior       int64 // bytes in flight before it
@@ -31,13 +32,6 @@ type sentMessage struct {
 	deliveredAt time.Duration
 	firstSentAt time.Duration
 	appLimited  bool
-}
-
-// factRef names a fact and what it belongs to.
-type factRef struct {
-	fact *fact
-	out  *outgoing // or
-	in   *incoming // or neither: the session
 }
 
 // sentRing holds the messages with numbers from base to next, in a ring that grows.

@@ -1,0 +1,125 @@
+package arq
+
+import (
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+const ackDelayUnit = 8 * time.Microsecond
+
+// onAck handles an ACK in message number.
+func (e *Engine) onAck(number int64, body []byte) error {
+	var f wire.Ack
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	largest := wire.ExpandNumber(f.Largest, e.sent.next-1)
+	if largest >= e.sent.next || largest < 0 {
+		return &wire.Error{Code: wire.CodeState, Frame: wire.TypeAck, Text: "for a message that was never sent"}
+	}
+	e.credit.set(number, f.Window, f.Messages)
+	b := &e.batch
+	if b.packets == 0 {
+		b.largest = -1
+		if e.recovery != nil {
+			b.prior = e.recovery.inFlight
+		}
+	}
+	before := b.largest
+	for r := range f.Ranges(largest) {
+		b.lowest = r.Start
+		for n := max(r.Start, e.sent.base); n < r.End; n++ {
+			e.acked(n)
+		}
+		if r.Start <= e.sent.base {
+			break
+		}
+	}
+	if b.largest > before {
+		b.newest = b.largest == largest
+		b.delay = time.Duration(f.Delay) * ackDelayUnit
+	}
+	e.persist = persist{}
+	return nil
+}
+
+// acked notes that the peer has received a message, if that is news.
+func (e *Engine) acked(number int64) {
+	m := e.sent.at(number)
+	b := &e.batch
+	switch m.state {
+	case resolved:
+		return
+	case lost:
+		e.stats.SpuriousLosses++
+		e.recovery.spurious(e, number, m)
+	case outstanding:
+		b.acked += int64(m.size)
+		b.packets++
+		if number > b.largest {
+			b.largest, b.at, b.flight = number, m.at, *m
+			b.flight.facts = nil
+		}
+		if m.from != nil {
+			e.credit.done(int64(m.length))
+		}
+		if e.recovery != nil {
+			e.recovery.acked(e.now, m)
+		}
+	}
+	m.state = resolved
+	if m.ackLargest >= 0 {
+		e.acks.confirmed(m.ackLargest)
+	}
+	if m.probe {
+		e.size.acked(int(m.size))
+		e.resized()
+	}
+	for i, c := range m.facts {
+		e.controlAcked(c)
+		m.facts[i] = nil
+	}
+	m.facts = m.facts[:0]
+	if o := m.from; o != nil {
+		m.from = nil
+		e.dataAcked(o, m.offset, m.offset+int64(m.length))
+	}
+}
+
+// dataAcked notes that the peer has bytes of a transfer.
+func (e *Engine) dataAcked(o *outgoing, start, end int64) {
+	if o.over {
+		return
+	}
+	done, fresh := o.ack(start, end, e.released)
+	e.release(o, done)
+	if fresh && !o.progress {
+		o.progress = true
+		e.events.push(Event{Kind: Progress, Handle: o.handle})
+	}
+}
+
+// controlAcked notes that the peer has a control frame.
+func (e *Engine) controlAcked(c *control) {
+	if !c.open() {
+		return
+	}
+	c.acked()
+	if in := c.in; in != nil {
+		in.open--
+		e.retire(in)
+	}
+}
+
+// settleAcks ends a batch that acknowledged something.
+func (e *Engine) settleAcks(b *batch) {
+	if b.newest && b.largest > e.sampled {
+		e.sampled = b.largest
+		e.rtt.sample(e.now-b.at, b.delay)
+	}
+	if e.recovery != nil {
+		e.recovery.settle(e, b)
+	}
+	e.sent.trim(e.now - 2*e.rtt.estimate())
+}

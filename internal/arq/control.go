@@ -1,0 +1,87 @@
+package arq
+
+import "time"
+
+// frame is any control frame of package wire.
+type frame interface {
+	Len() int
+	Append(b []byte) []byte
+}
+
+// control is a frame that the peer must get: a fact and what to send for it.
+type control struct {
+	fact
+	frame frame
+	in    *incoming // waits for this to be acknowledged; nil: nobody does
+	twice bool      // send a second copy a little later, on a link that loses
+}
+
+// controls are the frames to be sent, in order, and those to be sent once more.
+type controls struct {
+	due    []*control
+	again  []*control
+	repeat time.Duration // when again is due; 0: nothing there
+}
+
+// add queues a new frame and returns its control.
+func (q *controls) add(c *control) *control {
+	c.fact = unsent
+	q.due = append(q.due, c)
+	return c
+}
+
+// lose notes that a message with the control was lost.
+func (q *controls) lose(c *control, number int64) {
+	if c.lost(number) {
+		q.due = append(q.due, c)
+	}
+}
+
+// resend queues a control that is on its way once more, for a probe.
+func (q *controls) resend(c *control) {
+	if c.fact >= 0 {
+		c.fact = unsent
+		q.due = append(q.due, c)
+	}
+}
+
+// drop takes a control back: if it was not sent it will not be, and its loss does not matter.
+func (q *controls) drop(c *control) {
+	if c != nil && c.open() {
+		c.fact = received
+	}
+}
+
+// wanting reports whether something is to be sent.
+func (q *controls) wanting() bool {
+	for len(q.due) > 0 && !q.due[0].fact.due() { // dropped or acknowledged meanwhile
+		q.pop()
+	}
+	return len(q.due) > 0
+}
+
+func (q *controls) pop() {
+	n := copy(q.due, q.due[1:])
+	q.due[n] = nil
+	q.due = q.due[:n]
+}
+
+// later schedules the second copies.
+func (q *controls) later(c *control, at time.Duration) {
+	q.again = append(q.again, c)
+	if q.repeat == 0 {
+		q.repeat = at
+	}
+}
+
+// advance queues the second copies that are due.
+func (q *controls) advance(now time.Duration) {
+	if q.repeat == 0 || now < q.repeat {
+		return
+	}
+	for i, c := range q.again {
+		q.resend(c)
+		q.again[i] = nil
+	}
+	q.again, q.repeat = q.again[:0], 0
+}

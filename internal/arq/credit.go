@@ -1,0 +1,110 @@
+package arq
+
+import "github.com/pixferry/pixferry/internal/wire"
+
+// What may be in flight before the peer's HELLO says more: an unproven session's share.
+const (
+	earlyBytes    = 64 << 10
+	earlyMessages = 64
+)
+
+// sendCredit is the peer's window and what of it is in use. DATA alone counts.
+type sendCredit struct {
+	bytes    int64
+	messages int
+	setBy    int64 // number of the message that set it; the newest counts
+
+	inFlight int64 // payload of messages sent and neither acknowledged nor lost
+	count    int   // such messages
+}
+
+func newSendCredit() sendCredit {
+	return sendCredit{bytes: earlyBytes, messages: earlyMessages, setBy: -1}
+}
+
+// set notes the window in message number.
+func (c *sendCredit) set(number int64, bytes uint32, messages uint16) {
+	if number < c.setBy {
+		return
+	}
+	c.setBy = number
+	c.bytes, c.messages = int64(bytes), int(messages)
+	if messages == wire.NoMessageLimit {
+		c.messages = int(^uint(0) >> 1)
+	}
+}
+
+// room returns how many bytes of payload the next message may have, given that full
+// ones have so many. A window too small for a full one is used only when nothing is in
+// flight, lest messages get ever smaller.
+func (c *sendCredit) room(full int64) int64 {
+	left := c.bytes - c.inFlight
+	if c.count >= c.messages || left <= 0 || left < full && c.inFlight > 0 {
+		return 0
+	}
+	return min(left, full)
+}
+
+func (c *sendCredit) sent(n int64) { c.inFlight += n; c.count++ }
+func (c *sendCredit) done(n int64) { c.inFlight -= n; c.count-- }
+
+// receiveCredit is this side's window.
+type receiveCredit struct {
+	maxBytes, waiting         int64 // of payload that waits for disk or program
+	maxMessages, waitingCount int
+
+	toldBytes    int64 // the window in the last ACK
+	toldMessages int
+	since        int64 // bytes received since the last ACK
+	most         int64 // largest window ever told
+}
+
+func newReceiveCredit(h *wire.Hello) receiveCredit {
+	c := receiveCredit{}
+	c.setMax(int(h.Window), int(h.Messages))
+	c.toldBytes, c.toldMessages = c.maxBytes, c.maxMessages
+	c.most = max(c.maxBytes, earlyBytes)
+	return c
+}
+
+func (c *receiveCredit) setMax(bytes, messages int) {
+	c.maxBytes = min(max(int64(bytes), 0), 1<<32-1)
+	c.maxMessages = min(max(messages, 0), wire.NoMessageLimit)
+}
+
+func (c *receiveCredit) received(n int64) {
+	c.waiting += n
+	c.waitingCount++
+	c.since += n
+}
+
+func (c *receiveCredit) consumed(bytes int64, count int) {
+	c.waiting = max(c.waiting-bytes, 0)
+	c.waitingCount = max(c.waitingCount-count, 0)
+}
+
+func (c *receiveCredit) window() (bytes int64, messages int) {
+	bytes = max(c.maxBytes-c.waiting, 0)
+	if c.maxMessages == wire.NoMessageLimit {
+		return bytes, wire.NoMessageLimit
+	}
+	return bytes, max(c.maxMessages-c.waitingCount, 0)
+}
+
+// reopened reports whether the peer, told of less than half of the window, may use a quarter more.
+func (c *receiveCredit) reopened() bool {
+	bytes, messages := c.window()
+	return c.toldBytes < c.maxBytes/2 && bytes-c.toldBytes >= c.maxBytes/4 ||
+		c.toldMessages < c.maxMessages/2 && messages-c.toldMessages >= max(c.maxMessages/4, 1)
+}
+
+// used reports whether the peer has used an eighth of the window since the last ACK.
+func (c *receiveCredit) used() bool { return c.since > 0 && c.since >= c.maxBytes/8 }
+
+// tell returns the window for an ACK.
+func (c *receiveCredit) tell() (bytes uint32, messages uint16) {
+	c.toldBytes, c.toldMessages = c.window()
+	c.since = 0
+	c.most = max(c.most, c.toldBytes)
+	return uint32(c.toldBytes), uint16(c.toldMessages)
+}

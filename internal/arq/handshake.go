@@ -1,0 +1,109 @@
+package arq
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// handshake is who is addressed how, and what the peer's HELLO said.
+type handshake struct {
+	dest  wire.ConnID // of messages to the peer
+	long  bool        // messages are long: the peer may not know our ID
+	hello *control    // ours
+	peer  wire.Hello
+	known bool // peer is set
+
+	unproven bool // at most three times the received bytes are sent
+}
+
+func (e *Engine) startHandshake() {
+	h := &e.handshake
+	h.dest, h.long = e.cfg.RemoteCID, true
+	h.unproven = e.cfg.Unproven && !e.cfg.Initiator
+	if e.cfg.Initiator {
+		h.hello = e.controls.add(&control{frame: &e.cfg.Local})
+	}
+}
+
+// accepts reports whether a message with this header is for this session.
+func (e *Engine) accepts(h *wire.Header) bool {
+	return h.Dest == e.cfg.LocalCID || h.Long && !e.cfg.Initiator && h.Dest == e.cfg.FirstCID ||
+		h.Version == wire.VersionNone && h.Long && h.Dest == 0
+}
+
+// onHeader notes what a message's header proves.
+func (e *Engine) onHeader(h *wire.Header) {
+	if !h.Long && !e.cfg.Initiator { // only who has seen our ID can use it
+		e.handshake.long, e.handshake.unproven = false, false
+	}
+}
+
+// onHello takes the peer's HELLO, once.
+func (e *Engine) onHello(h *wire.Header, body []byte) error {
+	hs := &e.handshake
+	var hello wire.Hello
+	if err := hello.Parse(body); err != nil || hs.known {
+		return err
+	}
+	if !h.Long {
+		return &wire.Error{Code: wire.CodeState, Frame: wire.TypeHello, Text: "in a short message"}
+	}
+	hs.peer, hs.known = hello, true
+	if e.cfg.Initiator {
+		hs.dest, hs.long = h.Source, false
+	} else {
+		hs.hello = e.controls.add(&control{frame: &e.cfg.Local})
+	}
+	e.acks.maxRanges = wire.MaxAckRanges
+	e.credit.set(-1, hello.Window, hello.Messages)
+	e.size.base = min(e.cfg.MaxMessage, int(min(hello.MaxMessage, 1<<30)))
+	e.size.setLimit(int(min(hello.MaxMessage, 1<<30)))
+	e.resized()
+	if peer := time.Duration(hello.IdleMillis) * time.Millisecond; peer > 0 {
+		e.cfg.Idle = min(e.cfg.Idle, peer)
+	}
+	e.events.push(Event{Kind: Established})
+	e.checkWaiting()
+	return nil
+}
+
+// onVersionNone takes an answer from outside any session: VERSIONS or RESET.
+func (e *Engine) onVersionNone(frames []byte) error {
+	r := wire.NewReader(frames)
+	for r.Next() {
+		switch r.Type {
+		case wire.TypeReset:
+			return e.onReset(r.Body)
+		case wire.TypeVersions:
+			var v wire.Versions
+			if err := v.Parse(r.Body); err != nil {
+				return err
+			}
+			if !e.handshake.known && e.cfg.Initiator {
+				e.end(&CloseError{Code: wire.CodeVersion, Remote: true,
+					Text: fmt.Sprintf("the peer speaks versions %v of the protocol, this program %d: update the older", v.Spoken, wire.Version1)})
+			}
+		}
+	}
+	return r.Err()
+}
+
+// onReset believes a RESET that echoes a message sent lately: who has not seen one knows
+// neither the ID nor the number.
+func (e *Engine) onReset(body []byte) error {
+	var f wire.Reset
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	number := wire.ExpandNumber(f.Number, e.sent.next-1)
+	if f.Dest != e.handshake.dest || number < 0 || number < e.sent.next-resetWindow || number >= e.sent.next {
+		return errForged
+	}
+	e.end(ErrReset)
+	return nil
+}
+
+// resetWindow is how many of the newest messages a RESET may echo.
+const resetWindow = 1 << 16

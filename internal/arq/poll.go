@@ -1,0 +1,301 @@
+package arq
+
+import "github.com/pixferry/pixferry/internal/wire"
+
+const (
+	leastData   = 32 // bytes of payload worth a DATA frame beside others
+	pruneRanges = 8  // an ACK with more ranges asks now and then for an acknowledgement of its own
+	pruneEvery  = 16
+)
+
+// poll builds the next message in buf.
+func (e *Engine) poll(buf []byte) int {
+	if e.ending.over() {
+		return e.pollClose(buf)
+	}
+	limit := e.room(len(buf))
+	may := limit > 0 && (e.recovery == nil || e.recovery.may(e.now))
+	if !may && !e.acks.now || limit == 0 {
+		return 0
+	}
+	b := builder{e: e, number: e.sent.next, limit: limit - wire.Trailer, buf: e.header().Append(buf[:0])}
+	b.start = len(b.buf)
+	b.message = e.sent.push()
+	*b.message = sentMessage{at: e.now, state: outstanding, ackLargest: -1, facts: b.message.facts}
+	b.ack()
+	if may {
+		b.controls()
+		b.data(len(buf))
+		b.extra()
+	}
+	if len(b.buf) == b.start {
+		e.sent.next--
+		e.acks.now = false
+		if may && e.recovery != nil {
+			e.recovery.starved()
+		}
+		return 0
+	}
+	return b.finish()
+}
+
+// room returns how large the next message may be, 0 if the peer's address is unproven
+// and has had three times what it sent.
+func (e *Engine) room(n int) int {
+	n = min(n, e.size.current)
+	if e.handshake.unproven {
+		left := 3*e.stats.ReceivedBytes - e.stats.SentBytes
+		if left < wire.MinMessage {
+			return 0
+		}
+		n = int(min(int64(n), left))
+	}
+	return n
+}
+
+func (e *Engine) header() *wire.Header {
+	return &wire.Header{Long: e.handshake.long, Dest: e.handshake.dest, Number: uint32(e.sent.next),
+		Version: wire.Version1, Source: e.cfg.LocalCID}
+}
+
+// pollClose builds the message that ends the session.
+func (e *Engine) pollClose(buf []byte) int {
+	n := &e.ending
+	if !n.due {
+		return 0
+	}
+	n.due = false
+	b := n.frame.Append(e.header().Append(buf[:0]))
+	e.sent.next++
+	e.sent.base = e.sent.next
+	return len(wire.Seal(b))
+}
+
+// builder puts one message together.
+type builder struct {
+	e         *Engine
+	buf       []byte
+	start     int // of the frames
+	limit     int // of buf, leaving room for the trailer
+	number    int64
+	message   *sentMessage
+	eliciting bool
+}
+
+func (b *builder) left() int { return b.limit - len(b.buf) }
+
+// ack adds an ACK if one is pending.
+func (b *builder) ack() {
+	a := &b.e.acks
+	if a.pending == 0 && !a.now || a.largest < 0 {
+		return
+	}
+	ranges := wire.MaxAckRanges
+	if b.e.handshake.known {
+		ranges = int(b.e.handshake.peer.AckRanges)
+	}
+	f := wire.Ack{Delay: uint16(min((b.e.now-a.largestAt)/ackDelayUnit, 1<<16-1))}
+	f.Window, f.Messages = b.e.window.tell()
+	before := len(b.buf)
+	b.buf = f.Append(b.buf, &a.got, ranges, b.left())
+	if len(b.buf) > before {
+		b.message.ackLargest = a.largest
+		a.sent(b.e.now)
+	}
+}
+
+// controls adds the control frames that are due, as far as they fit.
+func (b *builder) controls() {
+	q := &b.e.controls
+	for q.wanting() {
+		c := q.due[0]
+		if c.frame.Len() > b.left() {
+			return
+		}
+		q.pop()
+		b.control(c)
+		if c.twice && b.e.recovery != nil {
+			c.twice = false
+			q.later(c, b.e.now+max(b.e.rtt.estimate()/4, granularity))
+		}
+	}
+}
+
+func (b *builder) control(c *control) {
+	b.buf = c.frame.Append(b.buf)
+	c.sent(b.number)
+	b.message.facts = append(b.message.facts, c)
+	b.eliciting = true
+}
+
+// data fills the message with the data of the transfer whose turn it is.
+func (b *builder) data(room int) {
+	e := b.e
+	o := e.schedule.next()
+	if o == nil || e.controls.wanting() { // an offer goes before its data
+		return
+	}
+	e.repeat(b, o)
+	if size := e.probeSize(o, room); size > 0 {
+		b.limit = size - wire.Trailer
+	}
+	space := b.left() - wire.DataHeader
+	if space < leastData && b.eliciting || space < 1 {
+		return
+	}
+	r, again := o.slice(int64(space))
+	n := e.credit.room(r.Len())
+	if n == 0 {
+		e.shut()
+		return
+	}
+	r.End = r.Start + n
+	b.pad(wire.DataHeader + int(n))
+	f := wire.Data{Handle: o.handle, Offset: r.Start}
+	b.buf = f.Append(b.buf)
+	b.buf = o.pieces.copyTo(b.buf, r.Start, int(n))
+	b.eliciting = true
+
+	m := b.message
+	m.from, m.offset, m.length = o, r.Start, int32(n)
+	m.probe = len(b.buf)+wire.Trailer > e.size.current
+	o.sent(r, again)
+	e.credit.sent(n)
+	if again {
+		e.stats.ResentBytes += n
+	}
+	e.schedule.sent(o, int(n))
+	e.wanted(o)
+}
+
+// repeat adds an offer that the peer may not have to the first messages of data, and a FIN to the
+// last: without them the data is of no use.
+func (e *Engine) repeat(b *builder, o *outgoing) {
+	if o.copies > 0 {
+		o.copies--
+		if c := o.controls[0]; c.fact >= 0 && c.fact < fact(b.number) && c.frame.Len() < b.left()/2 {
+			b.control(c)
+		}
+	}
+	if c := o.finish; e.recovery != nil && c != nil && c.fact >= 0 && c.fact < fact(b.number) &&
+		o.size-o.next < int64(finCopies*e.size.current) && c.frame.Len() < b.left()/2 {
+		b.control(c)
+	}
+}
+
+// probeSize returns the size of a probe to be sent now, 0 for none.
+func (e *Engine) probeSize(o *outgoing, room int) int {
+	if e.recovery == nil || e.handshake.long || e.recovery.timeouts > 0 {
+		return 0
+	}
+	if size := e.size.probe(e.now); size <= room && o.lost.Count() == 0 && o.unsent >= int64(size) {
+		return size
+	}
+	return 0
+}
+
+// shut notes that the peer's window is shut. If nothing is outstanding, no acknowledgement
+// will open it, and it is asked for after a while.
+func (e *Engine) shut() {
+	p := &e.persist
+	if e.recovery == nil || p.at > 0 || e.ping || e.sent.firstOutstanding() < e.sent.next-1 {
+		return
+	}
+	if p.interval == 0 {
+		p.interval = e.rtt.probeTimeout()
+	}
+	p.at = e.now + p.interval
+}
+
+// extra adds what else a message is sent for: a probe of the probe timer, a PING.
+func (b *builder) extra() {
+	e := b.e
+	r := e.recovery
+	if !b.eliciting && r != nil && r.probes > 0 {
+		b.resend()
+		e.ping = e.ping || !b.eliciting
+	}
+	if e.acks.unasked >= pruneEvery && b.message.ackLargest >= 0 {
+		e.ping = true
+	}
+	if e.ping && !b.eliciting && b.left() >= wire.FrameHeader {
+		b.buf = wire.AppendPing(b.buf)
+		b.eliciting = true
+	}
+	if b.eliciting {
+		e.ping = false
+	}
+	b.pad(0)
+}
+
+// resend fills a probe with the content of the oldest outstanding message, which stays outstanding.
+func (b *builder) resend() {
+	e := b.e
+	n := e.sent.firstOutstanding()
+	if n >= b.number || e.recovery.ordered {
+		return
+	}
+	m := e.sent.at(n)
+	for _, c := range m.facts {
+		if c.open() && c.frame.Len() <= b.left() {
+			b.control(c)
+		}
+	}
+	o := m.from
+	if o == nil || o.over {
+		return
+	}
+	space := b.left() - wire.DataHeader
+	g, ok := o.acked.NextGap(m.offset, m.offset+int64(m.length))
+	if !ok || space < 1 {
+		return
+	}
+	g.End = min(g.End, g.Start+int64(space))
+	f := wire.Data{Handle: o.handle, Offset: g.Start}
+	b.pad(wire.DataHeader + int(g.Len()))
+	b.buf = f.Append(b.buf)
+	b.buf = o.pieces.copyTo(b.buf, g.Start, int(g.Len()))
+	b.eliciting = true
+	b.message.from, b.message.offset, b.message.length = o, g.Start, int32(g.Len())
+	e.credit.sent(g.Len())
+	e.stats.ResentBytes += g.Len()
+}
+
+// pad fills a message with an initiator's HELLO up to the configured length, with so many
+// bytes still to come.
+func (b *builder) pad(coming int) {
+	h := b.e.handshake.hello
+	if !b.e.cfg.Initiator || b.e.cfg.PadHello == 0 || b.message.padded || h.fact != fact(b.number) {
+		return
+	}
+	b.message.padded = true
+	missing := b.e.cfg.PadHello - wire.Trailer - len(b.buf) - coming
+	if missing = min(missing, b.left()-coming); missing >= wire.FrameHeader {
+		b.buf = wire.AppendPadding(b.buf, missing)
+	}
+}
+
+// finish seals the message and notes it as sent.
+func (b *builder) finish() int {
+	e, m := b.e, b.message
+	b.buf = wire.Seal(b.buf)
+	m.size = int32(len(b.buf))
+	e.stats.SentMessages++
+	e.stats.SentBytes += int64(m.size)
+	if m.probe {
+		e.size.sent()
+	}
+	if !b.eliciting {
+		m.state = resolved
+		// Nobody acknowledges an ACK alone; now and then one asks for it, so that the next get shorter.
+		if e.recovery != nil && e.acks.got.Count() > pruneRanges {
+			e.acks.unasked++
+		}
+		return int(m.size)
+	}
+	e.acks.unasked = 0
+	if e.recovery != nil {
+		e.recovery.sent(e.now, b.number, m)
+	}
+	return int(m.size)
+}

@@ -1,0 +1,139 @@
+package arq
+
+import (
+	"errors"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// Errors of Receive for messages that are dropped.
+var (
+	errNotOurs   = errors.New("arq: message for another session")
+	errDuplicate = errors.New("arq: duplicate message")
+	errForged    = errors.New("arq: RESET that echoes nothing sent lately")
+	errEarly     = errors.New("arq: message before what it refers to; it will come again")
+	errNoRoom    = errors.New("arq: message over this side's window")
+)
+
+// batch is what was received since the last settle.
+type batch struct {
+	any    bool // anything at all
+	urgent bool // something to acknowledge at once
+
+	acked, packets  int64 // newly acknowledged
+	largest         int64 // number of the newest of them, -1: none
+	at              time.Duration
+	newest          bool          // it was the largest of its ACK, so it gives a round-trip sample
+	delay           time.Duration // of its ACK
+	flight          sentMessage   // its record
+	lost, lostCount int64
+	prior           int64 // bytes in flight before the batch
+	lowest          int64 // numbers below this were not reported by the newest ACK: unknown
+}
+
+// receive handles a message. A message is acknowledged only if nothing in it was refused, so what
+// was refused comes again.
+func (e *Engine) receive(msg []byte) error {
+	h, frames, err := wire.Parse(msg)
+	if err != nil {
+		return err
+	}
+	if !e.accepts(&h) {
+		return errNotOurs
+	}
+	if h.Long && h.Version == wire.VersionNone {
+		return e.onVersionNone(frames)
+	}
+	number := wire.ExpandNumber(h.Number, e.acks.largest)
+	if number < 0 || e.acks.seen(number) {
+		return errDuplicate
+	}
+	e.stats.ReceivedMessages++
+	e.stats.ReceivedBytes += int64(len(msg))
+	e.onHeader(&h)
+	eliciting, err := e.receiveFrames(&h, number, frames)
+	if e.ending.over() {
+		return nil
+	}
+	if violation := (*wire.Error)(nil); errors.As(err, &violation) {
+		e.violated(violation)
+		return err
+	}
+	if err != nil {
+		if e.recovery == nil {
+			e.violated(&wire.Error{Code: wire.CodeState, Frame: wire.NoFrame, Text: err.Error()})
+		}
+		return err
+	}
+	e.acks.add(number, e.now, eliciting)
+	e.heard()
+	e.batch.any = true
+	return nil
+}
+
+// receiveFrames handles the frames of a message, up to the first that is refused.
+func (e *Engine) receiveFrames(h *wire.Header, number int64, frames []byte) (eliciting bool, err error) {
+	r := wire.NewReader(frames)
+	for r.Next() {
+		eliciting = eliciting || r.Type.Eliciting()
+		if err := e.receiveFrame(h, number, r.Type, r.Body); err != nil || e.ending.over() {
+			return false, err
+		}
+	}
+	return eliciting, r.Err()
+}
+
+func (e *Engine) receiveFrame(h *wire.Header, number int64, t wire.Type, body []byte) error {
+	if !e.handshake.known {
+		switch t {
+		case wire.TypeHello, wire.TypeAck, wire.TypeClose, wire.TypePadding, wire.TypePing:
+		default:
+			return errEarly
+		}
+	}
+	switch t {
+	case wire.TypeData:
+		return e.onData(body)
+	case wire.TypeAck:
+		return e.onAck(number, body)
+	case wire.TypeHello:
+		e.batch.urgent = true
+		return e.onHello(h, body)
+	case wire.TypeOffer:
+		return e.onOffer(body)
+	case wire.TypeAccept:
+		return e.onAccept(body)
+	case wire.TypeResume:
+		return e.onResume(body)
+	case wire.TypeFin:
+		return e.onFin(body)
+	case wire.TypeReceipt:
+		return e.onReceipt(body)
+	case wire.TypeReject:
+		return e.onReject(body)
+	case wire.TypeCancel:
+		return e.onCancel(body)
+	case wire.TypePing:
+		e.batch.urgent = true
+	case wire.TypeClose:
+		return e.onClose(body)
+	case wire.TypeReset, wire.TypeVersions:
+		return &wire.Error{Code: wire.CodeState, Frame: t, Text: "in a message of a session"}
+	}
+	return nil
+}
+
+// settle does once for a batch of messages what would be waste for each: loss detection,
+// the congestion controller's step, and the decision to acknowledge.
+func (e *Engine) settle() {
+	b := &e.batch
+	if !b.any || e.ending.over() {
+		return
+	}
+	if b.packets > 0 {
+		e.settleAcks(b)
+	}
+	e.acks.settle(e.now, e.rtt.estimate(), b.urgent || e.window.used())
+	*b = batch{largest: -1}
+}

@@ -1,0 +1,262 @@
+package arq
+
+import (
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+const (
+	earlyTransfers   = 16 // at once before the peer's HELLO
+	reasonNotServing = 12 // transport.Reason
+	offerCopies      = 2  // messages of DATA that repeat an offer not yet acknowledged
+	finCopies        = 2
+)
+
+// waitingOffers are transfers that wait because the peer takes no more at once.
+type waitingOffers struct {
+	interactive, bulk []*outgoing
+	handle            uint16 // of the next offer
+}
+
+func (w *waitingOffers) pop() *outgoing {
+	q := &w.interactive
+	if len(*q) == 0 {
+		q = &w.bulk
+	}
+	if len(*q) == 0 {
+		return nil
+	}
+	o := (*q)[0]
+	*q = (*q)[1:]
+	return o
+}
+
+// Offer begins a transfer and returns its handle; o.Meta is all of the metadata and o stays the
+// engine's. The handle and the sizes of the metadata are filled in. The transfer waits inside the
+// engine while the peer's limit of transfers at once is reached, interactive ones first. ErrTooLarge if
+// the peer is known to take no such offer; if that shows later, a Rejected event says so.
+func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
+	if e.ending.over() {
+		return 0, e.ending.err
+	}
+	if p := &e.handshake.peer; e.handshake.known && (len(f.Meta) > int(p.Metadata) ||
+		f.Kind == wire.KindMessage && f.Size > int64(p.MessageBytes)) || len(f.Meta) > 1<<16-1 {
+		return 0, ErrTooLarge
+	}
+	for e.outs.get(e.waiting.handle) != nil {
+		e.waiting.handle++
+	}
+	f.Handle = e.waiting.handle
+	f.MetaSize, f.MetaOffset = uint16(len(f.Meta)), 0
+	e.waiting.handle++
+	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0 || f.Kind == wire.KindMessage}
+	e.outs.add(o.handle, o)
+	if q := &e.waiting.bulk; o.interactive {
+		e.waiting.interactive = append(e.waiting.interactive, o)
+	} else {
+		*q = append(*q, o)
+	}
+	e.checkWaiting()
+	return o.handle, nil
+}
+
+// checkWaiting starts transfers as long as the peer takes more.
+func (e *Engine) checkWaiting() {
+	most := earlyTransfers
+	if e.handshake.known {
+		most = int(e.handshake.peer.Transfers)
+	}
+	for most == 0 || e.running < most {
+		o := e.waiting.pop()
+		switch {
+		case o == nil:
+			return
+		case o.over:
+		case most == 0:
+			e.events.push(Event{Kind: Rejected, Handle: o.handle, Reject: &wire.Reject{Handle: o.handle, ID: o.offer.ID,
+				Reason: reasonNotServing, Text: "the peer takes no transfers"}})
+			e.drop(o)
+		default:
+			e.start(o)
+		}
+	}
+}
+
+// start queues the OFFER, in several frames if the metadata needs them.
+func (e *Engine) start(o *outgoing) {
+	e.running++
+	o.started = true
+	meta := o.offer.Meta
+	room := e.size.least() - wire.LongHeader - wire.Trailer - wire.OfferHeader
+	for {
+		part := *o.offer
+		part.Meta = meta[:min(len(meta), room)]
+		part.MetaOffset = o.offer.MetaSize - uint16(len(meta))
+		o.controls = append(o.controls, e.controls.add(&control{frame: &part}))
+		if meta = meta[len(part.Meta):]; len(meta) == 0 {
+			break
+		}
+	}
+	if len(o.controls) == 1 && e.recovery != nil {
+		o.copies = offerCopies
+	}
+	e.wanted(o)
+}
+
+// wanted reports that a transfer takes more bytes, when at least half of the read-ahead is due.
+func (e *Engine) wanted(o *outgoing) {
+	if !o.asked && o.want(e.cfg.ReadAhead) > e.cfg.ReadAhead/2 {
+		o.asked = true
+		e.events.push(Event{Kind: Wanted, Handle: o.handle})
+	}
+}
+
+// drop ends a transfer on this side and releases its slices.
+func (e *Engine) drop(o *outgoing) {
+	for _, c := range o.controls {
+		e.controls.drop(c)
+	}
+	for i := range o.pieces.list {
+		e.events.push(Event{Kind: Released, Handle: o.handle, Data: o.pieces.list[i].data})
+	}
+	o.over, o.pieces, o.acked, o.lost, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, nil
+	e.outs.remove(o.handle)
+	if o.started {
+		e.running--
+		e.checkWaiting()
+	}
+}
+
+// Want returns how many bytes the transfer takes now: ReadAhead less what was supplied
+// and not yet sent; 0 while it waits its turn, after Finish, and for a handle that is over.
+// A Wanted event says when it has risen from 0, or to more than half of ReadAhead.
+func (e *Engine) Want(handle uint16) int {
+	if o := e.outs.get(handle); o != nil {
+		return o.want(e.cfg.ReadAhead)
+	}
+	return 0
+}
+
+// Supply gives the engine the bytes of the image at offset. Offsets ascend; what they leave out
+// must have been skipped by Resume. p stays the engine's until Released, except on error.
+func (e *Engine) Supply(handle uint16, offset int64, p []byte) error {
+	o := e.outs.get(handle)
+	switch {
+	case o == nil || !o.started:
+		return ErrHandle
+	case offset < o.end || offset+int64(len(p)) > wire.MaxSize || o.size >= 0 || !o.acked.Contains(o.end, offset):
+		return ErrOrder
+	}
+	o.asked = false
+	e.release(o, o.supply(offset, p, e.released))
+	e.schedule.add(o)
+	e.wanted(o)
+	return nil
+}
+
+// Resume answers one Accepted event: r.First, Count and Agree say which blocks of its run have the
+// same digest here. These count as acknowledged: what was supplied of them and is not on its way
+// is not sent, and Supply may leave them out. The rest of r is filled in, and r stays the engine's.
+func (e *Engine) Resume(handle uint16, r *wire.Resume) error {
+	o := e.outs.get(handle)
+	if o == nil {
+		return ErrHandle
+	}
+	r.Handle, r.Attempt = handle, o.offer.Attempt
+	for i := range int(r.Count) {
+		if r.Agrees(i) {
+			b := chunk.BlockRange(int64(r.First)+int64(i), o.offer.Size)
+			e.release(o, o.skip(b.Start, b.End, e.released))
+		}
+	}
+	o.controls = append(o.controls, e.controls.add(&control{frame: r}))
+	if !o.progress {
+		o.progress = true
+		e.events.push(Event{Kind: Progress, Handle: handle})
+	}
+	e.wanted(o)
+	return nil
+}
+
+// Finish ends the data: the image has size bytes and the digest. All of it must have
+// been supplied or skipped. Receipted or Rejected follows.
+func (e *Engine) Finish(handle uint16, size int64, digest chunk.Digest) error {
+	o := e.outs.get(handle)
+	switch {
+	case o == nil || !o.started:
+		return ErrHandle
+	case o.size >= 0 || size < o.end || !o.acked.Contains(o.end, size):
+		return ErrOrder
+	}
+	o.size = size
+	o.finish = e.controls.add(&control{frame: &wire.Fin{Handle: handle, Attempt: o.offer.Attempt, Size: size,
+		Algorithm: digest.Algorithm(), Digest: digest.Append(nil)}})
+	o.controls = append(o.controls, o.finish)
+	return nil
+}
+
+// Cancel gives up a transfer, tells the receiver and releases its slices at once.
+func (e *Engine) Cancel(handle uint16, reason uint8) {
+	o := e.outs.get(handle)
+	if o == nil {
+		return
+	}
+	if o.started {
+		e.controls.add(&control{frame: &wire.Cancel{Handle: handle, Attempt: o.offer.Attempt, Reason: reason}})
+	}
+	e.drop(o)
+}
+
+// Acked returns how many bytes of the image the receiver has acknowledged or held before.
+func (e *Engine) Acked(handle uint16) int64 {
+	if o := e.outs.get(handle); o != nil {
+		return o.acked.Covered()
+	}
+	return 0
+}
+
+func (e *Engine) onAccept(body []byte) error {
+	var f wire.Accept
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	e.batch.urgent = true
+	o := e.outs.get(f.Handle)
+	if o == nil || f.Attempt != o.offer.Attempt {
+		return nil
+	}
+	f.Digests = append([]byte(nil), f.Digests...)
+	e.events.push(Event{Kind: Accepted, Handle: o.handle, Accept: &f})
+	return nil
+}
+
+func (e *Engine) onReceipt(body []byte) error {
+	var f wire.Receipt
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	e.batch.urgent = true
+	o := e.outs.get(f.Handle)
+	if o == nil || f.Attempt != o.offer.Attempt || f.ID != o.offer.ID {
+		return nil
+	}
+	f.Digest = append([]byte(nil), f.Digest...)
+	e.drop(o)
+	e.events.push(Event{Kind: Receipted, Handle: o.handle, Receipt: &f})
+	return nil
+}
+
+func (e *Engine) onReject(body []byte) error {
+	var f wire.Reject
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	e.batch.urgent = true
+	o := e.outs.get(f.Handle)
+	if o == nil || f.Attempt != o.offer.Attempt || f.ID != o.offer.ID {
+		return nil
+	}
+	e.drop(o)
+	e.events.push(Event{Kind: Rejected, Handle: o.handle, Reject: &f})
+	return nil
+}

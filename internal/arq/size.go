@@ -1,0 +1,86 @@
+package arq
+
+import "time"
+
+const (
+	sizeTries    = 3                // losses of a probe before its size counts as too large
+	sizeInterval = time.Second      // between a lost probe and the next
+	sizeRetry    = 10 * time.Minute // until a size that was too large is tried again (RFC 8899, PMTU_RAISE_TIMER)
+	blackHole    = 3                // probe timeouts in a row before large messages are given up
+)
+
+// sizer decides how large messages are and probes for larger ones as RFC 8899 does,
+// but with messages full of data: a probe that arrives has not cost anything.
+type sizer struct {
+	base    int   // known to work
+	limit   int   // of the peer, or of a link that refused more
+	larger  []int // sizes to probe for, ascending
+	current int
+
+	probing bool // a probe is outstanding
+	tries   int
+	next    time.Duration // no probe before it
+}
+
+func newSizer(base int, larger []int, limit int) sizer {
+	s := sizer{base: base, larger: larger, limit: limit}
+	s.current = min(base, limit)
+	return s
+}
+
+// least returns the size that control frames have to fit in, whatever becomes of current.
+func (s *sizer) least() int { return min(s.base, s.current) }
+
+// setLimit notes what the peer, or the link, takes at most.
+func (s *sizer) setLimit(limit int) {
+	s.limit = limit
+	s.current = min(max(s.current, s.base), limit)
+}
+
+// lower notes that the link does not take more than max.
+func (s *sizer) lower(max int) {
+	s.limit = min(s.limit, max)
+	s.base = min(s.base, s.limit)
+	s.current = min(s.current, s.limit)
+}
+
+// probe returns a size to probe for now, 0 for none.
+func (s *sizer) probe(now time.Duration) int {
+	if s.probing || now < s.next {
+		return 0
+	}
+	for _, size := range s.larger {
+		if size > s.current && size <= s.limit {
+			return size
+		}
+	}
+	return 0
+}
+
+// sent notes that a probe has left.
+func (s *sizer) sent() { s.probing = true }
+
+// acked notes that a probe of so many bytes arrived.
+func (s *sizer) acked(size int) {
+	s.probing, s.tries, s.next = false, 0, 0
+	s.current = max(s.current, min(size, s.limit))
+}
+
+// lost notes that a probe was lost.
+func (s *sizer) lost(now time.Duration) {
+	s.probing = false
+	s.next = now + sizeInterval
+	if s.tries++; s.tries >= sizeTries {
+		s.tries = 0
+		s.next = now + sizeRetry
+	}
+}
+
+// timeout notes that the probe timer has fired so many times in a row: the path may
+// have come to swallow large messages.
+func (s *sizer) timeout(now time.Duration, count int) {
+	if count >= blackHole && s.current > s.base {
+		s.current = s.base
+		s.next = now + sizeRetry
+	}
+}

@@ -1,0 +1,288 @@
+package arq
+
+import (
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// Reasons of REJECT that the engine itself gives (SPEC.md, transport.Reason).
+const (
+	reasonTooLarge  = 1
+	reasonMeta      = 3
+	reasonMalformed = 14
+)
+
+// find returns the peer's transfer that a frame is about. It is nil with a nil error if the transfer
+// is over: the frame is late and to be ignored.
+func (e *Engine) find(handle uint16) (*incoming, error) {
+	if in := e.ins.get(handle); in != nil {
+		return in, nil
+	}
+	if e.over.isOver(e.over.expand(handle)) {
+		return nil, nil
+	}
+	return nil, errEarly
+}
+
+func (e *Engine) onOffer(body []byte) error {
+	var f wire.Offer
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	e.batch.urgent = true
+	in, err := e.find(f.Handle)
+	if err == nil && in == nil {
+		return nil
+	}
+	if in == nil {
+		if in, err = e.newIncoming(&f); err != nil || in.answered {
+			return err
+		}
+	}
+	if in.offered || in.answered || f.ID != in.id || f.Attempt != in.attempt || f.MetaSize != in.offer.MetaSize {
+		return nil
+	}
+	copy(in.offer.Meta[f.MetaOffset:], f.Meta)
+	in.meta.Add(int64(f.MetaOffset), int64(f.MetaOffset)+int64(len(f.Meta)))
+	if in.meta.Covered() == int64(f.MetaSize) {
+		in.offered, in.meta = true, chunk.Ranges{}
+		e.events.push(Event{Kind: Offered, Handle: in.handle, Offer: in.offer})
+		e.checkFinished(in)
+	}
+	return nil
+}
+
+// newIncoming makes the record of an offered transfer, answered at once if the offer is over
+// what this side's HELLO allows.
+func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
+	// A peer whose cancels are on their way may be a little over its limit; records of answered
+	// transfers stay until the peer knows the answer.
+	if most := 4*int(e.cfg.Local.Transfers) + 64; e.ins.len() >= most {
+		return nil, errNoRoom
+	}
+	offer := *f
+	offer.MetaOffset = 0
+	in := &incoming{handle: f.Handle, counter: e.over.expand(f.Handle),
+		id: f.ID, attempt: f.Attempt, offer: &offer, size: f.Size}
+	e.over.highest = max(e.over.highest, in.counter)
+	e.ins.add(in.handle, in)
+	switch {
+	case f.MetaSize > e.cfg.Local.Metadata:
+		e.refuse(in, reasonMeta, "more metadata than the HELLO allows")
+	case f.Kind == wire.KindMessage && (f.Size < 0 || f.Size > int64(e.cfg.Local.MessageBytes)):
+		e.refuse(in, reasonTooLarge, "a message over what the HELLO allows")
+	default:
+		offer.Meta = make([]byte, f.MetaSize)
+	}
+	return in, nil
+}
+
+func (e *Engine) onData(body []byte) error {
+	var f wire.Data
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	in, err := e.find(f.Handle)
+	if err != nil || in == nil || in.answered {
+		return err
+	}
+	if !in.offered {
+		return errEarly
+	}
+	end := f.Offset + int64(len(f.Payload))
+	if in.size >= 0 && end > in.size {
+		e.refuse(in, reasonMalformed, "data beyond the end")
+		return nil
+	}
+	if err := e.admit(in, f.Offset, len(f.Payload)); err != nil {
+		return err
+	}
+	for g := range in.got.Gaps(f.Offset, end) {
+		e.window.received(g.Len())
+		e.events.push(Event{Kind: Received, Handle: in.handle, Offset: g.Start, Data: f.Payload[g.Start-f.Offset : g.End-f.Offset]})
+	}
+	in.got.Add(f.Offset, end)
+	e.checkFinished(in)
+	return nil
+}
+
+// admit refuses data for which there is no room. On a reliable link that is a violation.
+func (e *Engine) admit(in *incoming, offset int64, n int) error {
+	if in.got.Contains(offset, offset+int64(n)) {
+		return nil
+	}
+	ahead := offset - in.got.RunEnd(0)
+	switch {
+	case e.window.waiting+int64(n) > e.window.most || in.got.Count() >= maxFragments:
+		return errNoRoom
+	case ahead > 0 && ahead+int64(n) > int64(e.cfg.Local.Reorder):
+		return errNoRoom
+	}
+	return nil
+}
+
+func (e *Engine) onFin(body []byte) error {
+	var f wire.Fin
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	e.batch.urgent = true
+	in, err := e.find(f.Handle)
+	if err != nil || in == nil || in.answered || in.fin != nil || f.Attempt != in.attempt {
+		return err
+	}
+	if in.size >= 0 && in.size != f.Size || in.got.Max() > f.Size {
+		e.refuse(in, reasonMalformed, "the end is not where it was announced")
+		return nil
+	}
+	f.Digest = append([]byte(nil), f.Digest...)
+	in.size, in.fin = f.Size, &f
+	e.checkFinished(in)
+	return nil
+}
+
+// checkFinished reports a transfer whose last byte or FIN has just arrived.
+func (e *Engine) checkFinished(in *incoming) {
+	if !in.finished && !in.answered && in.offered && in.complete() {
+		in.finished = true
+		e.batch.urgent = true
+		e.events.push(Event{Kind: Finished, Handle: in.handle, Fin: in.fin})
+	}
+}
+
+func (e *Engine) onResume(body []byte) error {
+	var f wire.Resume
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	e.batch.urgent = true
+	in, err := e.find(f.Handle)
+	if err != nil || in == nil || in.answered || f.Attempt != in.attempt || !in.resume(&f) {
+		return err
+	}
+	f.Agree = append([]byte(nil), f.Agree...)
+	e.events.push(Event{Kind: Resumed, Handle: in.handle, Resume: &f})
+	e.checkFinished(in)
+	return nil
+}
+
+func (e *Engine) onCancel(body []byte) error {
+	var f wire.Cancel
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	in := e.ins.get(f.Handle)
+	if in == nil { // the offer may come later: it is over already
+		return e.forget(e.over.expand(f.Handle))
+	}
+	if f.Attempt != in.attempt {
+		return nil
+	}
+	if !in.answered && in.offered {
+		e.events.push(Event{Kind: Canceled, Handle: in.handle, Reason: f.Reason})
+	}
+	in.answered = true
+	e.ins.remove(in.handle)
+	return e.forget(in.counter)
+}
+
+// retire forgets a transfer once the peer knows its end.
+func (e *Engine) retire(in *incoming) {
+	if in.answered && in.open == 0 && e.ins.get(in.handle) == in {
+		e.ins.remove(in.handle)
+		_ = e.forget(in.counter)
+	}
+}
+
+func (e *Engine) forget(counter int64) error {
+	if !e.over.end(counter) {
+		return &wire.Error{Code: wire.CodeLimit, Frame: wire.NoFrame, Text: "transfers ended in more disorder than any sender needs"}
+	}
+	return nil
+}
+
+// answer queues the frame that ends a transfer.
+func (e *Engine) answer(in *incoming, f frame) {
+	in.answered = true
+	in.got, in.held, in.offer = chunk.Ranges{}, nil, nil
+	in.open++
+	e.controls.add(&control{frame: f, in: in, twice: true})
+}
+
+func (e *Engine) refuse(in *incoming, reason uint8, text string) {
+	if in.offered {
+		e.events.push(Event{Kind: Canceled, Handle: in.handle, Reason: reason})
+	}
+	e.answer(in, &wire.Reject{Handle: in.handle, Attempt: in.attempt, ID: in.id, Reason: reason, Text: text})
+}
+
+// Accept answers an offer with OfferResume: it lists the held blocks in ascending order, or none.
+// A Resumed event follows for each run of them.
+func (e *Engine) Accept(handle uint16, held []chunk.Block) error {
+	in := e.ins.get(handle)
+	if in == nil || in.answered {
+		return ErrHandle
+	}
+	if len(held) == 0 {
+		e.accept(in, &wire.Accept{})
+	}
+	room := e.size.least() - wire.LongHeader - wire.Trailer - wire.AcceptHeader
+	for i := 0; i < len(held); {
+		f := &wire.Accept{Held: uint32(len(held)), First: uint32(held[i].Index), DigestLength: uint8(held[i].Digest.Len())}
+		for j := i; i < len(held) && held[i].Index-held[j].Index == int64(i-j) &&
+			held[i].Digest.Len() == int(f.DigestLength) && len(f.Digests)+held[i].Digest.Len() <= room; i++ {
+			f.Digests = held[i].Digest.Append(f.Digests)
+		}
+		in.held = append(in.held, heldRun{f.First, f.Count()})
+		e.accept(in, f)
+	}
+	return nil
+}
+
+func (e *Engine) accept(in *incoming, f *wire.Accept) {
+	f.Handle, f.Attempt = in.handle, in.attempt
+	in.open++
+	e.controls.add(&control{frame: f, in: in})
+}
+
+// Consumed gives credit back: so many bytes, of so many Received events, wait no longer for
+// this side's disk or program.
+func (e *Engine) Consumed(bytes, events int) {
+	e.window.consumed(int64(bytes), events)
+	if e.window.reopened() && !e.ending.over() {
+		e.acks.now = true
+	}
+}
+
+// SetWindow changes how much this side takes, at first Local's, for a pool shared by
+// sessions. Less than what is on its way takes effect as that arrives.
+func (e *Engine) SetWindow(bytes, messages int) {
+	e.window.setMax(bytes, messages)
+	if e.window.reopened() && !e.ending.over() {
+		e.acks.now = true
+	}
+}
+
+// Receipt confirms a transfer; r.Handle, r.Attempt and r.ID are filled in, and r stays the engine's.
+func (e *Engine) Receipt(handle uint16, r *wire.Receipt) error {
+	in := e.ins.get(handle)
+	if in == nil || in.answered {
+		return ErrHandle
+	}
+	r.Handle, r.Attempt, r.ID = handle, in.attempt, in.id
+	e.answer(in, r)
+	return nil
+}
+
+// Reject refuses a transfer; r.Handle, r.Attempt and r.ID are filled in, its text is cut to what
+// fits, and r stays the engine's.
+func (e *Engine) Reject(handle uint16, r *wire.Reject) error {
+	in := e.ins.get(handle)
+	if in == nil || in.answered {
+		return ErrHandle
+	}
+	r.Handle, r.Attempt, r.ID = handle, in.attempt, in.id
+	r.Text = wire.CutText(r.Text, len(r.Text)+e.size.least()-wire.LongHeader-wire.Trailer-r.Len())
+	e.answer(in, r)
+	return nil
+}

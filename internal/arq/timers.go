@@ -1,0 +1,117 @@
+package arq
+
+import (
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// idle watches for silence.
+type idle struct {
+	heard  time.Duration // when the last message arrived
+	since  time.Duration // when the first transfer began after a pause, or the last one ended
+	active bool          // transfers run, or the handshake does
+	pinged bool          // a keep-alive was sent since heard
+}
+
+// persist asks for the window when it is shut and no acknowledgement can be expected, lest
+// a lost window update is waited for by both sides.
+type persist struct {
+	at       time.Duration // 0: not waiting
+	interval time.Duration
+}
+
+// heard notes a valid message.
+func (e *Engine) heard() { e.idle.heard, e.idle.pinged = e.now, false }
+
+// watch notes whether transfers run.
+func (e *Engine) watch() {
+	active := e.outs.len() > 0 || e.ins.len() > 0 || !e.handshake.known
+	if active != e.idle.active {
+		e.idle.active, e.idle.since = active, e.now
+		if !active {
+			e.sent.shrink()
+		}
+	}
+}
+
+// silence returns when a keep-alive is to be sent and when the session ends.
+func (e *Engine) silence() (ping, end time.Duration) {
+	i := &e.idle
+	from := max(i.heard, i.since)
+	switch {
+	case !i.active && e.cfg.Linger > 0:
+		return never, from + e.cfg.Linger
+	case !i.active:
+		return never, never
+	case i.pinged || !e.handshake.known:
+		return never, from + e.cfg.Idle
+	}
+	return from + e.cfg.Idle/3, from + e.cfg.Idle
+}
+
+// deadline returns when advance has something to do.
+func (e *Engine) deadline() time.Duration {
+	if n := &e.ending; n.over() {
+		if n.until > e.now {
+			return n.until
+		}
+		return never
+	}
+	e.watch()
+	ping, at := e.silence()
+	at = min(at, ping)
+	if e.acks.due > 0 && !e.acks.now {
+		at = min(at, e.acks.due)
+	}
+	if e.controls.repeat > 0 {
+		at = min(at, e.controls.repeat)
+	}
+	if e.persist.at > 0 {
+		at = min(at, e.persist.at)
+	}
+	if r := e.recovery; r != nil {
+		at = min(at, r.deadline(e))
+		if r.wake > 0 {
+			at = min(at, r.wake)
+		}
+	}
+	return at
+}
+
+func (e *Engine) advance() {
+	if e.ending.over() {
+		return
+	}
+	e.watch()
+	if r := e.recovery; r != nil {
+		r.advance(e)
+	}
+	if e.acks.due > 0 && e.acks.due <= e.now {
+		e.acks.now = true
+	}
+	e.controls.advance(e.now)
+	if p := &e.persist; p.at > 0 && p.at <= e.now {
+		p.at = 0
+		p.interval = min(2*p.interval, maxPTO)
+		e.ping = true
+	}
+	ping, end := e.silence()
+	switch {
+	case end <= e.now:
+		e.silent()
+	case ping <= e.now:
+		e.idle.pinged, e.ping = true, true
+	}
+}
+
+// silent ends a session that has heard nothing for too long.
+func (e *Engine) silent() {
+	e.ending.frame = &wire.Close{Code: wire.CodeIdle}
+	if e.handshake.known {
+		e.end(ErrIdle)
+	} else {
+		e.ending.frame = nil
+		e.end(ErrHandshake)
+	}
+}
