@@ -127,7 +127,10 @@ func (x *end) run() {
 }
 
 func (x *end) supply(h uint16) {
-	image := x.images[h]
+	image, ok := x.images[h]
+	if !ok {
+		return
+	}
 	for x.Want(h) > 0 && x.supplied[h] < len(image) {
 		n := min(len(image)-x.supplied[h], 50_000)
 		off := x.supplied[h]

@@ -1,0 +1,384 @@
+package arq
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+func TestWindowStopsSenderUntilConsumed(t *testing.T) {
+	// "a slow disk or Handler slows the sender, never the acknowledgements"
+	a, b := couple(t, func(ca, cb *Config) { cb.Local.Window = 100_000 })
+	b.hold = true
+	h := a.send(pattern(1_000_000), nil)
+	exchange(start, a, b)
+	if b.held > 100_000 || b.held < 100_000-1400 {
+		t.Fatalf("%d bytes handed over with a window of 100,000", b.held)
+	}
+	if got := a.Acked(h); got != int64(b.held) {
+		t.Errorf("%d bytes acknowledged, %d arrived", got, b.held)
+	}
+	for range 100 {
+		n, c := b.held, b.count
+		b.held, b.count = 0, 0
+		b.Consumed(n, c)
+		settleUntil(start, a, b, func() bool { return b.held > 0 || a.receipts[h] })
+		if b.held > 100_000 {
+			t.Fatalf("%d bytes handed over with a window of 100,000", b.held)
+		}
+	}
+	if !a.receipts[h] {
+		t.Fatal("no receipt after everything was consumed")
+	}
+}
+
+func TestWindowCountsMessages(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { cb.Local.Messages = 5 })
+	b.hold = true
+	h := a.send(pattern(30_000), nil)
+	exchange(start, a, b)
+	exchange(start, a, b)
+	if b.count > 5+earlyMessages { // those sent before HELLO
+		t.Fatalf("%d messages handed over", b.count)
+	}
+	b.Consumed(b.held, b.count)
+	before := b.count
+	b.held = 0
+	exchange(start, a, b)
+	if got := b.count - before; got > 5 {
+		t.Fatalf("%d messages handed over with a window of 5", got)
+	}
+	b.hold = false
+	b.Consumed(b.held, b.count-before)
+	settleUntil(start, a, b, func() bool { return a.receipts[h] })
+	if !a.receipts[h] {
+		t.Fatal("no receipt")
+	}
+}
+
+func TestInteractiveGoesBeforeBulk(t *testing.T) {
+	a, b := couple(t, nil)
+	exchange(start, a, b)
+	bulk := a.send(pattern(900_000), nil)
+	a.run()
+	buf := make([]byte, 1400)
+	for range 10 {
+		b.Receive(start, append([]byte(nil), buf[:a.Poll(start, buf)]...))
+	}
+	small := a.send(pattern(5_000), func(f *wire.Offer) { f.Flags = wire.OfferInteractive })
+	a.run()
+	for range 5 {
+		b.Receive(start, append([]byte(nil), buf[:a.Poll(start, buf)]...))
+	}
+	b.run()
+	if len(b.kept) != 1 || len(b.kept[0]) != 5_000 {
+		t.Fatal("the interactive transfer did not overtake")
+	}
+	settleUntil(start, a, b, func() bool { return a.receipts[bulk] })
+	if !a.receipts[small] || !a.receipts[bulk] {
+		t.Fatal("no receipts")
+	}
+}
+
+func TestTransfersAtOnceWaitForTheirTurn(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { cb.Local.Transfers = 2 })
+	exchange(start, a, b)
+	b.answer = false
+	var hs []uint16
+	for range 5 {
+		hs = append(hs, a.send(pattern(100), nil))
+	}
+	exchange(start, a, b)
+	if len(b.kept) != 2 {
+		t.Fatalf("%d transfers at once, the HELLO allows 2", len(b.kept))
+	}
+	a.Cancel(hs[0], 13)
+	exchange(start, a, b)
+	if len(b.kept) != 3 {
+		t.Fatalf("%d transfers finished after a cancel", len(b.kept))
+	}
+}
+
+func TestCancelReleasesAndTellsTheReceiver(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { cb.Local.Window = 50_000 })
+	b.hold = true
+	h := a.send(pattern(500_000), nil)
+	exchange(start, a, b)
+	a.Cancel(h, 13)
+	exchange(start, a, b)
+	if a.released != a.supplied[h] {
+		t.Errorf("released %d of %d", a.released, a.supplied[h])
+	}
+	last := b.events[len(b.events)-1]
+	if last.Kind != Canceled || last.Reason != 13 {
+		t.Errorf("the receiver's last event: %+v", last)
+	}
+	// The credit of what was canceled comes back.
+	b.Consumed(b.held, b.count)
+	b.hold = false
+	h = a.send(pattern(100_000), nil)
+	settleUntil(start, a, b, func() bool { return a.receipts[h] })
+	if !a.receipts[h] {
+		t.Error("no receipt for the next transfer")
+	}
+}
+
+func TestRejectEndsTheTransfer(t *testing.T) {
+	a, b := couple(t, nil)
+	exchange(start, a, b)
+	h := a.send(pattern(5<<20), nil)
+	a.run()
+	buf := make([]byte, 1400)
+	b.Receive(start, buf[:a.Poll(start, buf)])
+	b.run()
+	if err := b.Reject(b.events[len(b.events)-1].Handle, &wire.Reject{Reason: 7, Text: string(pattern(5000)), AfterMillis: 5}); err != nil {
+		t.Fatal(err)
+	}
+	exchange(start, a, b)
+	r := a.rejects[h]
+	if r == nil || r.Reason != 7 || r.AfterMillis != 5 {
+		t.Fatalf("rejected with %+v", r)
+	}
+	if a.released != a.supplied[h] {
+		t.Errorf("released %d of %d", a.released, a.supplied[h])
+	}
+	settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() })
+	if !a.Quiet() || !b.Quiet() || a.closed != nil || b.closed != nil {
+		t.Errorf("not quiet after a reject: %v %v", a.closed, b.closed)
+	}
+}
+
+func TestResumeSkipsWhatAgrees(t *testing.T) {
+	const size = 5<<20 + 17
+	image := pattern(size)
+	a, b := couple(t, func(ca, cb *Config) { ca.ReadAhead = 1 })
+	exchange(start, a, b)
+	h := a.send(image, func(f *wire.Offer) { f.Flags = wire.OfferResume })
+	// The first Wanted is not answered: this sender waits for ACCEPT.
+	delete(a.images, h)
+	exchange(start, a, b)
+	ev := b.last(Offered)
+	held := []chunk.Block{{Index: 0, Digest: digest([]byte("0"))}, {Index: 1, Digest: digest([]byte("1"))}, {Index: 5, Digest: digest([]byte("5"))}}
+	if err := b.Accept(ev.Handle, held); err != nil {
+		t.Fatal(err)
+	}
+	exchange(start, a, b)
+	var runs []*wire.Accept
+	for _, ev := range a.events {
+		if ev.Kind == Accepted {
+			runs = append(runs, ev.Accept)
+		}
+	}
+	if len(runs) != 2 || runs[0].First != 0 || runs[0].Count() != 2 || runs[1].First != 5 || runs[0].Held != 3 {
+		t.Fatalf("accepted %+v", runs)
+	}
+	// Block 1 differs.
+	if err := a.Resume(h, &wire.Resume{First: 0, Count: 2, Agree: []byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Resume(h, &wire.Resume{First: 5, Count: 1, Agree: []byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Supply(h, 2<<20, image[2<<20:3<<20]); !errors.Is(err, ErrOrder) {
+		t.Fatalf("supply with a hole: %v", err)
+	}
+	for off := 1 << 20; off < 5<<20; off += 1 << 20 {
+		if err := a.Supply(h, int64(off), image[off:off+1<<20]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Finish(h, size, digest(image)); err != nil {
+		t.Fatal(err)
+	}
+	b.taken[ev.Handle] = make([]byte, size)
+	copy(b.taken[ev.Handle], image[:1<<20])
+	copy(b.taken[ev.Handle][5<<20:], image[5<<20:])
+	sent := a.Stats().SentBytes
+	exchange(start, a, b)
+	settleUntil(start, a, b, func() bool { return a.receipts[h] })
+	if !a.receipts[h] || len(b.kept) != 1 {
+		t.Fatal("no receipt")
+	}
+	if got := a.Stats().SentBytes - sent; got > 4<<20+4<<20/20 {
+		t.Errorf("%d bytes sent for 4 MiB missing", got)
+	}
+}
+
+func (x *end) last(k Kind) Event {
+	for i := len(x.events) - 1; i >= 0; i-- {
+		if x.events[i].Kind == k {
+			return x.events[i]
+		}
+	}
+	x.t.Fatalf("no event of kind %d", k)
+	return Event{}
+}
+
+func TestMetadataLargerThanAMessage(t *testing.T) {
+	for _, reliable := range []bool{true, false} {
+		a, b := couple(t, func(ca, cb *Config) {
+			ca.MaxMessage, cb.MaxMessage = 256, 256
+			ca.Reliable, cb.Reliable = reliable, reliable
+		})
+		meta := pattern(1000)
+		h := a.send(pattern(3000), func(f *wire.Offer) { f.Meta = meta })
+		settleUntil(start, a, b, func() bool { return a.receipts[h] })
+		if !a.receipts[h] {
+			t.Fatalf("no receipt: %v %v", a.closed, b.closed)
+		}
+		if got := b.last(Offered).Offer; !bytes.Equal(got.Meta, meta) || got.Size != 3000 {
+			t.Errorf("offer arrived as %+v", got)
+		}
+	}
+}
+
+func TestOffersOverTheLimitsAreRefused(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { cb.Local.Metadata = 10; cb.Local.MessageBytes = 100 })
+	early := a.send(pattern(3000), func(f *wire.Offer) { f.Meta = pattern(50) })
+	message := a.send(pattern(101), func(f *wire.Offer) { f.Kind = wire.KindMessage })
+	settleUntil(start, a, b, func() bool { return a.Quiet() })
+	if r := a.rejects[early]; r == nil || r.Reason != reasonMeta {
+		t.Errorf("metadata over the limit: %+v", r)
+	}
+	if r := a.rejects[message]; r == nil || r.Reason != reasonTooLarge {
+		t.Errorf("message over the limit: %+v", r)
+	}
+	if _, err := a.Offer(&wire.Offer{ID: [16]byte{1}, Meta: pattern(11)}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("offer over a known limit: %v", err)
+	}
+	if len(b.kept) != 0 || b.closed != nil {
+		t.Errorf("kept %d, closed %v", len(b.kept), b.closed)
+	}
+}
+
+func TestCloseTellsThePeerWhy(t *testing.T) {
+	a, b := couple(t, nil)
+	h := a.send(pattern(100_000), nil)
+	a.run()
+	exchange(start, a, b)
+	a.Close(start, wire.CodeGoingAway, "bye")
+	exchange(start, a, b)
+	if !errors.Is(a.closed, ErrClosed) {
+		t.Errorf("closed with %v", a.closed)
+	}
+	var c *CloseError
+	if !errors.As(b.closed, &c) || !c.Remote || c.Code != wire.CodeGoingAway || c.Text != "bye" {
+		t.Errorf("the peer closed with %v", b.closed)
+	}
+	if err := a.Supply(h, 0, nil); err == nil {
+		t.Error("supply after close")
+	}
+	if d := a.Deadline(); !d.IsZero() {
+		t.Errorf("deadline %v after close on a reliable link", d)
+	}
+}
+
+func TestViolationsEndTheSession(t *testing.T) {
+	a, b := couple(t, nil)
+	exchange(start, a, b)
+	msg := (&wire.Header{Dest: 22, Number: 77}).Append(nil)
+	msg = (&wire.Receipt{Level: 9, Digest: []byte{1}}).Append(msg)
+	if err := b.Receive(start, wire.Seal(msg)); err == nil {
+		t.Error("no error")
+	}
+	exchange(start, a, b)
+	var c *CloseError
+	if !errors.As(b.closed, &c) || c.Remote || c.Code != wire.CodeMalformed {
+		t.Errorf("closed with %v", b.closed)
+	}
+	if !errors.As(a.closed, &c) || !c.Remote || c.Code != wire.CodeMalformed {
+		t.Errorf("the peer closed with %v", a.closed)
+	}
+}
+
+func TestVanishedPeerEndsWithinTheIdleTime(t *testing.T) {
+	for _, reliable := range []bool{true, false} {
+		a, b := couple(t, func(ca, cb *Config) { ca.Reliable, ca.Ordered = reliable, reliable })
+		exchange(start, a, b)
+		now := start.Add(time.Hour) // idle without transfers is no reason
+		a.Advance(now)
+		if a.run(); a.closed != nil {
+			t.Fatalf("closed while idle: %v", a.closed)
+		}
+		a.send(pattern(1000), nil)
+		began := now
+		buf := make([]byte, 1400)
+		for a.closed == nil && now.Before(began.Add(time.Minute)) {
+			a.run()
+			for a.Poll(now, buf) > 0 {
+			}
+			now = a.Deadline()
+			a.Advance(now)
+			a.run()
+		}
+		if !errors.Is(a.closed, ErrIdle) || now.Sub(began) != 30*time.Second {
+			t.Errorf("closed with %v after %v", a.closed, now.Sub(began))
+		}
+	}
+}
+
+func TestSlowHandlerIsKeptAlive(t *testing.T) {
+	a, b := couple(t, nil)
+	b.answer = false
+	h := a.send(pattern(1000), nil)
+	settleUntil(start, a, b, func() bool { return len(b.kept) == 1 })
+	now := settleUntil(start, a, b, func() bool { return a.closed != nil || b.closed != nil })
+	if a.closed != nil || b.closed != nil {
+		t.Fatalf("closed while the Handler works: %v %v", a.closed, b.closed)
+	}
+	b.Receipt(b.last(Finished).Handle, &wire.Receipt{Level: wire.LevelKept, Bytes: 1000, Algorithm: 2, Digest: []byte{1}})
+	exchange(now, a, b)
+	if !a.receipts[h] {
+		t.Error("no receipt after a minute")
+	}
+}
+
+func TestResetIsBelievedOnlyWithAnEcho(t *testing.T) {
+	a, b := couple(t, nil)
+	exchange(start, a, b)
+	reset := func(dest wire.ConnID, number uint32) []byte {
+		h := wire.Header{Long: true, Number: 0, Version: wire.VersionNone}
+		return wire.Seal((&wire.Reset{Dest: dest, Number: number}).Append(h.Append(nil)))
+	}
+	for _, forged := range [][]byte{reset(23, 0), reset(22, 1000)} {
+		if err := a.Receive(start, forged); !errors.Is(err, errForged) {
+			t.Errorf("forged RESET: %v", err)
+		}
+	}
+	a.Receive(start, reset(22, 0))
+	if a.run(); !errors.Is(a.closed, ErrReset) {
+		t.Errorf("closed with %v", a.closed)
+	}
+}
+
+func TestLongHeadersEndWhenThePeerIsKnown(t *testing.T) {
+	a, b := couple(t, nil)
+	buf := make([]byte, 1400)
+	a.send(pattern(10), nil)
+	n := a.Poll(start, buf)
+	if dest, long, _ := wire.PeekDest(buf[:n]); dest != 99 || !long {
+		t.Errorf("first message to %d, long %v", dest, long)
+	}
+	b.Receive(start, append([]byte(nil), buf[:n]...))
+	n = b.Poll(start, buf)
+	if dest, long, _ := wire.PeekDest(buf[:n]); dest != 11 || !long {
+		t.Errorf("answer to %d, long %v", dest, long)
+	}
+	a.Receive(start, append([]byte(nil), buf[:n]...))
+	a.run()
+	n = a.Poll(start, buf)
+	if dest, long, _ := wire.PeekDest(buf[:n]); n == 0 || dest != 22 || long {
+		t.Errorf("then %d bytes to %d, long %v", n, dest, long)
+	}
+	b.Receive(start, append([]byte(nil), buf[:n]...))
+	exchange(start, a, b)
+	b.send(pattern(10), nil)
+	b.run()
+	if n = b.Poll(start, buf); n == 0 || buf[0]&0x80 != 0 {
+		t.Error("the responder goes on with long messages after a short one")
+	}
+}
