@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 )
 
 // A Link is a pipe for messages: the medium below one session of the native
@@ -57,4 +58,73 @@ type LinkListener interface {
 	Accept(ctx context.Context) (Link, error) // after Close: an error that matches net.ErrClosed
 	Addr() net.Addr
 	Close() error
+}
+
+// ListenLinks begins to take peers; the context bounds the beginning only.
+type ListenLinks func(ctx context.Context) (LinkListener, error)
+
+// OneAtATime listens on a medium that has but one peer, such as a serial line: open
+// is called for the first session and again after each has ended.
+func OneAtATime(open DialLink) ListenLinks {
+	return func(context.Context) (LinkListener, error) {
+		l := &single{open: open, free: make(chan struct{}, 1)}
+		l.ctx, l.cancel = context.WithCancel(context.Background())
+		l.free <- struct{}{}
+		return l, nil
+	}
+}
+
+// single is a LinkListener with at most one Link that is not closed.
+type single struct {
+	open   DialLink
+	free   chan struct{} // has a token while there is none
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+func (s *single) Accept(ctx context.Context) (Link, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(s.ctx, stop)()
+	select {
+	case <-s.free:
+	case <-ctx.Done():
+		return nil, s.ended(ctx.Err())
+	}
+	link, err := s.open(ctx)
+	if err != nil {
+		s.free <- struct{}{}
+		return nil, s.ended(err)
+	}
+	return &freeing{Link: link, free: sync.OnceFunc(func() { s.free <- struct{}{} })}, nil
+}
+
+func (s *single) ended(err error) error {
+	if s.ctx.Err() != nil {
+		return net.ErrClosed
+	}
+	return err
+}
+
+func (s *single) Addr() net.Addr { return singleAddr{} }
+
+func (s *single) Close() error {
+	s.cancel()
+	return nil
+}
+
+type singleAddr struct{}
+
+func (singleAddr) Network() string { return "link" }
+func (singleAddr) String() string  { return "link" }
+
+// freeing says when its Link is closed.
+type freeing struct {
+	Link
+	free func()
+}
+
+func (f *freeing) Close() error {
+	defer f.free()
+	return f.Link.Close()
 }

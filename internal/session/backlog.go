@@ -1,0 +1,77 @@
+package session
+
+import (
+	"context"
+	"sync"
+
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// maxBacklog is how many established Conns wait for Accept; more are closed.
+const maxBacklog = 256
+
+// Backlog holds the established Conns of a listener until Accept takes them. It is
+// safe for concurrent use.
+type Backlog struct {
+	conns  chan *Conn
+	closed chan struct{}
+
+	mu   sync.Mutex // of adding to conns
+	over bool       // closed is
+}
+
+// NewBacklog returns an empty Backlog.
+func NewBacklog() *Backlog {
+	return &Backlog{conns: make(chan *Conn, maxBacklog), closed: make(chan struct{})}
+}
+
+// Ready adds a Conn. It does not block: a Conn for which there is no room is closed.
+func (b *Backlog) Ready(c *Conn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over {
+		go c.end(wire.CodeGoingAway)
+		return
+	}
+	select {
+	case b.conns <- c:
+	default:
+		go c.end(wire.CodeBusy)
+	}
+}
+
+// Accept waits for the next Conn.
+func (b *Backlog) Accept(ctx context.Context) (transport.Conn, error) {
+	select {
+	case <-b.closed:
+		return nil, transport.ErrClosed
+	default:
+	}
+	select {
+	case c := <-b.conns:
+		return c, nil
+	case <-b.closed:
+		return nil, transport.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Close ends Accept and closes the Conns that nobody has taken.
+func (b *Backlog) Close() {
+	b.mu.Lock()
+	if !b.over {
+		b.over = true
+		close(b.closed)
+	}
+	b.mu.Unlock()
+	for {
+		select {
+		case c := <-b.conns:
+			c.end(wire.CodeGoingAway)
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package session
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Sizes of buffers, in bytes. A message of data from a large buffer's worth of
+// image has room for headers in a large buffer too.
+const (
+	smallBuffer  = 4 << 10
+	mediumBuffer = 64 << 10
+	largePiece   = 256 << 10
+	largeBuffer  = largePiece + 256
+)
+
+var smallPool, mediumPool, largePool = pool(smallBuffer), pool(mediumBuffer), pool(largeBuffer)
+
+func pool(size int) *sync.Pool {
+	return &sync.Pool{New: func() any { return &Buffer{mem: make([]byte, size)} }}
+}
+
+// A Buffer is memory shared by those who hold a reference.
+type Buffer struct {
+	mem  []byte
+	refs atomic.Int32
+}
+
+// NewBuffer returns a buffer of at least size bytes with one reference.
+func NewBuffer(size int) *Buffer {
+	var b *Buffer
+	if p := poolOf(size); p != nil {
+		b = p.Get().(*Buffer)
+	} else {
+		b = &Buffer{mem: make([]byte, size)}
+	}
+	b.refs.Store(1)
+	return b
+}
+
+func poolOf(size int) *sync.Pool {
+	switch {
+	case size <= smallBuffer:
+		return smallPool
+	case size <= mediumBuffer:
+		return mediumPool
+	case size <= largeBuffer:
+		return largePool
+	}
+	return nil
+}
+
+// Bytes returns the whole memory.
+func (b *Buffer) Bytes() []byte { return b.mem }
+
+// Retain adds a reference.
+func (b *Buffer) Retain() { b.refs.Add(1) }
+
+// Release gives a reference up; the last one frees the buffer for others.
+func (b *Buffer) Release() {
+	if b.refs.Add(-1) > 0 {
+		return
+	}
+	if p := poolOf(len(b.mem)); p != nil {
+		p.Put(b)
+	}
+}

@@ -1,0 +1,32 @@
+package session
+
+// LinkInfo is native.LinkInfo, described there.
+type LinkInfo struct {
+	Protocol   string
+	Peer       string
+	Ordered    bool
+	Reliable   bool
+	MaxMessage int
+	Sizes      []int
+}
+
+// A Carrier moves the messages of one session. It calls the session's Deliver,
+// Poll, Deadline, Advance and Fail as their comments say, from as many goroutines
+// as it likes but with times that do not go back.
+//
+// When the session has ended (Done) it polls and sends until Poll returns 0, for at
+// most a second, then frees the medium.
+type Carrier interface {
+	// Info describes the medium. It is asked before Start and once the peer is known.
+	Info() LinkInfo
+	// Start begins to move messages. It does not wait.
+	Start(s *Session)
+	// Wake says that Poll may have a message, or that the deadline is earlier than
+	// before, or that the session has ended. It is called from any goroutine
+	// without the session's mutex, also before Start has returned, and must
+	// neither block nor call the session.
+	Wake()
+	// Wait returns when the session has ended and the carrier holds nothing and
+	// runs no goroutine for it any more.
+	Wait()
+}

@@ -1,0 +1,72 @@
+package session
+
+import (
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// Config is native.Config, described there.
+type Config struct {
+	Idle      time.Duration
+	Window    int
+	Transfers int
+	Digest    chunk.Algorithm
+	Instance  uint64
+	Logger    *slog.Logger
+}
+
+const (
+	defaultIdle      = 30 * time.Second
+	defaultWindow    = 8 << 20
+	defaultTransfers = 64
+
+	maxMessage  = 1 << 20  // of a transport.Message; the Inbox has the lower limit
+	maxMetadata = 32 << 10 // of an offer; the same
+
+	serveTime = 3 * time.Second // an offer waits so long for Serve
+	flushTime = time.Second     // an orderly end takes at most so long
+)
+
+func (c Config) withDefaults() Config {
+	if c.Idle <= 0 {
+		c.Idle = defaultIdle
+	}
+	if c.Window <= 0 {
+		c.Window = defaultWindow
+	}
+	if c.Transfers <= 0 {
+		c.Transfers = defaultTransfers
+	}
+	if c.Digest.New == nil {
+		c.Digest = transport.XXH3
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// hello is what this side can take.
+func (c *Config) hello(instance uint64, info LinkInfo) wire.Hello {
+	largest := info.MaxMessage
+	for _, size := range info.Sizes {
+		largest = max(largest, size)
+	}
+	return wire.Hello{
+		MaxMessage:   uint32(largest),
+		Window:       uint32(min(c.Window, math.MaxUint32)),
+		Messages:     math.MaxUint16,
+		AckRanges:    256,
+		Transfers:    uint16(min(c.Transfers, math.MaxUint16)),
+		Metadata:     maxMetadata,
+		MessageBytes: maxMessage,
+		Reorder:      uint32(min(c.Window, math.MaxUint32)),
+		IdleMillis:   uint32(min(c.Idle.Milliseconds(), math.MaxUint32)),
+		Instance:     instance,
+	}
+}

@@ -1,0 +1,230 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// Conn is a transport.Conn over the sessions of one peer, one after the other.
+type Conn struct {
+	transport.UnimplementedConn
+	ep   *Endpoint
+	dial func(context.Context) (Carrier, error) // nil: the peer has dialled
+
+	ctx    context.Context // ends with the Conn, for good
+	cancel context.CancelCauseFunc
+
+	sender  transport.Sender
+	serving chan struct{} // closed when Serve is called
+	closing sync.Once
+
+	mu        sync.Mutex
+	s         *Session      // the present one, or nil
+	last      *Session      // the present one or the one before
+	info      LinkInfo      // of last
+	calls     int           // of Send, SendMessage and Serve that run
+	redialing chan struct{} // while that goroutine runs; closed at its end
+	episodes  int           // of redialling that came to nothing
+	why       error         // why the last of those did
+	changed   chan struct{} // closed, and replaced, when s, episodes or ctx have changed
+	inbox     *transport.Inbox
+	served    bool // Serve was called
+}
+
+func newConn(e *Endpoint, dial func(context.Context) (Carrier, error)) *Conn {
+	c := &Conn{ep: e, dial: dial, serving: make(chan struct{}), changed: make(chan struct{})}
+	c.ctx, c.cancel = context.WithCancelCause(context.Background())
+	return c
+}
+
+// change tells those who wait. The mutex is held.
+func (c *Conn) change() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// enter counts a call, for which a lost link is dialled again.
+func (c *Conn) enter() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls++
+	c.redial()
+}
+
+func (c *Conn) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls--
+}
+
+// session waits for a session that runs.
+func (c *Conn) session(ctx context.Context) (*Session, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	episode := c.episodes
+	for {
+		switch {
+		case c.ctx.Err() != nil:
+			return nil, context.Cause(c.ctx)
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case c.s != nil:
+			return c.s, nil
+		case c.episodes > episode:
+			return nil, c.why
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+	}
+}
+
+// adopt makes s the present session, unless one of them has ended.
+func (c *Conn) adopt(s *Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil || s.Err() != nil {
+		return false
+	}
+	c.s, c.last, c.info = s, s, s.carrier.Info()
+	c.change()
+	return true
+}
+
+// lost is told by a session that it has ended.
+func (c *Conn) lost(s *Session, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.s != s {
+		return // it never became the present one, or the Conn has ended
+	}
+	c.s = nil
+	if c.dial == nil || errors.Is(err, transport.ErrPeerClosed) {
+		c.finish(err)
+		return
+	}
+	c.ep.cfg.Logger.Info("link lost", "peer", c.info.Peer, "err", err)
+	c.redial()
+	c.change()
+}
+
+// finish ends the Conn for good. The mutex is held.
+func (c *Conn) finish(err error) {
+	c.cancel(err)
+	c.sender.Close(err)
+	c.change()
+}
+
+// Info implements transport.Conn.
+func (c *Conn) Info() transport.Info {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return transport.Info{
+		Protocol: c.info.Protocol, Peer: c.info.Peer, Confirms: transport.Kept,
+		Concurrency: 8, Messages: true, Resumes: true,
+	}
+}
+
+// Serve implements transport.Conn.
+func (c *Conn) Serve(ctx context.Context, in *transport.Inbox) error {
+	c.mu.Lock()
+	if c.served {
+		c.mu.Unlock()
+		return &transport.Error{Op: "serve", Err: transport.ErrServed}
+	}
+	c.served, c.inbox = true, in
+	c.calls++
+	c.redial()
+	c.mu.Unlock()
+	close(c.serving)
+
+	err := c.watch(ctx)
+	c.mu.Lock()
+	c.inbox = nil // what comes now is refused
+	c.calls--
+	s := c.s
+	c.mu.Unlock()
+	if s != nil {
+		s.dismiss(err)
+	}
+	if errors.Is(err, transport.ErrPeerClosed) {
+		return nil
+	}
+	return &transport.Error{Op: "serve", Err: err}
+}
+
+// watch returns when ctx or the Conn has ended, or the peer cannot be reached again.
+func (c *Conn) watch(ctx context.Context) error {
+	for {
+		_, err := c.session(ctx)
+		if err != nil {
+			if ctx.Err() == nil { // it cannot be served again
+				c.mu.Lock()
+				c.finish(err)
+				c.mu.Unlock()
+			}
+			return err
+		}
+		c.mu.Lock()
+		changed := c.changed
+		gone := c.s == nil
+		c.mu.Unlock()
+		if gone {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// Close implements transport.Conn.
+func (c *Conn) Close() error {
+	c.end(wire.CodeDone)
+	return nil
+}
+
+// end closes the Conn and tells the peer why.
+func (c *Conn) end(code wire.Code) {
+	c.closing.Do(func() {
+		c.mu.Lock()
+		s, last, redialing := c.s, c.last, c.redialing
+		c.s = nil
+		c.finish(transport.ErrClosed)
+		c.mu.Unlock()
+		if s != nil {
+			s.close(code)
+		}
+		if redialing != nil {
+			<-redialing
+		}
+		if last != nil {
+			last.carrier.Wait()
+		}
+	})
+}
+
+// established waits until the first session of an accepted Conn is.
+func (c *Conn) established(ctx context.Context) error {
+	s, err := c.session(ctx)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-s.established:
+		return nil
+	case <-s.Done():
+		return s.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,115 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// An Endpoint is what the Conns of one Transport share. It is safe for concurrent use.
+type Endpoint struct {
+	cfg      Config
+	instance uint64 // of this run, in HELLO
+	messages answers
+}
+
+// NewEndpoint returns an Endpoint with the defaults for what cfg leaves out.
+func NewEndpoint(cfg Config) *Endpoint {
+	return &Endpoint{cfg: cfg.withDefaults(), instance: randomUint64()}
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// Dial returns a Conn whose first session is established. It calls dial now, with
+// this context, and for each reconnect.
+func (e *Endpoint) Dial(ctx context.Context, dial func(context.Context) (Carrier, error)) (*Conn, error) {
+	c := newConn(e, dial)
+	s, err := c.join(ctx)
+	if err == nil && !c.adopt(s) {
+		err = s.Err()
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Accept begins a session whose first message from the peer is first, and gives it
+// to the session. The Conn is handed to ready once the session is established; the
+// carrier is started, and frees itself if that never happens.
+func (e *Endpoint) Accept(carrier Carrier, first []byte, ready func(*Conn)) (*Conn, error) {
+	h, _, err := wire.Parse(first)
+	switch {
+	case err != nil:
+		return nil, err
+	case !h.Long || h.Version != wire.Version1:
+		return nil, fmt.Errorf("a session begins with a long message of version %d", wire.Version1)
+	}
+	c := newConn(e, nil)
+	s := c.newSession(carrier, &h)
+	s.ready = ready
+	c.adopt(s)
+	carrier.Start(s)
+	s.Deliver(time.Now(), nil, first)
+	return c, nil
+}
+
+// handshakeTime is how long a link that was accepted may take until its session is
+// established.
+const handshakeTime = 10 * time.Second
+
+// AcceptLink begins a session on a link that a peer has opened, which it owns from
+// now on, and returns once it is established. The context bounds this.
+func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTime, errors.New("no session began within 10 s"))
+	defer cancel()
+	carrier := Carry(link)
+	stop := context.AfterFunc(ctx, carrier.shut)
+	first, n, err := carrier.receive(carrier.bufferSize())
+	if err == nil {
+		defer first.Release()
+		var c *Conn
+		if c, err = e.Accept(carrier, first.mem[:n], nil); err == nil {
+			if err = c.established(ctx); err == nil && stop() {
+				return c, nil
+			}
+			c.Close()
+		} else if answer := Refuse(first.mem[:n]); answer != nil {
+			link.WriteMessage(answer)
+		}
+	}
+	carrier.shut()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return nil, err
+}
+
+// Refuse returns the message that answers one which begins no session here: RESET
+// for one of a session that is not known, VERSIONS for one of another version, or
+// nil for what is better not answered.
+func Refuse(msg []byte) []byte {
+	h, _, err := wire.Parse(msg)
+	bad := (*wire.Error)(nil)
+	out := wire.Header{Long: true, Version: wire.VersionNone}
+	switch {
+	case errors.As(err, &bad) && bad.Code == wire.CodeVersion:
+		out.Dest = h.Source
+		versions := wire.Versions{Spoken: []byte{wire.Version1}}
+		return wire.Seal(versions.Append(out.Append(nil)))
+	case err == nil && !h.Long:
+		reset := wire.Reset{Dest: h.Dest, Number: h.Number}
+		return wire.Seal(reset.Append(out.Append(nil)))
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// endError is the end of a session in the words of package transport.
+func endError(err error) error {
+	var closed *arq.CloseError
+	switch {
+	case err == nil, errors.Is(err, arq.ErrClosed):
+		return transport.ErrClosed
+	case errors.Is(err, arq.ErrIdle):
+		return transport.ErrIdle
+	case errors.Is(err, arq.ErrHandshake):
+		return fmt.Errorf("%w (no answer to the first message)", transport.ErrNoReceiver)
+	case errors.Is(err, arq.ErrReset):
+		return transport.ErrPeerRestarted
+	case errors.As(err, &closed):
+		switch closed.Code {
+		case wire.CodeDone, wire.CodeGoingAway:
+			return transport.ErrPeerClosed
+		case wire.CodeIdle, wire.CodeUnanswered:
+			return fmt.Errorf("%w, says the peer", transport.ErrIdle)
+		}
+	}
+	return err
+}
+
+// refusal is an error as a REJECT carries it.
+func refusal(err error) *wire.Reject {
+	r := &transport.RejectedError{Reason: transport.ReasonOther, Retryable: transport.Retryable(err), Text: err.Error()}
+	errors.As(err, &r)
+	w := &wire.Reject{
+		Reason:      uint8(r.Reason),
+		AfterMillis: uint32(max(0, min(r.After.Milliseconds(), 1<<32-1))),
+		Text:        wire.CutText(r.Text, wire.MaxText),
+	}
+	if r.Retryable {
+		w.Flags |= wire.RejectRetryable
+	}
+	return w
+}

@@ -1,0 +1,201 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// A Link is what native.Link is, described there.
+type Link interface {
+	ReadMessage(buf []byte) (int, error)
+	WriteMessage(msg []byte) error // *TooLarge for one over what the medium takes
+	Info() LinkInfo
+	Close() error
+}
+
+// A waiter is a Link that can tell when a message has begun to arrive, so that a
+// session without traffic holds no buffer for one.
+type waiter interface{ WaitMessage() error }
+
+// TooLarge is the error of a Link's write for a message over Max bytes.
+type TooLarge struct {
+	Max int
+	Err error
+}
+
+func (e *TooLarge) Error() string { return e.Err.Error() }
+func (e *TooLarge) Unwrap() error { return e.Err }
+
+// LinkCarrier carries one session over a Link, with a goroutine that reads and one
+// that writes. A timer of its own runs the engine's timers, because the writer may
+// be blocked in the Link when the peer has vanished.
+type LinkCarrier struct {
+	link Link
+	shut func() // closes link, once
+
+	s    *Session
+	wake chan struct{} // has a token when the writer is to look again
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex
+	timer *time.Timer
+	due   time.Time // of timer
+	last  bool      // timer is not to be set any more
+}
+
+// Carry returns a Carrier that owns link.
+func Carry(link Link) *LinkCarrier {
+	return &LinkCarrier{link: link, shut: sync.OnceFunc(func() { link.Close() }), wake: make(chan struct{}, 1)}
+}
+
+// Info implements Carrier.
+func (c *LinkCarrier) Info() LinkInfo { return c.link.Info() }
+
+// Start implements Carrier.
+func (c *LinkCarrier) Start(s *Session) {
+	c.s = s
+	c.wg.Go(c.read)
+	c.wg.Go(c.write)
+}
+
+// Wake implements Carrier.
+func (c *LinkCarrier) Wake() {
+	notify(c.wake)
+	if c.s.Err() != nil {
+		c.arm(time.Now().Add(flushTime), true)
+	}
+}
+
+// Wait implements Carrier.
+func (c *LinkCarrier) Wait() { c.wg.Wait() }
+
+// bufferSize holds the largest message that may come or go.
+func (c *LinkCarrier) bufferSize() int {
+	info := c.link.Info()
+	size := info.MaxMessage
+	for _, probe := range info.Sizes {
+		size = max(size, probe)
+	}
+	return size
+}
+
+func (c *LinkCarrier) read() {
+	for size := c.bufferSize(); ; {
+		b, n, err := c.receive(size)
+		if err != nil {
+			c.s.Fail(linkError(err))
+			return
+		}
+		c.s.Deliver(time.Now(), b, b.mem[:n])
+		b.Release()
+		notify(c.wake)
+	}
+}
+
+// receive reads the next message.
+func (c *LinkCarrier) receive(size int) (*Buffer, int, error) {
+	if w, ok := c.link.(waiter); ok {
+		if err := w.WaitMessage(); err != nil {
+			return nil, 0, err
+		}
+	}
+	b := NewBuffer(size)
+	n, err := c.link.ReadMessage(b.mem)
+	if err != nil {
+		b.Release()
+		return nil, 0, err
+	}
+	return b, n, nil
+}
+
+func linkError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("the link has ended without a CLOSE: %w", io.ErrUnexpectedEOF)
+	}
+	return fmt.Errorf("the link has failed: %w", err)
+}
+
+// write sends what the engine has for as long as the session lasts, and what is
+// left then, and closes the link.
+func (c *LinkCarrier) write() {
+	defer c.stop()
+	size := c.bufferSize()
+	for {
+		ended := c.s.Err() != nil
+		if err := c.writeAll(size); err != nil {
+			c.s.Fail(linkError(err))
+			return
+		}
+		if ended {
+			return
+		}
+		<-c.wake
+	}
+}
+
+// writeAll sends until the engine has nothing more at present.
+func (c *LinkCarrier) writeAll(size int) error {
+	b := NewBuffer(size)
+	defer b.Release()
+	for {
+		n := c.s.Poll(time.Now(), b.mem[:size])
+		c.arm(c.s.Deadline(), false)
+		if n == 0 {
+			return nil
+		}
+		err := c.link.WriteMessage(b.mem[:n])
+		var large *TooLarge
+		if errors.As(err, &large) && !c.link.Info().Reliable {
+			c.s.LimitMessage(large.Max) // the message is lost, and recovered
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// arm sets the timer. The last time is when the session has ended: to free a writer
+// that cannot get its last messages out.
+func (c *LinkCarrier) arm(due time.Time, last bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.last || due.Equal(c.due):
+		return
+	case due.IsZero():
+		c.timer.Stop()
+	case c.timer == nil:
+		c.timer = time.AfterFunc(time.Until(due), c.tick)
+	default:
+		c.timer.Reset(time.Until(due))
+	}
+	c.due, c.last = due, last
+}
+
+func (c *LinkCarrier) tick() {
+	if c.s.Err() != nil {
+		c.shut()
+		return
+	}
+	c.s.Advance(time.Now())
+	c.mu.Lock()
+	c.due = time.Time{} // it has fired
+	c.mu.Unlock()
+	c.arm(c.s.Deadline(), false)
+	notify(c.wake)
+}
+
+// stop frees the link and the timer.
+func (c *LinkCarrier) stop() {
+	c.mu.Lock()
+	c.last = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
+	c.shut()
+}

@@ -1,0 +1,331 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// run is bytes of an image that wait to be written.
+type run struct {
+	offset int64
+	data   []byte
+	memory *Buffer // that data lies in
+	events int     // of the engine that it came by
+}
+
+// receiving is one transfer from the peer on one session. The session's mutex
+// guards the fields that events change.
+type receiving struct {
+	s      *Session
+	handle uint16
+	offer  *wire.Offer
+	ctx    context.Context // ends when nobody wants the answer any more
+	cancel context.CancelCauseFunc
+	wake   chan struct{} // has a token after a change
+	done   chan struct{} // closed when the worker is
+
+	queue   []run
+	arena   *Buffer // that small pieces are copied into
+	used    int     // of arena
+	resumed []*wire.Resume
+	fin     *wire.Fin
+}
+
+// offered starts the worker of an offer.
+func (s *Session) offered(ev arq.Event) {
+	r := &receiving{s: s, handle: ev.Handle, offer: ev.Offer, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	r.ctx, r.cancel = context.WithCancelCause(s.ctx)
+	s.in[ev.Handle] = r
+	go r.work()
+}
+
+// event takes an event of the engine.
+func (r *receiving) event(ev arq.Event, from *Buffer) {
+	switch ev.Kind {
+	case arq.Received:
+		r.take(ev, from)
+	case arq.Resumed:
+		r.resumed = append(r.resumed, ev.Resume)
+	case arq.Finished:
+		r.fin = ev.Fin
+	case arq.Canceled:
+		r.cancel(&transport.RejectedError{Reason: transport.ReasonCanceled, Retryable: true, Text: "the sender gave it up: " + transport.Reason(ev.Reason).String()})
+	}
+	notify(r.wake)
+}
+
+// take queues bytes. A piece that fills a good part of the memory that it came in
+// stays there; others are copied behind each other, and those that continue the
+// last one become part of it.
+func (r *receiving) take(ev arq.Event, from *Buffer) {
+	n := len(ev.Data)
+	if from != nil && n >= len(from.mem)/4 {
+		from.Retain()
+		r.queue = append(r.queue, run{ev.Offset, ev.Data, from, 1})
+		return
+	}
+	if r.arena == nil || r.used+n > len(r.arena.mem) {
+		if r.arena != nil {
+			r.arena.Release()
+		}
+		r.arena, r.used = NewBuffer(max(n, mediumBuffer)), 0
+	}
+	at := r.arena.mem[r.used : r.used+n]
+	copy(at, ev.Data)
+	r.used += n
+	if last := len(r.queue) - 1; last >= 0 {
+		q := &r.queue[last]
+		if q.memory == r.arena && q.offset+int64(len(q.data)) == ev.Offset && cap(q.data) >= len(q.data)+n {
+			q.data = q.data[:len(q.data)+n]
+			q.events++
+			return
+		}
+	}
+	r.arena.Retain()
+	r.queue = append(r.queue, run{ev.Offset, at[:n:cap(at)], r.arena, 1})
+}
+
+// work takes the transfer to its end and answers it.
+func (r *receiving) work() {
+	defer close(r.done)
+	receipt, err := r.receive()
+	s := r.s
+	s.do(func(e *arq.Engine) {
+		if err != nil {
+			e.Reject(r.handle, refusal(err))
+		} else {
+			e.Receipt(r.handle, receipt)
+		}
+		delete(s.in, r.handle)
+		bytes, events := r.drop()
+		e.Consumed(bytes, events)
+	})
+	r.cancel(nil)
+	s.mu.Lock()
+	r.drop()
+	s.mu.Unlock()
+}
+
+// drop frees what is queued and returns how much that was.
+func (r *receiving) drop() (bytes, events int) {
+	for _, q := range r.queue {
+		bytes, events = bytes+len(q.data), events+q.events
+		q.memory.Release()
+	}
+	r.queue = nil
+	if r.arena != nil {
+		r.arena.Release()
+		r.arena = nil
+	}
+	return bytes, events
+}
+
+// receive returns what to answer.
+func (r *receiving) receive() (*wire.Receipt, error) {
+	in, err := r.inbox()
+	if err != nil {
+		return nil, err
+	}
+	var meta wire.Metadata
+	if err := meta.Parse(r.offer.Meta); err != nil {
+		return nil, &transport.RejectedError{Reason: transport.ReasonMalformed, Text: err.Error()}
+	}
+	switch r.offer.Kind {
+	case wire.KindImage:
+		return r.image(in, &meta)
+	case wire.KindMessage:
+		return r.message(in, &meta)
+	}
+	return nil, &transport.RejectedError{Reason: transport.ReasonMalformed, Text: "a kind of transfer that is not known here"}
+}
+
+// inbox waits until somebody serves, for a little while.
+func (r *receiving) inbox() (*transport.Inbox, error) {
+	c := r.s.conn
+	patience := time.NewTimer(serveTime)
+	defer patience.Stop()
+	select {
+	case <-c.serving:
+	case <-patience.C:
+	case <-r.ctx.Done():
+		return nil, context.Cause(r.ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.inbox != nil:
+		return c.inbox, nil
+	case c.served:
+		return nil, &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the receiver has stopped serving: try again later"}
+	}
+	return nil, &transport.RejectedError{Reason: transport.ReasonNotServing, Text: "the peer's program does not serve this connection"}
+}
+
+// image receives an image.
+func (r *receiving) image(in *transport.Inbox, meta *wire.Metadata) (*wire.Receipt, error) {
+	o := r.offer
+	offer := transport.Offer{
+		ID: o.ID, Size: o.Size, Digest: r.algorithm(), Attempt: o.Attempt,
+		Resume: o.Flags&wire.OfferResume != 0, Oldest: o.Oldest,
+		Image: transport.Image{Name: meta.Name, MediaType: meta.MediaType, Source: meta.Source, Meta: meta.Pairs},
+	}
+	if meta.Captured != 0 {
+		offer.Image.Captured = time.Unix(0, meta.Captured)
+	}
+	a, err := in.Offer(r.ctx, offer)
+	if err != nil {
+		return nil, err
+	}
+	receipt, err := r.fill(a)
+	if err != nil {
+		a.Abort(err)
+		return nil, err
+	}
+	w := &wire.Receipt{Level: uint8(receipt.Level), Bytes: receipt.Bytes, Algorithm: receipt.Digest.Algorithm(), Digest: receipt.Digest.Append(nil)}
+	if _, kept := a.Done(); kept {
+		w.Flags |= wire.ReceiptDuplicate
+	}
+	return w, nil
+}
+
+func (r *receiving) algorithm() chunk.Algorithm {
+	if own := r.s.conn.ep.cfg.Digest; own.ID == r.offer.Algorithm {
+		return own
+	}
+	return chunk.Algorithm{ID: r.offer.Algorithm}
+}
+
+// fill writes what comes until the image is whole and committed.
+func (r *receiving) fill(a *transport.Arrival) (transport.Receipt, error) {
+	if a.Whole() { // kept before, or just being finished for an earlier attempt
+		return r.finish(a, -1, chunk.Digest{})
+	}
+	if r.offer.Flags&wire.OfferResume != 0 {
+		if err := r.compare(a); err != nil {
+			return transport.Receipt{}, err
+		}
+	}
+	for {
+		queue, fin, err := r.next()
+		if err != nil {
+			return transport.Receipt{}, err
+		}
+		if err := r.write(queue, func(q run) error { _, err := a.WriteAt(q.data, q.offset); return err }); err != nil {
+			return transport.Receipt{}, err
+		}
+		if fin != nil {
+			digest, err := chunk.NewDigest(fin.Algorithm, fin.Digest)
+			if err != nil {
+				return transport.Receipt{}, err
+			}
+			return r.finish(a, fin.Size, digest)
+		}
+	}
+}
+
+// compare tells the sender which blocks are held and waits until it has said which
+// of them agree with its content.
+func (r *receiving) compare(a *transport.Arrival) error {
+	held := a.Held()
+	r.s.do(func(e *arq.Engine) { e.Accept(r.handle, held) })
+	var use []int64
+	for answered := 0; answered < len(held); {
+		r.s.mu.Lock()
+		resumed, fin := r.resumed, r.fin
+		r.resumed = nil
+		r.s.mu.Unlock()
+		for _, f := range resumed {
+			answered += int(f.Count)
+			for i := range int(f.Count) {
+				if f.Agrees(i) {
+					use = append(use, int64(f.First)+int64(i))
+				}
+			}
+		}
+		if fin != nil && len(resumed) == 0 {
+			break // the sender has sent all the rest without a look at the answer
+		}
+		if answered < len(held) {
+			if err := r.wait(); err != nil {
+				return err
+			}
+		}
+	}
+	return a.Use(use)
+}
+
+// next waits for bytes to write or the end of them.
+func (r *receiving) next() ([]run, *wire.Fin, error) {
+	for {
+		r.s.mu.Lock()
+		queue, fin := r.queue, r.fin
+		r.queue = nil
+		r.s.mu.Unlock()
+		if len(queue) > 0 || fin != nil {
+			return queue, fin, nil
+		}
+		if err := r.wait(); err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+func (r *receiving) wait() error {
+	select {
+	case <-r.wake:
+		return nil
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	}
+}
+
+// write hands runs on and gives their credit back, after an error too.
+func (r *receiving) write(queue []run, to func(run) error) (err error) {
+	for _, q := range queue {
+		if err == nil {
+			err = to(q)
+		}
+		r.s.do(func(e *arq.Engine) { e.Consumed(len(q.data), q.events) })
+		q.memory.Release()
+	}
+	return err
+}
+
+// finish waits for the receipt. If the wait is given up the receipt may be there
+// already, which Shutdown counts on.
+func (r *receiving) finish(a *transport.Arrival, size int64, digest chunk.Digest) (transport.Receipt, error) {
+	receipt, err := a.Finish(r.ctx, size, digest)
+	if err != nil && r.ctx.Err() != nil && r.s.Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		receipt, err = a.Finish(ctx, size, digest)
+	}
+	if err != nil && errors.Is(err, context.Canceled) {
+		err = context.Cause(r.ctx)
+	}
+	return receipt, err
+}
+
+// dismiss ends the workers because nobody serves any more, and waits for their
+// answers.
+func (s *Session) dismiss(err error) {
+	s.mu.Lock()
+	workers := make([]*receiving, 0, len(s.in))
+	for _, r := range s.in {
+		workers = append(workers, r)
+	}
+	s.mu.Unlock()
+	gone := &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the receiver stops serving: try again later"}
+	for _, r := range workers {
+		r.cancel(gone)
+	}
+	for _, r := range workers {
+		<-r.done
+	}
+}

@@ -1,0 +1,89 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+const (
+	firstPause = 50 * time.Millisecond
+	mostPause  = 2 * time.Second
+)
+
+// join dials once and waits until the session is established.
+func (c *Conn) join(ctx context.Context) (*Session, error) {
+	carrier, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := c.newSession(carrier, nil)
+	carrier.Start(s)
+	select {
+	case <-s.established:
+		return s, nil
+	case <-s.Done():
+	case <-ctx.Done():
+		s.Fail(ctx.Err())
+	}
+	carrier.Wait()
+	return nil, s.Err()
+}
+
+// redial begins to dial again if calls need a session and there is none. The mutex is
+// held.
+func (c *Conn) redial() {
+	if c.s != nil || c.calls == 0 || c.dial == nil || c.redialing != nil || c.ctx.Err() != nil {
+		return
+	}
+	over := make(chan struct{})
+	c.redialing = over
+	last := c.last
+	go func() {
+		defer close(over)
+		if last != nil {
+			last.carrier.Wait()
+		}
+		s, err := c.reach()
+		if err == nil && !c.adopt(s) {
+			err = s.Err() // it has ended already
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.redialing = nil
+		switch {
+		case err == nil:
+		case errors.Is(err, transport.ErrPeerClosed):
+			c.finish(err)
+		default:
+			c.episodes, c.why = c.episodes+1, err
+			c.change()
+		}
+	}()
+}
+
+// reach dials until it gets through, the idle time is over, or the Conn has ended.
+func (c *Conn) reach() (*Session, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.ep.cfg.Idle)
+	defer cancel()
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		s, err := c.join(ctx)
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil || !transport.Retryable(err) {
+			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", err)
+		}
+		c.ep.cfg.Logger.Debug("cannot redial", "err", err)
+		wait := time.NewTimer(pause/2 + rand.N(pause/2))
+		select {
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+		}
+	}
+}

@@ -1,0 +1,356 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// errLost ends an attempt whose session has ended.
+var errLost = errors.New("the session has ended")
+
+// Send implements transport.Conn.
+func (c *Conn) Send(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
+	c.enter()
+	defer c.leave()
+	again := o != nil && !o.ID.IsZero()
+	return c.sender.Send(ctx, c.Info(), img, o, func(ctx context.Context, out *transport.Outgoing) (transport.Receipt, error) {
+		meta := wire.Metadata{Name: out.Image.Name, MediaType: out.Image.MediaType, Source: out.Image.Source, Pairs: out.Image.Meta}
+		if !out.Image.Captured.IsZero() {
+			meta.Captured = out.Image.Captured.UnixNano()
+		}
+		u := &upload{conn: c, out: out, known: again, src: newSource(out.Body, c.ep.cfg.Digest)}
+		again = true
+		u.offer = wire.Offer{ID: out.ID, Oldest: out.Oldest, Kind: wire.KindImage, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
+		if out.Options.Live != nil {
+			u.offer.Flags |= wire.OfferLive | wire.OfferInteractive
+		}
+		if out.Options.Priority == transport.Interactive {
+			u.offer.Flags |= wire.OfferInteractive
+		}
+		return u.send(ctx)
+	})
+}
+
+// SendMessage implements transport.Conn.
+func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
+	c.enter()
+	defer c.leave()
+	meta := wire.Metadata{MessageType: m.Type}
+	body := &transport.OpenBody{Size: int64(len(m.Data)), ReaderAt: bytes.NewReader(m.Data)}
+	out := &transport.Outgoing{ID: transport.NewID()}
+	u := &upload{conn: c, out: out, src: newSource(body, c.ep.cfg.Digest)}
+	u.offer = wire.Offer{ID: out.ID, Kind: wire.KindMessage, Flags: wire.OfferInteractive, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
+	_, err := u.send(ctx)
+	if err == nil {
+		return nil
+	}
+	e := &transport.Error{Op: "message", ID: out.ID, Err: err}
+	switch r := (*transport.RejectedError)(nil); {
+	case errors.As(err, &r):
+		e.Outcome = transport.Rejected
+	case u.finished:
+		e.Outcome = transport.Unknown
+	}
+	return e
+}
+
+// upload is one transfer on its way out, over all its sessions. The goroutine that
+// called Send owns it.
+type upload struct {
+	conn  *Conn
+	out   *transport.Outgoing
+	offer wire.Offer // what all offers of it have in common
+	known bool       // the receiver may hold a part of it from before
+	src   *source
+
+	skip     chunk.Ranges // what the receiver holds, in the present attempt
+	supplied int64        // bytes given to engines
+	finished bool         // FIN was given to one: the receiver may keep the image
+}
+
+// sending is an upload on one session, whose mutex guards it.
+type sending struct {
+	s      *Session
+	handle uint16
+	wake   chan struct{} // has a token after a change
+
+	lent    []*Buffer      // to the engine, in the order of Supply
+	held    []*wire.Accept // runs of blocks that the receiver holds, not yet answered
+	acked   int64
+	receipt *wire.Receipt
+	reject  *wire.Reject
+	lost    bool
+}
+
+// event takes an event of the engine.
+func (x *sending) event(ev arq.Event) {
+	switch ev.Kind {
+	case arq.Released:
+		x.release(ev.Data)
+		return
+	case arq.Progress:
+		x.acked = ev.Offset
+	case arq.Accepted:
+		x.held = append(x.held, ev.Accept)
+	case arq.Receipted:
+		x.receipt = ev.Receipt
+	case arq.Rejected:
+		x.reject = ev.Reject
+	}
+	notify(x.wake)
+}
+
+// release frees the buffer that p lies in.
+func (x *sending) release(p []byte) {
+	for i, b := range x.lent {
+		if &b.mem[0] == &p[0] {
+			x.lent = append(x.lent[:i], x.lent[i+1:]...)
+			b.Release()
+			return
+		}
+	}
+}
+
+// lose ends it because the engine has let go of everything.
+func (x *sending) lose() {
+	for _, b := range x.lent {
+		b.Release()
+	}
+	x.lent, x.lost = nil, true
+	notify(x.wake)
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// send offers the transfer on one session after the other until it has an answer,
+// or the Conn has ended for good, or ctx has.
+func (u *upload) send(ctx context.Context) (transport.Receipt, error) {
+	for {
+		s, err := u.conn.session(ctx)
+		if err != nil {
+			return transport.Receipt{}, err
+		}
+		r, err := u.run(ctx, s)
+		if !errors.Is(err, errLost) {
+			return r, err
+		}
+		if err := u.src.restart(); err != nil {
+			return transport.Receipt{}, fmt.Errorf("%w (%w)", err, s.Err())
+		}
+		u.known = true
+	}
+}
+
+// run takes the transfer through one session.
+func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err error) {
+	x, err := u.begin(s)
+	if err != nil {
+		return r, err
+	}
+	defer u.end(x)
+	wait := u.known && u.src.resumable() // for what the receiver holds
+	answered := 0                        // blocks of that
+	done := false                        // FIN is with the engine
+	for offset := int64(0); ; {
+		s.mu.Lock()
+		held, receipt, reject, lost, acked := x.held, x.receipt, x.reject, x.lost, x.acked
+		x.held = nil
+		want := s.eng.Want(x.handle)
+		s.mu.Unlock()
+		u.out.Progress(acked)
+		switch {
+		case receipt != nil:
+			return u.receipted(ctx, receipt)
+		case reject != nil:
+			return r, rejection(reject)
+		case lost:
+			return r, errLost
+		case ctx.Err() != nil:
+			return r, ctx.Err()
+		case len(held) > 0:
+			for _, run := range held {
+				if err := u.compare(ctx, x, run); err != nil {
+					return r, err
+				}
+				answered += run.Count()
+				wait = wait && answered < int(run.Held)
+			}
+		case done || wait || want <= 0:
+			select {
+			case <-x.wake:
+			case <-ctx.Done():
+			}
+		default:
+			if offset, done, err = u.supply(x, offset); err != nil {
+				return r, err
+			}
+		}
+	}
+}
+
+// begin offers the transfer on s.
+func (u *upload) begin(s *Session) (*sending, error) {
+	x := &sending{s: s, wake: make(chan struct{}, 1)}
+	offer := u.offer
+	offer.Attempt, offer.Size = u.out.NextAttempt(), u.src.size
+	if u.src.resumable() {
+		offer.Flags |= wire.OfferResume
+	}
+	u.skip.Clear()
+	err := errLost
+	s.do(func(e *arq.Engine) {
+		if x.handle, err = e.Offer(&offer); err == nil {
+			s.out[x.handle] = x
+		}
+	})
+	if errors.Is(err, arq.ErrTooLarge) {
+		err = s.tooLarge(&offer)
+	}
+	return x, err
+}
+
+// tooLarge says which of the peer's limits an offer is over.
+func (s *Session) tooLarge(o *wire.Offer) error {
+	s.mu.Lock()
+	peer := s.peer
+	s.mu.Unlock()
+	if o.Kind == wire.KindMessage && o.Size > int64(peer.MessageBytes) {
+		return &transport.TooLargeError{What: "message", Size: o.Size, Max: int64(peer.MessageBytes)}
+	}
+	return &transport.TooLargeError{What: "metadata", Size: int64(len(o.Meta)), Max: int64(peer.Metadata)}
+}
+
+// end leaves the session. A transfer that has no answer is cancelled.
+func (u *upload) end(x *sending) {
+	x.s.do(func(e *arq.Engine) {
+		e.Cancel(x.handle, uint8(transport.ReasonCanceled)) // nothing if it is over
+		delete(x.s.out, x.handle)
+		x.lose()
+	})
+}
+
+// compare answers a run of blocks that the receiver holds.
+func (u *upload) compare(ctx context.Context, x *sending, run *wire.Accept) error {
+	n, length := run.Count(), int(run.DigestLength)
+	if n == 0 {
+		return nil
+	}
+	answer := &wire.Resume{First: run.First, Count: uint16(n), Agree: make([]byte, (n+7)/8)}
+	hasher := chunk.NewBlockHasher(u.src.alg)
+	for i := range n {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		index := int64(run.First) + int64(i)
+		part := chunk.BlockRange(index, u.src.size)
+		if !u.src.resumable() || part.Len() == 0 {
+			continue // nobody asked for it
+		}
+		ours, err := u.src.block(index, hasher)
+		if err != nil {
+			return err
+		}
+		theirs, err := chunk.NewDigest(u.src.alg.ID, run.Digests[i*length:(i+1)*length])
+		if err == nil && ours == theirs {
+			answer.Agree[i/8] |= 1 << (i % 8)
+			u.skip.Add(part.Start, part.End)
+		}
+	}
+	err := errLost
+	x.s.do(func(e *arq.Engine) { err = e.Resume(x.handle, answer) })
+	return over(err)
+}
+
+// over takes what is no error: that the transfer has ended in the meantime, which
+// the next look at it will show.
+func over(err error) error {
+	if errors.Is(err, arq.ErrHandle) {
+		return nil
+	}
+	return err
+}
+
+// supply gives the engine the next piece from offset on, or at the end FIN.
+func (u *upload) supply(x *sending, offset int64) (next int64, done bool, err error) {
+	offset = u.skip.RunEnd(offset)
+	size := largePiece
+	if u.src.size >= 0 {
+		size = int(min(int64(size), u.src.size-offset))
+	}
+	b := NewBuffer(size)
+	n, err := u.src.piece(offset, b.mem[:size])
+	if err != nil || n == 0 {
+		b.Release()
+		if err == nil {
+			err = u.finish(x)
+		}
+		return offset, true, err
+	}
+	u.out.Count(int64(n))
+	u.supplied += int64(n)
+	err = errLost
+	x.s.do(func(e *arq.Engine) {
+		x.lent = append(x.lent, b)
+		if err = e.Supply(x.handle, offset, b.mem[:n]); err != nil {
+			x.release(b.mem)
+		}
+	})
+	if errors.Is(err, errLost) {
+		b.Release()
+	}
+	return offset + int64(n), false, over(err)
+}
+
+// finish says that all was supplied.
+func (u *upload) finish(x *sending) error {
+	digest, err := u.src.finish()
+	if err != nil {
+		return err
+	}
+	u.out.Digest, u.finished = digest, true
+	u.out.LastByteSent()
+	err = errLost
+	x.s.do(func(e *arq.Engine) { err = e.Finish(x.handle, u.src.size, digest) })
+	return over(err)
+}
+
+// receipted makes sure that the Sender can check the receipt: one that comes early
+// is for an image that the receiver keeps already.
+func (u *upload) receipted(ctx context.Context, w *wire.Receipt) (transport.Receipt, error) {
+	r := transport.Receipt{ID: w.ID, Level: transport.Level(w.Level), Bytes: w.Bytes, Reused: u.skip.Covered()}
+	var err error
+	if r.Digest, err = chunk.NewDigest(w.Algorithm, w.Digest); err != nil {
+		return r, err
+	}
+	if u.out.Digest, err = u.src.digest(ctx); err != nil {
+		return r, err
+	}
+	if u.src.size != r.Bytes {
+		return r, transport.ErrIDUsed
+	}
+	if u.supplied == 0 {
+		r.Reused = r.Bytes
+	}
+	return r, nil
+}
+
+// rejection is a REJECT as an error.
+func rejection(w *wire.Reject) error {
+	return &transport.RejectedError{
+		Reason: transport.Reason(w.Reason), Retryable: w.Flags&wire.RejectRetryable != 0,
+		Text: w.Text, After: time.Duration(w.AfterMillis) * time.Millisecond,
+	}
+}

@@ -1,0 +1,256 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// A Session is one engine, its lock, and the transfers that run on it. Deliver,
+// Poll, Deadline, Advance and Fail are for its [Carrier].
+type Session struct {
+	conn    *Conn
+	carrier Carrier
+	cid     wire.ConnID
+	info    LinkInfo // as of the start
+
+	established chan struct{} // closed once the peer's HELLO is known
+	ctx         context.Context
+	cancel      context.CancelCauseFunc // at the end, with the reason
+
+	mu   sync.Mutex
+	eng  *arq.Engine
+	out  map[uint16]*sending
+	in   map[uint16]*receiving
+	peer wire.Hello // once established
+
+	ready     func(*Conn) // to be called once established
+	closing   bool        // close when all is quiet
+	closeCode wire.Code
+	ended     bool
+	why       error
+	buried    bool // all were told
+}
+
+// newSession returns a session of c that answers the peer whose first message had
+// the header first, or with nil begins one itself.
+func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
+	s := &Session{
+		conn: c, carrier: carrier, info: carrier.Info(), cid: wire.ConnID(randomUint64()),
+		established: make(chan struct{}),
+		out:         make(map[uint16]*sending),
+		in:          make(map[uint16]*receiving),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	cfg := arq.Config{
+		Initiator: first == nil,
+		Ordered:   s.info.Ordered, Reliable: s.info.Reliable,
+		MaxMessage: s.info.MaxMessage, Sizes: s.info.Sizes,
+		Local:    c.ep.cfg.hello(c.ep.instance, s.info),
+		LocalCID: s.cid, RemoteCID: wire.ConnID(randomUint64()),
+		Idle:      c.ep.cfg.Idle,
+		ReadAhead: 2 * largePiece,
+	}
+	rand.Read(cfg.Local.ResetToken[:])
+	if first != nil {
+		cfg.RemoteCID, cfg.FirstCID = first.Source, first.Dest
+	}
+	s.eng = arq.New(cfg, time.Now())
+	return s
+}
+
+// CID is the connection ID that the peer puts into messages to this session.
+func (s *Session) CID() wire.ConnID { return s.cid }
+
+// Done is closed when the session has ended.
+func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
+
+// Err is why the session has ended, nil before.
+func (s *Session) Err() error { return context.Cause(s.ctx) }
+
+// Deliver takes messages that arrived together. They lie in the memory of from,
+// which Deliver retains if it needs them longer; with a nil from it copies. The
+// carrier then looks at Poll and Deadline again. It never blocks.
+func (s *Session) Deliver(now time.Time, from *Buffer, msgs ...[]byte) {
+	s.mu.Lock()
+	for _, m := range msgs {
+		s.eng.Receive(now, m) // what it drops it counts
+		s.drain(from)
+	}
+	s.unlock()
+}
+
+// Poll builds the next message in buf, of at least MaxMessage bytes, and returns
+// its length: 0 if there is none now. What was polled counts as sent, so call it
+// only when the medium can take a message.
+func (s *Session) Poll(now time.Time, buf []byte) int {
+	s.mu.Lock()
+	n := s.eng.Poll(now, buf)
+	s.drain(nil)
+	s.unlock()
+	return n
+}
+
+// Deadline is when to call Advance and then Poll though nothing else happens; zero:
+// never. It may be in the past.
+func (s *Session) Deadline() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.eng.Deadline()
+}
+
+// Advance runs the timers that are due.
+func (s *Session) Advance(now time.Time) {
+	s.mu.Lock()
+	s.eng.Advance(now)
+	s.drain(nil)
+	s.unlock()
+}
+
+// MaxMessage is the size that Poll's buffer must have at present. A larger one
+// lets it probe for larger messages.
+func (s *Session) MaxMessage() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.eng.MaxMessage()
+}
+
+// LimitMessage says that the medium has refused a message over max bytes.
+func (s *Session) LimitMessage(max int) {
+	s.mu.Lock()
+	s.eng.LimitMessage(max)
+	s.unlock()
+}
+
+// Fail ends the session because its medium has failed or ended.
+func (s *Session) Fail(err error) {
+	s.mu.Lock()
+	s.end(err)
+	s.unlock()
+}
+
+// Stats returns the engine's counters.
+func (s *Session) Stats() arq.Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.eng.Stats()
+}
+
+// do runs f with the engine and wakes the carrier if that gives it work. It
+// reports false, without a call of f, if the session has ended.
+func (s *Session) do(f func(e *arq.Engine)) bool {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return false
+	}
+	f(s.eng)
+	s.drain(nil)
+	s.unlock()
+	s.carrier.Wake()
+	return true
+}
+
+// drain takes the engine's events to those whom they concern. from is the memory
+// of the message that was received last.
+func (s *Session) drain(from *Buffer) {
+	for {
+		ev, ok := s.eng.NextEvent()
+		if !ok {
+			return
+		}
+		switch ev.Kind {
+		case arq.Established:
+			s.peer, _ = s.eng.Peer()
+			close(s.established)
+		case arq.Closed:
+			s.end(ev.Err)
+		case arq.Offered:
+			s.offered(ev)
+		case arq.Received, arq.Resumed, arq.Finished, arq.Canceled:
+			if r := s.in[ev.Handle]; r != nil {
+				r.event(ev, from)
+			} else if ev.Kind == arq.Received {
+				s.eng.Consumed(len(ev.Data), 1)
+			}
+		default:
+			if x := s.out[ev.Handle]; x != nil {
+				x.event(ev)
+			}
+		}
+	}
+}
+
+// end marks the session as ended; unlock does the rest.
+func (s *Session) end(err error) {
+	if !s.ended {
+		s.ended, s.why = true, endError(err)
+	}
+}
+
+// unlock releases the mutex, and tells those who wait for the session if it was
+// established or ended under it.
+func (s *Session) unlock() {
+	if s.closing && !s.ended && s.eng.Quiet() {
+		s.closing = false
+		s.eng.Close(time.Now(), s.closeCode, "")
+	}
+	ready := s.ready
+	if ready != nil && s.isEstablished() {
+		s.ready = nil
+	} else {
+		ready = nil
+	}
+	over := s.ended && !s.buried
+	if over {
+		s.buried = true
+		for _, x := range s.out {
+			x.lose()
+		}
+	}
+	s.mu.Unlock()
+	if ready != nil {
+		ready(s.conn)
+	}
+	if over {
+		s.cancel(s.why)
+		s.conn.lost(s, s.why)
+		s.carrier.Wake()
+	}
+}
+
+func (s *Session) isEstablished() bool {
+	select {
+	case <-s.established:
+		return true
+	default:
+		return false
+	}
+}
+
+// close ends the session in good order: when everything of ours is acknowledged,
+// but soon. It returns when the carrier is free.
+func (s *Session) close(code wire.Code) {
+	s.do(func(*arq.Engine) { s.closing, s.closeCode = true, code })
+	s.carrier.Wake()
+	patience := time.NewTimer(flushTime)
+	defer patience.Stop()
+	select {
+	case <-s.Done():
+	case <-patience.C:
+		s.do(func(e *arq.Engine) { e.Close(time.Now(), code, "") })
+		s.carrier.Wake()
+		patience.Reset(flushTime)
+		select {
+		case <-s.Done():
+		case <-patience.C:
+			s.Fail(transport.ErrClosed)
+		}
+	}
+	s.carrier.Wait()
+}

@@ -1,0 +1,175 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"hash"
+	"io"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// source reads one body piece by piece, for as many attempts as it takes, and
+// collects the digests of its blocks. One worker uses it.
+type source struct {
+	body *transport.OpenBody
+	alg  chunk.Algorithm
+	size int64 // -1 until the end of a Reader was found
+	tree *chunk.Tree
+
+	hash hash.Hash
+	upTo int64 // where hash is, within the block that it is in
+	read int64 // how far a Reader was read
+}
+
+func newSource(body *transport.OpenBody, alg chunk.Algorithm) *source {
+	return &source{body: body, alg: alg, size: body.Size, tree: chunk.NewTree(alg), hash: alg.New()}
+}
+
+// resumable says that blocks which the receiver holds can be compared and skipped.
+func (s *source) resumable() bool { return s.body.ReaderAt != nil && s.size > chunk.BlockSize }
+
+// restart goes back to the start of the body for a new attempt.
+func (s *source) restart() error {
+	if s.body.ReaderAt == nil && s.read > 0 {
+		return transport.ErrBodyConsumed
+	}
+	s.rewind()
+	return nil
+}
+
+// rewind forgets the block that was begun.
+func (s *source) rewind() {
+	s.hash.Reset()
+	s.upTo = 0
+}
+
+// piece reads the bytes at offset, which is where a block begins or the last piece
+// has ended, into p and returns how many: as many as fit, but never beyond a
+// block. At the end it returns 0, and the size is known.
+func (s *source) piece(offset int64, p []byte) (int, error) {
+	n := int(min(int64(len(p)), chunk.BlockSize-offset%chunk.BlockSize))
+	if s.size >= 0 {
+		n = int(min(int64(n), s.size-offset))
+	}
+	var err error
+	if s.body.ReaderAt != nil {
+		err = chunk.ReadFullAt(s.body.ReaderAt, p[:n], offset)
+	} else {
+		n, err = s.next(p[:n], offset)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if offset%chunk.BlockSize == 0 {
+		s.rewind()
+	}
+	if n > 0 {
+		s.hash.Write(p[:n])
+		s.upTo = offset + int64(n)
+	}
+	return n, s.endBlock()
+}
+
+// endBlock notes the digest of the block that the last piece has completed.
+func (s *source) endBlock() error {
+	if s.upTo == 0 || s.upTo%chunk.BlockSize != 0 && s.upTo != s.size {
+		return nil
+	}
+	index := (s.upTo - 1) / chunk.BlockSize
+	sum := s.hash.Sum(nil)
+	digest, err := chunk.NewDigest(s.alg.ID, sum[:min(len(sum), 32)])
+	if err != nil {
+		return err
+	}
+	s.rewind()
+	return s.tree.Set(chunk.Block{Index: index, Digest: digest})
+}
+
+// next fills p from a Reader and finds its end.
+func (s *source) next(p []byte, offset int64) (n int, err error) {
+	switch {
+	case offset != s.read:
+		return 0, transport.ErrBodyConsumed
+	case len(p) == 0: // the size was stated: is this the end?
+		n, err = fill(s.body, make([]byte, 1))
+	default:
+		n, err = fill(s.body, p)
+	}
+	s.read += int64(n)
+	if err == io.EOF {
+		s.size, err = s.read, nil
+	}
+	return n, err
+}
+
+// fill reads until p is full or r ends. io.ReadFull would hide an
+// io.ErrUnexpectedEOF of r, which says that the body is cut.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for idle := 0; n < len(p) && err == nil; idle++ {
+		var k int
+		if k, err = r.Read(p[n:]); k > 0 {
+			n, idle = n+k, 0
+		} else if err == nil && idle == 100 {
+			err = io.ErrNoProgress
+		}
+	}
+	if n == len(p) && err == io.EOF {
+		err = nil // the next call says it again
+	}
+	return n, err
+}
+
+// block returns the digest of a block of a ReaderAt, from memory if it was read
+// before.
+func (s *source) block(index int64, hasher *chunk.BlockHasher) (chunk.Digest, error) {
+	if d, ok := s.tree.Block(index); ok {
+		return d, nil
+	}
+	d, err := hasher.Read(s.body.ReaderAt, index, s.size)
+	if err == nil {
+		err = s.tree.Set(chunk.Block{Index: index, Digest: d})
+	}
+	return d, err
+}
+
+// finish returns the digest of the whole after its last byte was read.
+func (s *source) finish() (chunk.Digest, error) {
+	if err := s.body.Check(); err != nil {
+		return chunk.Digest{}, err
+	}
+	root, ok := s.tree.Root(s.size)
+	if !ok {
+		return root, errors.New("session: the digest of a block is missing")
+	}
+	return root, nil
+}
+
+// digest returns the digest of the whole. What was not sent, because the receiver
+// keeps the image already, is read only for this.
+func (s *source) digest(ctx context.Context) (chunk.Digest, error) {
+	if _, ok := s.tree.Root(s.size); ok {
+		return s.finish()
+	}
+	if s.body.ReaderAt != nil {
+		hasher := chunk.NewBlockHasher(s.alg)
+		for i := range chunk.BlockCount(s.size) {
+			if _, err := s.block(i, hasher); err != nil || ctx.Err() != nil {
+				return chunk.Digest{}, errors.Join(err, ctx.Err())
+			}
+		}
+		return s.finish()
+	}
+	b := NewBuffer(largePiece)
+	defer b.Release()
+	for {
+		n, err := s.piece(s.read, b.mem[:largePiece])
+		if err != nil || ctx.Err() != nil {
+			return chunk.Digest{}, errors.Join(err, ctx.Err())
+		}
+		if n == 0 {
+			return s.finish()
+		}
+	}
+}

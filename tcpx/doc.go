@@ -1,0 +1,9 @@
+// Package tcpx moves images over TCP and TLS.
+//
+// [Transport] carries the native protocol: many transfers at once over one
+// connection, both ways, confirmed by receipts, resumed over a new connection when
+// one is lost.
+//
+//	t := &tcpx.Transport{Addr: "receiver.example:9999"}
+//	conn, err := t.Dial(ctx)
+package tcpx

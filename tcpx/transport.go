@@ -1,0 +1,122 @@
+package tcpx
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// Transport carries the native protocol over TCP, or TLS. Only Addr is needed. It is
+// safe for concurrent use; do not change or copy it after its first use.
+type Transport struct {
+	// Addr is the "host:port" to dial, and to listen on if Listener is nil.
+	Addr string
+	// TLS makes it TLS; nil is plain TCP. To dial, an empty ServerName means the
+	// host of Addr; to listen, it needs a certificate.
+	TLS *tls.Config
+	// DialContext replaces net.Dialer's, for proxies and addresses of one's own.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Listener replaces net.Listen. It belongs to the transport.Listener then,
+	// which closes it.
+	Listener net.Listener
+	// Config are the settings of the protocol.
+	Config native.Config
+
+	init sync.Once
+	over transport.Transport
+}
+
+var _ transport.Transport = (*Transport)(nil)
+
+func (t *Transport) native() transport.Transport {
+	t.init.Do(func() { t.over = native.Over(t.dial, t.listen, t.Config) })
+	return t.over
+}
+
+// Dial implements transport.Transport.
+func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) { return t.native().Dial(ctx) }
+
+// Listen implements transport.Transport.
+func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
+	return t.native().Listen(ctx)
+}
+
+func (t *Transport) dial(ctx context.Context) (native.Link, error) {
+	dial := t.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	conn, err := dial(ctx, "tcp", t.Addr)
+	if err != nil {
+		return nil, err
+	}
+	if t.TLS == nil {
+		return newLink(conn, t.userTimeout()), nil
+	}
+	cfg := t.TLS
+	if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
+		cfg = cfg.Clone()
+		if cfg.ServerName, _, err = net.SplitHostPort(t.Addr); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	secured := tls.Client(conn, cfg)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return newLink(secured, t.userTimeout()), nil
+}
+
+// userTimeout is how long the kernel waits for the peer to acknowledge bytes: as long
+// as the session does.
+func (t *Transport) userTimeout() time.Duration {
+	if t.Config.IdleTimeout > 0 {
+		return t.Config.IdleTimeout
+	}
+	return 30 * time.Second
+}
+
+func (t *Transport) listen(ctx context.Context) (native.LinkListener, error) {
+	l := t.Listener
+	if l == nil {
+		var err error
+		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", t.Addr); err != nil {
+			return nil, err
+		}
+	}
+	return &listener{Listener: l, t: t}, nil
+}
+
+// listener accepts connections. A TLS handshake runs with the first read.
+type listener struct {
+	net.Listener
+	t *Transport
+}
+
+// Accept waits for the next connection; it ends with Close, not with ctx.
+func (l *listener) Accept(context.Context) (native.Link, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if l.t.TLS != nil {
+		conn = tls.Server(conn, l.t.TLS)
+	}
+	return newLink(conn, l.t.userTimeout()), nil
+}
+
+// Close implements native.LinkListener.
+func (l *listener) Close() error {
+	if err := l.Listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}

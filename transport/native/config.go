@@ -1,0 +1,35 @@
+package native
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/session"
+)
+
+// Config are the settings of the native protocol. The zero value works.
+type Config struct {
+	// IdleTimeout is how long the peer may be silent while transfers run, and how
+	// long a Conn that has lost its link tries to join the peer again. The smaller
+	// one of both peers counts for silence. 0: 30 s.
+	IdleTimeout time.Duration
+	// Window is how many bytes may be on their way to this side in one session, and
+	// so about what a session takes in memory. More than the default is needed only
+	// where speed times round-trip time is larger. 0: 8 MiB.
+	Window int
+	// MaxTransfers is how many transfers a peer may have under way in one session;
+	// others wait at the peer. 0: 64.
+	MaxTransfers int
+	// Digest is the algorithm of digests of what is sent. The zero value is XXH3-128,
+	// which finds accidents; [chunk.SHA256] finds forgeries too.
+	Digest chunk.Algorithm
+	// Logger hears about lost links and refused peers; nil is silent.
+	Logger *slog.Logger
+}
+
+func (c Config) endpoint() *session.Endpoint {
+	return session.NewEndpoint(session.Config{
+		Idle: c.IdleTimeout, Window: c.Window, Transfers: c.MaxTransfers, Digest: c.Digest, Logger: c.Logger,
+	})
+}

@@ -1,0 +1,164 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// Over makes a Transport of a medium of your own. Dial joins with dial, and again
+// whenever the link is lost while calls run, until the idle time is over. Listen
+// takes the links of listen. Either may be nil, and then its method is
+// errors.ErrUnsupported.
+func Over(dial DialLink, listen ListenLinks, cfg Config) transport.Transport {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &over{dial: dial, listen: listen, ep: cfg.endpoint(), log: log}
+}
+
+type over struct {
+	dial   DialLink
+	listen ListenLinks
+	ep     *session.Endpoint
+	log    *slog.Logger
+}
+
+func (o *over) Dial(ctx context.Context) (transport.Conn, error) {
+	if o.dial == nil {
+		return nil, &transport.Error{Op: "dial", Err: fmt.Errorf("this transport only listens: %w", errors.ErrUnsupported)}
+	}
+	c, err := o.ep.Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
+		l, err := o.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return session.Carry(adapter(l)), nil
+	})
+	if err != nil {
+		return nil, &transport.Error{Op: "dial", Err: err}
+	}
+	return c, nil
+}
+
+func (o *over) Listen(ctx context.Context) (transport.Listener, error) {
+	if o.listen == nil {
+		return nil, &transport.Error{Op: "listen", Err: fmt.Errorf("this transport only dials: %w", errors.ErrUnsupported)}
+	}
+	links, err := o.listen(ctx)
+	if err != nil {
+		return nil, &transport.Error{Op: "listen", Err: err}
+	}
+	l := &listener{over: o, links: links, backlog: session.NewBacklog(), pending: make(chan struct{}, maxPending)}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.work.Go(l.accept)
+	return l, nil
+}
+
+// maxPending is how many links may be without an established session at once.
+const maxPending = 256
+
+// listener turns accepted links into Conns with established sessions, so that a
+// port scanner never gets as far as Accept.
+type listener struct {
+	over    *over
+	links   LinkListener
+	backlog *session.Backlog
+	pending chan struct{}
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	work    sync.WaitGroup
+}
+
+func (l *listener) accept() {
+	defer l.backlog.Close()
+	for pause := time.Duration(0); ; {
+		select {
+		case l.pending <- struct{}{}:
+		case <-l.ctx.Done():
+			return
+		}
+		link, err := l.links.Accept(l.ctx)
+		if err != nil {
+			<-l.pending
+			if errors.Is(err, net.ErrClosed) || l.ctx.Err() != nil {
+				return
+			}
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			l.over.log.Warn("cannot accept at the moment", "addr", l.links.Addr(), "err", err, "again in", pause)
+			select {
+			case <-time.After(pause):
+			case <-l.ctx.Done():
+			}
+			continue
+		}
+		pause = 0
+		l.work.Go(func() { l.begin(link) })
+	}
+}
+
+// begin waits for the session of a link.
+func (l *listener) begin(link Link) {
+	defer func() { <-l.pending }()
+	a := adapter(link)
+	c, err := l.over.ep.AcceptLink(l.ctx, a)
+	if err != nil {
+		l.over.log.Warn("refused a peer", "peer", link.Info().Peer, "err", err)
+		return
+	}
+	l.backlog.Ready(c)
+}
+
+func (l *listener) Accept(ctx context.Context) (transport.Conn, error) {
+	c, err := l.backlog.Accept(ctx)
+	if err != nil {
+		return nil, &transport.Error{Op: "accept", Err: err}
+	}
+	return c, nil
+}
+
+func (l *listener) Addr() net.Addr { return l.links.Addr() }
+
+func (l *listener) Close() error {
+	l.cancel()
+	err := l.links.Close()
+	l.work.Wait()
+	return err
+}
+
+// adapter is a Link as package session knows it.
+func adapter(l Link) session.Link {
+	a := adapted{l}
+	if w, ok := l.(waiter); ok {
+		return &waiting{a, w}
+	}
+	return &a
+}
+
+type waiter interface{ WaitMessage() error }
+
+type adapted struct{ Link }
+
+type waiting struct {
+	adapted
+	waiter
+}
+
+func (a *adapted) Info() session.LinkInfo { return session.LinkInfo(a.Link.Info()) }
+
+func (a *adapted) WriteMessage(msg []byte) error {
+	err := a.Link.WriteMessage(msg)
+	var large *TooLargeError
+	if errors.As(err, &large) {
+		return &session.TooLarge{Max: large.Max, Err: err}
+	}
+	return err
+}
