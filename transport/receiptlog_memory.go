@@ -12,6 +12,7 @@ type receipts struct {
 	order  []ID              // oldest first
 	floors map[uint64]uint64 // by sender instance: counters below are forgotten
 	raised int               // floors raised since the last purge
+	left   int               // receipts that were left then
 }
 
 // newReceipts makes room for limit receipts; 0 or less: the default.
@@ -46,15 +47,15 @@ func (r *receipts) remove(id ID) {
 	}
 }
 
-// forget drops the receipts of an instance below a counter. They are found when
-// as many floors have been raised as there are receipts, so that the cost of
-// each call is constant on average.
+// forget drops the receipts of an instance below a counter. Their memory is freed
+// when as many floors have been raised as receipts were left the last time, so
+// that the cost of each call is constant on average.
 func (r *receipts) forget(instance, below uint64) {
 	if below <= r.floors[instance] {
 		return
 	}
 	r.floors[instance] = below
-	if r.raised++; r.raised > len(r.byID)+64 {
+	if r.raised++; r.raised > r.left+64 {
 		r.purge()
 	}
 }
@@ -77,5 +78,5 @@ func (r *receipts) purge() {
 			floors[id.Instance()] = floor
 		}
 	}
-	r.order, r.floors = order, floors
+	r.order, r.floors, r.left = order, floors, len(order)
 }
