@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,14 +44,26 @@ func judge(t *testing.T, f func(t testing.TB)) []string {
 	return slices.Clone(r.failures)
 }
 
-// complaints are those of the named check.
-func complaints[K any](t *testing.T, checks []check[K], name string, kit K) []string {
-	i := slices.IndexFunc(checks, func(c check[K]) bool { return c.name == name })
-	return judge(t, func(t testing.TB) { checks[i].guarded(t, kit) })
+// mustComplain runs the named check, which must say something with says.
+func mustComplain[K any](t *testing.T, checks []check[K], name string, kit K, says string) {
+	t.Helper()
+	c := checks[slices.IndexFunc(checks, func(c check[K]) bool { return c.name == name })]
+	got := judge(t, func(t testing.TB) {
+		if says == leftBehind { // a search takes its time
+			c.guarded(t, kit)
+		} else {
+			c.run(t, kit)
+		}
+	})
+	if !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, says) }) {
+		t.Errorf("%s says %.2000q; want something with %q", name, got, says)
+	}
 }
 
+const leftBehind = "goroutines are left"
+
 // patience is short where things are meant to hang.
-func (r *recorder) patience() time.Duration { return time.Second }
+func (r *recorder) patience() time.Duration { return 400 * time.Millisecond }
 
 func (r *recorder) fail(s string) {
 	r.mu.Lock()

@@ -1,0 +1,333 @@
+package transporttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// twice is a Conn that calls Serve of another one twice at once.
+type twice struct {
+	transport.Conn
+	t testing.TB
+}
+
+func (c twice) Serve(ctx context.Context, in *transport.Inbox) error {
+	ended := make(chan error, 2)
+	for range 2 {
+		go func() { ended <- c.Conn.Serve(ctx, in) }()
+	}
+	if err := await(c.t, "the second Serve", ended); !errors.Is(err, transport.ErrServed) {
+		c.t.Errorf("the second Serve of a Conn: %v; want ErrServed", err)
+	}
+	c.Conn.Close()
+	return <-ended
+}
+
+func checkServeOnce(t testing.TB, k transportKit) {
+	if !k.BothWays {
+		return
+	}
+	r := k.rig(t, nil)
+	r.within("Serve twice", func() { r.server(nil).ServeConn(t.Context(), twice{r.conn, t}) })
+}
+
+// checkNotServing is about a peer that is there and does not serve: nobody may
+// be told that it has an image.
+func checkNotServing(t testing.TB, k transportKit) {
+	if k.Confirms == transport.Sent {
+		return
+	}
+	r := k.listen(t)
+	ctx, stop := context.WithCancel(t.Context())
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		if c, err := r.listener.Accept(ctx); err == nil {
+			<-ctx.Done()
+			c.Close()
+		}
+	}()
+	defer func() { stop(); await(t, "the accepted Conn's Close", accepted) }()
+	r.conn = r.dial()
+	img, _ := r.image()
+	sending, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	err := r.fails(r.start(sending, r.conn, img, nil), "it went to a peer that does not serve", nil)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		r.refused(err, transport.ReasonNotServing, true)
+	}
+}
+
+func checkMessages(t testing.TB, k transportKit) {
+	if k.Messages == 0 {
+		r := k.rig(t, nil)
+		r.within("SendMessage", func() {
+			if err := r.conn.SendMessage(t.Context(), transport.Message{}); !errors.Is(err, errors.ErrUnsupported) {
+				t.Errorf("SendMessage without messages in the protocol: %v; want errors.ErrUnsupported", err)
+			}
+		})
+		r.works(false, "a message that cannot be sent")
+		return
+	}
+	type note struct {
+		from transport.Conn
+		m    transport.Message
+	}
+	notes := make(chan note, 64)
+	answer := make(chan error, 1)
+	take := func(_ context.Context, from transport.Conn, m transport.Message) error {
+		select {
+		case err := <-answer:
+			return err
+		default:
+		}
+		notes <- note{from, m}
+		return nil
+	}
+	r := k.rig(t, func(s *transport.Server) { s.Message = take })
+	send := func(c transport.Conn, m transport.Message) (peer transport.Conn) {
+		t.Helper()
+		r.within("SendMessage", func() {
+			if err := c.SendMessage(t.Context(), m); err != nil {
+				t.Fatalf("SendMessage of %d bytes: %v", len(m.Data), err)
+			}
+		})
+		got := await(t, "a message", notes)
+		if got.m.Type != m.Type || !bytes.Equal(got.m.Data, m.Data) {
+			t.Errorf("a message of type %q with %d bytes arrived as %q with %d, or changed", m.Type, len(m.Data), got.m.Type, len(got.m.Data))
+		}
+		return got.from
+	}
+	var peer transport.Conn
+	for _, m := range []transport.Message{
+		{}, {Type: "text/plain", Data: []byte("ok")}, {Type: "cmd", Data: []byte{0, 255, '\n', 0}}, {Data: bytes.Repeat([]byte{7}, k.Messages)},
+	} {
+		peer = send(r.conn, m)
+	}
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			if err := r.conn.SendMessage(t.Context(), transport.Message{Type: "many"}); err != nil {
+				t.Errorf("one of 16 messages at once: %v", err)
+			}
+		})
+	}
+	r.within("16 messages at once", all.Wait)
+	for range 16 {
+		await(t, "one of 16 messages", notes)
+	}
+	if k.Rejections {
+		answer <- transport.Reject("no such command")
+		r.within("SendMessage that is refused", func() {
+			err := r.conn.SendMessage(t.Context(), transport.Message{Type: "cmd"})
+			if refusal := (*transport.RejectedError)(nil); !errors.As(err, &refusal) || !strings.Contains(refusal.Text, "no such command") {
+				t.Errorf("SendMessage that is refused: %v; want a *RejectedError with the Server's text", err)
+			}
+		})
+		r.within("SendMessage that is too large", func() {
+			err := r.conn.SendMessage(t.Context(), transport.Message{Data: make([]byte, 64<<10+1)})
+			tooLarge, refusal := (*transport.TooLargeError)(nil), (*transport.RejectedError)(nil)
+			if !errors.As(err, &tooLarge) && (!errors.As(err, &refusal) || refusal.Reason != transport.ReasonTooLarge) {
+				t.Errorf("SendMessage of more than the peer's limit: %v; want a *TooLargeError or a refusal as too large", err)
+			}
+		})
+	}
+	r.works(false, "messages")
+	if k.BothWays {
+		go r.server(func(s *transport.Server) { s.Message = take }).ServeConn(t.Context(), r.conn)
+		send(peer, transport.Message{Type: "answer", Data: []byte("from the listening side")})
+	}
+}
+
+func checkBothWays(t testing.TB, k transportKit) {
+	if !k.BothWays {
+		return
+	}
+	peers := make(chan transport.Conn, 64)
+	r := k.rig(t, func(s *transport.Server) {
+		s.Handler = func(_ context.Context, in *transport.Incoming) error { peers <- in.Conn; return nil }
+	})
+	img, b := r.image()
+	r.deliver(r.conn, img, b, nil)
+	peer := await(t, "the listening side's Conn", peers)
+	back := &rig{TB: t, k: k, arrived: make(chan arrival, 64), known: make(map[string]int), made: 1 << 8}
+	go back.server(nil).ServeConn(t.Context(), r.conn)
+
+	var all sync.WaitGroup
+	for _, way := range []struct {
+		*rig
+		conn transport.Conn
+	}{{r, r.conn}, {back, peer}} {
+		all.Go(func() {
+			for range 5 {
+				b := way.content(int(k.fit(1_000_000)))
+				if _, err := way.send(t.Context(), way.conn, way.imageOf(b), nil); err != nil {
+					t.Errorf("Send while the other side sends too: %v", err)
+					return
+				}
+				way.expect(b)
+			}
+		})
+	}
+	r.within("images both ways at once", all.Wait)
+}
+
+func checkShutdown(t testing.TB, k transportKit) {
+	if k.Confirms < transport.Kept {
+		return
+	}
+	g := newGate()
+	r := k.rig(t, g.hold)
+	img, b := r.image()
+	active := r.start(t.Context(), r.conn, img, nil)
+	await(t, "the Handler", g.entered)
+	shutdown := make(chan error, 1)
+	go func() { shutdown <- r.srv.Shutdown(t.Context()) }()
+	err := await(t, "the end of Serve after Shutdown", r.serving)
+	if !errors.Is(err, transport.ErrServerClosed) {
+		t.Errorf("Serve after Shutdown: %v; want ErrServerClosed", err)
+	}
+	r.serving <- err // for the end of the test
+	if k.Concurrency > 1 && k.Rejections {
+		late, lateContent := r.image()
+		_, err := r.send(t.Context(), r.conn, late, nil)
+		r.refused(err, transport.ReasonGoingAway, true)
+		defer r.nothing(lateContent)
+	}
+	select {
+	case err := <-shutdown:
+		t.Errorf("Shutdown returned %v while an image was on its way", err)
+	default:
+	}
+	close(g.opened)
+	if err := await(t, "an image that was on its way at Shutdown", active.err); err != nil {
+		t.Errorf("an image that was on its way at Shutdown: %v", err)
+	}
+	r.expect(b)
+	if err := await(t, "Shutdown", shutdown); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+}
+
+func checkLive(t testing.TB, k transportKit) {
+	if !k.Live {
+		return
+	}
+	r := k.rig(t, nil)
+	old, other := r.content(k.usual()), r.content(k.usual())
+	frame := func(b []byte, source string) (*sending, <-chan struct{}) {
+		img, reached := r.stuck(b)
+		return r.start(t.Context(), r.conn, img, &transport.SendOptions{Live: &transport.Live{Source: source}}), reached
+	}
+	first, reached := frame(old, "cam-1")
+	await(t, "the source's middle", reached)
+	if k.Concurrency > 1 {
+		_, reached = frame(other, "cam-2") // another camera's frame does not give way
+		await(t, "the source's middle", reached)
+	}
+	img, b := r.image()
+	r.deliver(r.conn, img, b, &transport.SendOptions{Live: &transport.Live{Source: "cam-1"}})
+	r.fails(first, "a newer frame", transport.ErrSuperseded)
+	r.nothing(old, other)
+
+	img, reached = r.stuck(old)
+	start := time.Now()
+	late := r.start(t.Context(), r.conn, img, &transport.SendOptions{Live: &transport.Live{Source: "cam-3", MaxAge: 50 * time.Millisecond}})
+	r.fails(late, "MaxAge", nil)
+	if took := time.Since(start); took < 50*time.Millisecond {
+		t.Errorf("a frame with a MaxAge of 50 ms was given up after %v", took)
+	}
+	r.works(true, "live frames")
+	r.nothing(old, other)
+}
+
+// gatedReaderAt lets nobody read from a position on until it is opened.
+type gatedReaderAt struct {
+	*bytes.Reader
+	from   int64
+	opened chan struct{}
+}
+
+func (g *gatedReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > g.from {
+		<-g.opened
+	}
+	return g.Reader.ReadAt(p, off)
+}
+
+const resumeSize, resumeAt, resumeLeast = 6 << 20, 4 << 20, 2 << 20
+
+// cutOff sends about 4 of 6 MiB and then closes the Conn.
+func (r *rig) cutOff(name string, b []byte, id transport.ID) {
+	source := &gatedReaderAt{Reader: bytes.NewReader(b), from: resumeAt, opened: make(chan struct{})}
+	enough := make(chan struct{})
+	var once sync.Once
+	img := &transport.Image{Name: name, Source: "cam", Body: transport.Content(source, int64(len(b)))}
+	s := r.start(r.Context(), r.conn, img, &transport.SendOptions{ID: id, Progress: func(acked, _ int64) {
+		if acked >= resumeLeast {
+			once.Do(func() { close(enough) })
+		}
+	}})
+	await(r.TB, "progress to 2 MiB", enough)
+	closed := make(chan struct{})
+	go func() { defer close(closed); r.conn.Close() }()
+	time.Sleep(20 * time.Millisecond)
+	close(source.opened)
+	await(r.TB, "Close", closed)
+	r.fails(s, "Close half-way", nil)
+	r.conn = r.dial()
+}
+
+func checkResume(t testing.TB, k transportKit) {
+	if !k.Resume || k.MaxSize > 0 && k.MaxSize < resumeSize {
+		return
+	}
+	for _, tt := range []struct {
+		name    string
+		id      transport.ID
+		changed bool
+	}{
+		{"same.bin", transport.NewID(), false}, // what held the last attempt is found by its name
+		{"other.bin", transport.NewID(), true}, // but never mixed with other content
+	} {
+		r := k.rig(t, func(s *transport.Server) { s.Store = &transport.MemStore{} })
+		b := r.content(resumeSize)
+		r.cutOff(tt.name, b, tt.id)
+		if tt.changed {
+			b = bytes.Clone(b)
+			for i := 100; i < len(b); i += 1 << 20 { // something in each block
+				b[i]++
+			}
+			r.again(b, 1)
+		}
+		var receipt transport.Receipt
+		deadline := time.Now().Add(5 * time.Second)
+		for { // until the receiver has noticed that the old Conn is gone
+			var err error
+			img := &transport.Image{Name: tt.name, Source: "cam", Body: transport.Bytes(b)}
+			receipt, err = r.send(t.Context(), r.conn, img, &transport.SendOptions{ID: tt.id})
+			if err == nil {
+				break
+			}
+			if !transport.Retryable(err) || time.Now().After(deadline) {
+				t.Fatalf("Send after a Conn that ended half-way: %v", err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		r.receiptOf(receipt, b)
+		r.expect(b)
+		switch {
+		case !tt.changed && receipt.Reused < 1<<20:
+			t.Errorf("%d bytes were reused of the 2 MiB or more that were acknowledged before", receipt.Reused)
+		case tt.changed && receipt.Reused > 0:
+			t.Errorf("%d bytes were reused although every block has changed", receipt.Reused)
+		}
+	}
+}

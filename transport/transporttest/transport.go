@@ -1,0 +1,100 @@
+package transporttest
+
+import (
+	"net"
+	"testing"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// MakeTransport makes a fresh medium: the transport of the listening side, and
+// for its listener's address that of the dialling side. Clean-up goes to
+// t.Cleanup.
+type MakeTransport func(t testing.TB) (listen transport.Transport, dial func(addr net.Addr) transport.Transport)
+
+// Properties are what a transport claims beyond what all promise. A claim that
+// is not made is not checked, and whatever needs it is left out.
+type Properties struct {
+	// Confirms is the highest level that Send reaches.
+	Confirms transport.Level
+	// MinSize and MaxSize bound an image in bytes; a MaxSize of 0: no limit.
+	MinSize, MaxSize int64
+	// Boundaries are sizes of the protocol's parts (chunks, blocks, packages):
+	// images of each, and of one byte less and more, are sent.
+	Boundaries []int64
+	// Large is the size of a large image; 0: 8 MiB, or MaxSize if that is less.
+	Large int64
+	// UnknownSize: bodies of unknown size can be sent.
+	UnknownSize bool
+	// Names and Metadata (media type, source, time to the millisecond, meta)
+	// arrive as they were sent.
+	Names, Metadata bool
+	// IDs arrive, so that an image that was kept is not taken twice.
+	IDs bool
+	// Digests are in receipts.
+	Digests bool
+	// Rejections reach the sender with their reason.
+	Rejections bool
+	// SingleUse: a Conn carries one image.
+	SingleUse bool
+	// Aborts: an image can be given up half-way without the Conn.
+	Aborts bool
+	// Concurrency is how many images travel at once on a Conn; 0: 1.
+	Concurrency int
+	// Messages is the size of the largest message, 0: there are none.
+	Messages int
+	// BothWays: the listening side can send and the dialling side serve too.
+	BothWays bool
+	// TellsClose: when one side closes the other's calls end.
+	TellsClose bool
+	// Live frames supersede each other.
+	Live bool
+	// Resume: an image goes on over the next Conn where the last one ended.
+	Resume bool
+	// Bubble runs every check in a testing/synctest bubble, for transports that
+	// block on channels and timers alone.
+	Bubble bool
+}
+
+// TestTransport holds the transports that make returns to what the interfaces
+// of package transport promise and to the properties.
+func TestTransport(t *testing.T, make MakeTransport, p Properties) {
+	runAll(t, transportChecks, transportKit{make, p}, p.Bubble)
+}
+
+type transportKit struct {
+	make MakeTransport
+	Properties
+}
+
+var transportChecks = []check[transportKit]{
+	{"Info", checkInfo},
+	{"Sizes", checkSizes},
+	{"UnknownSize", checkUnknownSize},
+	{"Streaming", checkStreaming},
+	{"Concurrent", checkConcurrent},
+	{"Parallel", checkParallel},
+	{"SendAll", checkSendAll},
+	{"Names", checkNames},
+	{"Metadata", checkMetadata},
+	{"Progress", checkProgress},
+	{"Duplicates", checkDuplicates},
+	{"Rejection", checkRejection},
+	{"Retry", checkRetry},
+	{"Require", checkRequire},
+	{"TooLarge", checkTooLarge},
+	{"BadSource", checkBadSource},
+	{"Cancel", checkCancel},
+	{"EndedContext", checkEndedContext},
+	{"ContextEnds", checkContextEnds},
+	{"Close", checkClose},
+	{"ListenerClose", checkListenerClose},
+	{"PeerClose", checkPeerClose},
+	{"ServeOnce", checkServeOnce},
+	{"NotServing", checkNotServing},
+	{"Messages", checkMessages},
+	{"BothWays", checkBothWays},
+	{"Shutdown", checkShutdown},
+	{"Live", checkLive},
+	{"Resume", checkResume},
+}
