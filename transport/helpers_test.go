@@ -89,7 +89,7 @@ func digestOf(alg chunk.Algorithm, b []byte) chunk.Digest {
 	return h.Root()
 }
 
-func readBody(ctx context.Context, img *Image) ([]byte, error) {
+func readAll(ctx context.Context, img *Image) ([]byte, error) {
 	b, err := img.Body.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func kept(t *testing.T, s *MemStore, name string) []byte {
 	if !ok {
 		t.Fatalf("%s is not kept", name)
 	}
-	b, err := readBody(context.Background(), img)
+	b, err := readAll(context.Background(), img)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func (s *Server) start() error {
 			s.store = &MemStore{MaxReceipts: s.limits.MaxReceipts, receiptsOnly: true}
 		}
 		if s.Store == nil && s.Handler == nil && s.Message == nil {
-			s.initErr = errors.New("transport.Server: set Store (for example &transport.DirStore{Dir: \"in\"}) or Handler")
+			s.initErr = final("transport.Server: set Store (for example &transport.DirStore{Dir: \"in\"}) or Handler")
 		}
 		s.life, s.endLife = context.WithCancelCause(context.Background())
 		s.serves = make(map[*serve]struct{})

@@ -1,0 +1,412 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// fakeListener accepts what the test sends.
+type fakeListener struct {
+	accept chan any // a Conn or an error
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newListener() *fakeListener {
+	return &fakeListener{accept: make(chan any), closed: make(chan struct{})}
+}
+
+func (l *fakeListener) Accept(ctx context.Context) (Conn, error) {
+	select {
+	case v := <-l.accept:
+		if err, ok := v.(error); ok {
+			return nil, err
+		}
+		return v.(Conn), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *fakeListener) Addr() net.Addr { return &net.TCPAddr{} }
+func (l *fakeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+type temporary struct{}
+
+func (temporary) Error() string   { return "too many open files" }
+func (temporary) Temporary() bool { return true }
+
+func serveIn(ctx context.Context, s *Server, l Listener) chan error {
+	result := make(chan error, 1)
+	go func() { result <- s.Serve(ctx, l) }()
+	return result
+}
+
+func TestServeAcceptsUntilShutdown(t *testing.T) {
+	s := &Server{Store: &MemStore{}}
+	synctest.Test(t, func(t *testing.T) {
+		l1, l2 := newListener(), newListener()
+		r1, r2 := serveIn(t.Context(), s, l1), serveIn(t.Context(), s, l2)
+		c1, c2 := newTap("1"), newTap("2")
+		l1.accept <- c1
+		l2.accept <- c2
+		if _, err := deliverTo(t.Context(), <-c1.inbox, Offer{Size: 1}, []byte("x")); err != nil {
+			t.Error(err)
+		}
+		if _, err := deliverTo(t.Context(), <-c2.inbox, Offer{Size: 1}, []byte("x")); err != nil {
+			t.Error(err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, r := range []chan error{r1, r2} {
+			if err := <-r; err != ErrServerClosed || !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		}
+		if !isClosed(c1.closed) || !isClosed(c2.closed) || !isClosed(l1.closed) || !isClosed(l2.closed) {
+			t.Error("left open")
+		}
+		// It is over for good.
+		l3, c3 := newListener(), newTap("3")
+		if err := s.Serve(t.Context(), l3); err != ErrServerClosed || !isClosed(l3.closed) {
+			t.Error(err)
+		}
+		if err := s.ServeConn(t.Context(), c3); err != ErrServerClosed || !isClosed(c3.closed) {
+			t.Error(err)
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error("again:", err)
+		}
+	})
+}
+
+func TestServeEndsWithItsContext(t *testing.T) {
+	s := &Server{Store: &MemStore{}}
+	bubble(t, s, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		l, c := newListener(), newTap("p")
+		result := serveIn(ctx, s, l)
+		l.accept <- c
+		<-c.inbox
+		cancel()
+		if err := <-result; err != context.Canceled {
+			t.Error(err)
+		}
+		if !isClosed(l.closed) || !isClosed(c.closed) {
+			t.Error("left open")
+		}
+	})
+}
+
+func TestServeOutlivesTemporaryErrors(t *testing.T) {
+	s := &Server{Store: &MemStore{}}
+	bubble(t, s, func(t *testing.T) {
+		l := newListener()
+		result := serveIn(t.Context(), s, l)
+		start := time.Now()
+		var waits []time.Duration
+		for range 10 {
+			l.accept <- fmt.Errorf("accept: %w", temporary{})
+			waits = append(waits, time.Since(start))
+			start = time.Now()
+		}
+		if last := waits[9]; waits[1] != 5*time.Millisecond || last != time.Second {
+			t.Error("waits:", waits)
+		}
+		c := newTap("p")
+		l.accept <- c
+		<-c.inbox
+		l.accept <- temporary{}
+		start = time.Now()
+		broken := errors.New("broken")
+		l.accept <- broken
+		if d := time.Since(start); d != 5*time.Millisecond {
+			t.Error("a success does not reset the wait:", d)
+		}
+		if err := <-result; err != broken || !isClosed(l.closed) {
+			t.Error(err)
+		}
+		if isClosed(c.closed) {
+			t.Error("the Conn ended with the Listener")
+		}
+	})
+}
+
+func TestServeConnReturnsTheConnsEnd(t *testing.T) {
+	s := &Server{Store: &MemStore{}}
+	bubble(t, s, func(t *testing.T) {
+		a, b := Pipe()
+		result := make(chan error)
+		go func() { result <- s.ServeConn(t.Context(), b) }()
+		synctest.Wait()
+		a.Close()
+		if err := <-result; err != nil {
+			t.Error("closed by the peer:", err)
+		}
+		a, b = Pipe()
+		go func() { result <- s.ServeConn(t.Context(), b) }()
+		synctest.Wait()
+		b.Close()
+		if err := <-result; err != ErrClosed {
+			t.Error("closed here:", err)
+		}
+		a.Close()
+	})
+}
+
+func TestShutdownFinishesWhatIsActive(t *testing.T) {
+	var answer chan error
+	store := &MemStore{}
+	s := &Server{Store: store, Handler: func(context.Context, *Incoming) error { return <-answer }}
+	synctest.Test(t, func(t *testing.T) {
+		answer = make(chan error)
+		in, conn := inboxConn(t, s, "p")
+		o := Offer{ID: MakeID(1, 1), Size: 10, Attempt: 1, Image: Image{Name: "x"}}
+		a := mustOffer(t, in, o)
+		mustWrite(t, a, make([]byte, 5), 0)
+		down := make(chan error, 1)
+		go func() { down <- s.Shutdown(context.Background()) }()
+		synctest.Wait()
+
+		_, err := in.Offer(t.Context(), Offer{})
+		wantReason(t, err, ReasonGoingAway, true)
+		// But what is active goes on, even over a new attempt.
+		o.Attempt = 2
+		a = mustOffer(t, in, o)
+		mustWrite(t, a, make([]byte, 10), 0)
+		result := make(chan error, 1)
+		go func() {
+			_, err := a.Finish(t.Context(), -1, chunk.Digest{})
+			result <- err
+		}()
+		synctest.Wait()
+		if len(down) != 0 || isClosed(conn.closed) {
+			t.Fatal("Shutdown did not wait for the Handler")
+		}
+		answer <- nil
+		if err := <-result; err != nil {
+			t.Error(err)
+		}
+		if err := <-down; err != nil || !isClosed(conn.closed) || countKept(store) != 1 {
+			t.Error(err)
+		}
+	})
+}
+
+func TestShutdownRefusesMessages(t *testing.T) {
+	var answer chan error
+	s := &Server{Message: func(context.Context, Conn, Message) error { return <-answer }}
+	synctest.Test(t, func(t *testing.T) {
+		answer = make(chan error)
+		in := inbox(t, s, "p")
+		result, down := make(chan error, 1), make(chan error, 1)
+		go func() { result <- in.Message(t.Context(), Message{}) }()
+		synctest.Wait()
+		go func() { down <- s.Shutdown(context.Background()) }()
+		synctest.Wait()
+		wantReason(t, in.Message(t.Context(), Message{}), ReasonGoingAway, true)
+		if len(down) != 0 {
+			t.Error("Shutdown did not wait for the message")
+		}
+		answer <- nil
+		if err := errors.Join(<-result, <-down); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestShutdownLosesPatience(t *testing.T) {
+	for _, streaming := range []bool{false, true} {
+		store := &spyStore{}
+		s := &Server{Store: store, Streaming: streaming, Handler: func(ctx context.Context, in *Incoming) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}}
+		synctest.Test(t, func(t *testing.T) {
+			in, conn := inboxConn(t, s, "p")
+			partial := mustOffer(t, in, Offer{Image: Image{Name: "partial"}, Size: 3 * block, Resume: true})
+			mustWrite(t, partial, make([]byte, 2*block), 0)
+			lost := mustOffer(t, in, Offer{Image: Image{Name: "lost"}, Size: 10})
+			mustWrite(t, lost, make([]byte, 5), 0)
+			handling := mustOffer(t, in, Offer{Image: Image{Name: "handling"}, Size: 10})
+			mustWrite(t, handling, make([]byte, 10), 0)
+			result := make(chan error, 1)
+			go func() {
+				_, err := handling.Finish(context.Background(), -1, chunk.Digest{})
+				result <- err
+			}()
+			synctest.Wait()
+
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			start := time.Now()
+			if err := s.Shutdown(ctx); err != context.DeadlineExceeded || time.Since(start) != 5*time.Second {
+				t.Error(err, time.Since(start))
+			}
+			if !isClosed(conn.closed) {
+				t.Error("the Conn is open")
+			}
+			wantReason(t, <-result, ReasonGoingAway, true)
+			for _, a := range []*Arrival{partial, lost} {
+				_, err := a.WriteAt([]byte("x"), 0)
+				wantReason(t, err, ReasonGoingAway, true)
+			}
+			var ends []string
+			for _, e := range store.events {
+				if e == "keep" || e == "discard" {
+					ends = append(ends, e)
+				}
+			}
+			if slices.Sort(ends); !slices.Equal(ends, []string{"discard", "discard", "keep"}) {
+				t.Error(store.events)
+			}
+		})
+	}
+}
+
+// What the Handler has agreed to is committed even if Shutdown hurries.
+func TestCommitOutlivesShutdown(t *testing.T) {
+	store := &MemStore{}
+	s := &Server{Store: store, Handler: func(ctx context.Context, in *Incoming) error {
+		<-ctx.Done()
+		return nil
+	}}
+	synctest.Test(t, func(t *testing.T) {
+		a := mustOffer(t, inbox(t, s, "p"), Offer{})
+		go a.Finish(context.Background(), -1, chunk.Digest{})
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := s.Shutdown(ctx); err != context.Canceled {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if countKept(store) != 1 {
+			t.Error("not committed")
+		}
+	})
+}
+
+func TestHooks(t *testing.T) {
+	var log []string
+	note := func(format string, a ...any) { log = append(log, fmt.Sprintf(format, a...)) }
+	s := &Server{Store: &MemStore{}, Hooks: Hooks{
+		ConnOpened: func(i Info) { note("opened %s", i.Peer) },
+		ConnClosed: func(i Info, err error) { note("closed %s: %v", i.Peer, err) },
+		Offered:    func(i TransferInfo) { note("offered %s from %s, %d bytes", i.Name, i.Conn.Peer, i.Size) },
+		Finished: func(i TransferInfo, r Receipt, err error) {
+			var refused *RejectedError
+			if errors.As(err, &refused) {
+				note("finished %s: %v", i.Name, refused.Reason)
+				return
+			}
+			note("finished %s: %d bytes, duplicate %v", i.Name, r.Bytes, i.Duplicate)
+		},
+	}}
+	bubble(t, s, func(t *testing.T) {
+		in, conn := inboxConn(t, s, "p")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "a"}, Size: 4, Attempt: 1}
+		for range 2 {
+			if _, err := deliverTo(t.Context(), in, o, []byte("1234")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		in.Offer(t.Context(), Offer{Image: Image{Name: ".."}})
+		b := mustOffer(t, in, Offer{ID: MakeID(1, 2), Image: Image{Name: "b"}, Size: -1, Attempt: 1})
+		c := mustOffer(t, in, Offer{ID: MakeID(1, 2), Image: Image{Name: "b"}, Size: -1, Attempt: 2})
+		b.Abort(nil)
+		c.Abort(nil)
+		c.Abort(nil) // completes nothing twice
+		mustOffer(t, in, Offer{Image: Image{Name: "d"}})
+		conn.Close()
+		synctest.Wait()
+		want := []string{
+			"opened p",
+			"offered a from p, 4 bytes", "finished a: 4 bytes, duplicate false",
+			"offered a from p, 4 bytes", "finished a: 4 bytes, duplicate true",
+			"offered .. from p, 0 bytes", "finished ..: bad name",
+			"offered b from p, -1 bytes", "offered b from p, -1 bytes", "finished b: moved to a newer attempt", "finished b: canceled",
+			"offered d from p, 0 bytes", "finished d: canceled",
+			"closed p: closed on this side",
+		}
+		if !slices.Equal(log, want) {
+			t.Errorf("%s\nwant\n%s", strings.Join(log, "\n"), strings.Join(want, "\n"))
+		}
+	})
+}
+
+func TestHookMayShutDown(t *testing.T) {
+	down := make(chan error, 1)
+	s := &Server{Store: &MemStore{}}
+	s.Hooks.Finished = func(TransferInfo, Receipt, error) { down <- s.Shutdown(context.Background()) }
+	synctest.Test(t, func(t *testing.T) {
+		down = make(chan error, 1)
+		in, conn := inboxConn(t, s, "p")
+		if _, err := deliverTo(t.Context(), in, Offer{Size: 1}, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-down; err != nil || !isClosed(conn.closed) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSlowHookDropsAndCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls, dropped int
+		unblock := make(chan struct{})
+		h := &Hooks{Dropped: func(n int) { dropped += n }}
+		var q hookQueue
+		q.add(h, func() { <-unblock })
+		synctest.Wait()
+		for range maxEvents + 10 {
+			q.add(h, func() { calls++ })
+		}
+		close(unblock)
+		synctest.Wait()
+		if calls != maxEvents || dropped != 10 {
+			t.Errorf("%d calls, %d dropped", calls, dropped)
+		}
+		q.add(h, func() { calls++ })
+		synctest.Wait()
+		if calls != maxEvents+1 || dropped != 10 || q.running {
+			t.Errorf("then %d calls, %d dropped", calls, dropped)
+		}
+	})
+}
+
+func TestLogger(t *testing.T) {
+	var out strings.Builder
+	s := &Server{Store: &MemStore{}, Logger: slog.New(slog.NewTextHandler(&out, nil)), Handler: func(context.Context, *Incoming) error { panic("oh") }}
+	bubble(t, s, func(t *testing.T) {
+		deliverTo(t.Context(), inbox(t, s, "p"), Offer{Size: 1}, []byte("x"))
+	})
+	for _, want := range []string{"conn opened", "peer=p", "handler panicked", "panic=oh", "image not kept"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in the log:\n%s", want, &out)
+		}
+	}
+}
