@@ -23,8 +23,7 @@ type Carrier interface {
 	Start(s *Session)
 	// Wake says that Poll may have a message, or that the deadline is earlier than
 	// before, or that the session has ended. It is called from any goroutine
-	// without the session's mutex, also before Start has returned, and must
-	// neither block nor call the session.
+	// without the session's mutex, also before Start, and must not block.
 	Wake()
 	// Wait returns when the session has ended and the carrier holds nothing and
 	// runs no goroutine for it any more.

@@ -59,8 +59,8 @@ func (e *Endpoint) Accept(carrier Carrier, first []byte, ready func(*Conn)) (*Co
 	s := c.newSession(carrier, &h)
 	s.ready = ready
 	c.adopt(s)
+	s.Deliver(time.Now(), nil, first) // before the carrier delivers more
 	carrier.Start(s)
-	s.Deliver(time.Now(), nil, first)
 	return c, nil
 }
 

@@ -57,6 +57,7 @@ func (c *LinkCarrier) Info() LinkInfo { return c.link.Info() }
 // Start implements Carrier.
 func (c *LinkCarrier) Start(s *Session) {
 	c.s = s
+	c.Wake()
 	c.wg.Go(c.read)
 	c.wg.Go(c.write)
 }
@@ -64,7 +65,7 @@ func (c *LinkCarrier) Start(s *Session) {
 // Wake implements Carrier.
 func (c *LinkCarrier) Wake() {
 	notify(c.wake)
-	if c.s.Err() != nil {
+	if c.s != nil && c.s.Err() != nil {
 		c.arm(time.Now().Add(flushTime), true)
 	}
 }

@@ -26,7 +26,7 @@ func (c *Conn) Send(ctx context.Context, img *transport.Image, o *transport.Send
 		if !out.Image.Captured.IsZero() {
 			meta.Captured = out.Image.Captured.UnixNano()
 		}
-		u := &upload{conn: c, out: out, known: again, src: newSource(out.Body, c.ep.cfg.Digest)}
+		u := &upload{conn: c, op: "send", out: out, known: again, src: newSource(out.Body, c.ep.cfg.Digest)}
 		again = true
 		u.offer = wire.Offer{ID: out.ID, Oldest: out.Oldest, Kind: wire.KindImage, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
 		if out.Options.Live != nil {
@@ -46,18 +46,15 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 	meta := wire.Metadata{MessageType: m.Type}
 	body := &transport.OpenBody{Size: int64(len(m.Data)), ReaderAt: bytes.NewReader(m.Data)}
 	out := &transport.Outgoing{ID: transport.NewID()}
-	u := &upload{conn: c, out: out, src: newSource(body, c.ep.cfg.Digest)}
+	u := &upload{conn: c, op: "message", out: out, src: newSource(body, c.ep.cfg.Digest)}
 	u.offer = wire.Offer{ID: out.ID, Kind: wire.KindMessage, Flags: wire.OfferInteractive, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
 	_, err := u.send(ctx)
-	if err == nil {
-		return nil
+	if e := (*transport.Error)(nil); err == nil || errors.As(err, &e) {
+		return err
 	}
 	e := &transport.Error{Op: "message", ID: out.ID, Err: err}
-	switch r := (*transport.RejectedError)(nil); {
-	case errors.As(err, &r):
+	if r := (*transport.RejectedError)(nil); errors.As(err, &r) {
 		e.Outcome = transport.Rejected
-	case u.finished:
-		e.Outcome = transport.Unknown
 	}
 	return e
 }
@@ -66,6 +63,7 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 // called Send owns it.
 type upload struct {
 	conn  *Conn
+	op    string // for errors
 	out   *transport.Outgoing
 	offer wire.Offer // what all offers of it have in common
 	known bool       // the receiver may hold a part of it from before
@@ -73,7 +71,7 @@ type upload struct {
 
 	skip     chunk.Ranges // what the receiver holds, in the present attempt
 	supplied int64        // bytes given to engines
-	finished bool         // FIN was given to one: the receiver may keep the image
+	unknown  bool         // a session ended between FIN and the answer: the receiver may keep the image
 }
 
 // sending is an upload on one session, whose mutex guards it.
@@ -88,6 +86,8 @@ type sending struct {
 	receipt *wire.Receipt
 	reject  *wire.Reject
 	lost    bool
+
+	finished bool // FIN is with the engine; only the upload looks at it
 }
 
 // event takes an event of the engine.
@@ -136,8 +136,17 @@ func notify(c chan struct{}) {
 }
 
 // send offers the transfer on one session after the other until it has an answer,
-// or the Conn has ended for good, or ctx has.
+// or the Conn has ended for good, or ctx has. It says so, by an *Error, if nobody
+// knows what became of it.
 func (u *upload) send(ctx context.Context) (transport.Receipt, error) {
+	r, err := u.tryAll(ctx)
+	if err != nil && u.unknown {
+		err = &transport.Error{Op: u.op, ID: u.out.ID, Outcome: transport.Unknown, Err: err}
+	}
+	return r, err
+}
+
+func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 	for {
 		s, err := u.conn.session(ctx)
 		if err != nil {
@@ -160,13 +169,18 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 	if err != nil {
 		return r, err
 	}
-	defer u.end(x)
+	var receipt *wire.Receipt
+	var reject *wire.Reject
+	defer func() {
+		u.end(x)
+		u.unknown = u.unknown || x.finished && receipt == nil && reject == nil
+	}()
 	wait := u.known && u.src.resumable() // for what the receiver holds
 	answered := 0                        // blocks of that
-	done := false                        // FIN is with the engine
 	for offset := int64(0); ; {
 		s.mu.Lock()
-		held, receipt, reject, lost, acked := x.held, x.receipt, x.reject, x.lost, x.acked
+		held, lost, acked := x.held, x.lost, x.acked
+		receipt, reject = x.receipt, x.reject
 		x.held = nil
 		want := s.eng.Want(x.handle)
 		s.mu.Unlock()
@@ -188,13 +202,13 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 				answered += run.Count()
 				wait = wait && answered < int(run.Held)
 			}
-		case done || wait || want <= 0:
+		case x.finished || wait || want <= 0:
 			select {
 			case <-x.wake:
 			case <-ctx.Done():
 			}
 		default:
-			if offset, done, err = u.supply(x, offset); err != nil {
+			if offset, err = u.supply(x, offset); err != nil {
 				return r, err
 			}
 		}
@@ -284,7 +298,7 @@ func over(err error) error {
 }
 
 // supply gives the engine the next piece from offset on, or at the end FIN.
-func (u *upload) supply(x *sending, offset int64) (next int64, done bool, err error) {
+func (u *upload) supply(x *sending, offset int64) (next int64, err error) {
 	offset = u.skip.RunEnd(offset)
 	size := largePiece
 	if u.src.size >= 0 {
@@ -297,21 +311,20 @@ func (u *upload) supply(x *sending, offset int64) (next int64, done bool, err er
 		if err == nil {
 			err = u.finish(x)
 		}
-		return offset, true, err
+		return offset, err
 	}
 	u.out.Count(int64(n))
 	u.supplied += int64(n)
 	err = errLost
 	x.s.do(func(e *arq.Engine) {
-		x.lent = append(x.lent, b)
-		if err = e.Supply(x.handle, offset, b.mem[:n]); err != nil {
-			x.release(b.mem)
+		if err = e.Supply(x.handle, offset, b.mem[:n]); err == nil {
+			x.lent = append(x.lent, b)
 		}
 	})
-	if errors.Is(err, errLost) {
+	if err != nil {
 		b.Release()
 	}
-	return offset + int64(n), false, over(err)
+	return offset + int64(n), over(err)
 }
 
 // finish says that all was supplied.
@@ -320,10 +333,12 @@ func (u *upload) finish(x *sending) error {
 	if err != nil {
 		return err
 	}
-	u.out.Digest, u.finished = digest, true
-	u.out.LastByteSent()
+	u.out.Digest = digest
 	err = errLost
-	x.s.do(func(e *arq.Engine) { err = e.Finish(x.handle, u.src.size, digest) })
+	x.s.do(func(e *arq.Engine) {
+		err = e.Finish(x.handle, u.src.size, digest)
+		x.finished = true
+	})
 	return over(err)
 }
 
