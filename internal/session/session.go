@@ -127,10 +127,12 @@ func (s *Session) LimitMessage(max int) {
 	s.unlock()
 }
 
-// Fail ends the session because its medium has failed or ended.
+// Fail ends the session because its medium has failed or ended. The engine ends too:
+// what it holds goes back to its owners, and is not to be polled any more.
 func (s *Session) Fail(err error) {
 	s.mu.Lock()
 	s.end(err)
+	s.eng.Close(time.Now(), wire.CodeInternal, "")
 	s.unlock()
 }
 
