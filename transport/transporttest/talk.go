@@ -248,25 +248,28 @@ func checkLive(t testing.TB, k transportKit) {
 	r.nothing(old, other)
 }
 
-// gatedReaderAt lets nobody read from a position on until it is opened.
-type gatedReaderAt struct {
+// slowReaderAt is slow from a position on until it is hurried.
+type slowReaderAt struct {
 	*bytes.Reader
-	from   int64
-	opened chan struct{}
+	from  int64
+	hurry chan struct{}
 }
 
-func (g *gatedReaderAt) ReadAt(p []byte, off int64) (int, error) {
-	if off+int64(len(p)) > g.from {
-		<-g.opened
+func (s *slowReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > s.from {
+		select {
+		case <-s.hurry:
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
-	return g.Reader.ReadAt(p, off)
+	return s.Reader.ReadAt(p, off)
 }
 
 const resumeSize, resumeAt, resumeLeast = 6 << 20, 4 << 20, 2 << 20
 
 // cutOff sends about 4 of 6 MiB and then closes the Conn.
 func (r *rig) cutOff(name string, b []byte, id transport.ID) {
-	source := &gatedReaderAt{Reader: bytes.NewReader(b), from: resumeAt, opened: make(chan struct{})}
+	source := &slowReaderAt{Reader: bytes.NewReader(b), from: resumeAt, hurry: make(chan struct{})}
 	enough := make(chan struct{})
 	var once sync.Once
 	img := &transport.Image{Name: name, Source: "cam", Body: transport.Content(source, int64(len(b)))}
@@ -276,11 +279,8 @@ func (r *rig) cutOff(name string, b []byte, id transport.ID) {
 		}
 	}})
 	await(r.TB, "progress to 2 MiB", enough)
-	closed := make(chan struct{})
-	go func() { defer close(closed); r.conn.Close() }()
-	time.Sleep(20 * time.Millisecond)
-	close(source.opened)
-	await(r.TB, "Close", closed)
+	r.within("Close", func() { r.conn.Close() })
+	close(source.hurry)
 	r.fails(s, "Close half-way", nil)
 	r.conn = r.dial()
 }

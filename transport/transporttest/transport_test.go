@@ -1,7 +1,9 @@
 package transporttest
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"testing"
@@ -88,4 +90,51 @@ func TestPipe(t *testing.T) {
 // One that claims less must pass too.
 func TestPipeWithFewClaims(t *testing.T) {
 	TestTransport(t, makePipes(nil), Properties{Confirms: transport.Kept, Messages: 1, Resume: true, SingleUse: true, Bubble: true})
+}
+
+// modest is a Conn as device protocols have them: an image is sent, without a
+// name, and nobody answers. One that is given up half-way costs the Conn.
+func modest(c transport.Conn) transport.Conn {
+	l := &liar{Conn: c, message: transport.UnimplementedConn{}.SendMessage}
+	l.info = func(i *transport.Info) {
+		i.Confirms, i.Concurrency, i.MaxImage, i.Messages, i.Resumes = transport.Sent, 1, 100_000, false, false
+	}
+	var turn sync.Mutex
+	l.send = func(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
+		turn.Lock()
+		defer turn.Unlock()
+		var all transport.SendOptions
+		if o != nil {
+			all = *o
+		}
+		id := cmp.Or(all.ID, transport.NewID())
+		fail := func(err error) (transport.Receipt, error) {
+			return transport.Receipt{}, &transport.Error{Op: "send", ID: id, Err: err}
+		}
+		if all.Require > transport.Sent {
+			return fail(transport.ErrUnconfirmed)
+		}
+		b, err := img.Body.Open(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		size := b.Size
+		b.Close()
+		if size > 100_000 {
+			return fail(&transport.TooLargeError{What: "image", Size: size, Max: 100_000})
+		}
+		_, err = c.Send(ctx, &transport.Image{Body: img.Body}, nil)
+		if refusal := (*transport.RejectedError)(nil); err != nil && !errors.As(err, &refusal) {
+			if !errors.Is(err, net.ErrClosed) && ctx.Err() == nil {
+				c.Close()
+			}
+			return fail(err)
+		}
+		return transport.Receipt{ID: id, Level: transport.Sent, Bytes: size}, nil
+	}
+	return l
+}
+
+func TestModestTransport(t *testing.T) {
+	TestTransport(t, makePipes(modest), Properties{Confirms: transport.Sent, MaxSize: 100_000, Boundaries: []int64{1024}, Bubble: true})
 }
