@@ -101,10 +101,10 @@ func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
 func Refuse(msg []byte) []byte {
 	h, _, err := wire.Parse(msg)
 	bad := (*wire.Error)(nil)
-	out := wire.Header{Long: true, Version: wire.VersionNone}
+	out := wire.Header{Long: true, Number: h.Number, Version: wire.VersionNone}
 	switch {
 	case errors.As(err, &bad) && bad.Code == wire.CodeVersion:
-		out.Dest = h.Source
+		out.Dest, out.Source = h.Source, h.Dest
 		versions := wire.Versions{Spoken: []byte{wire.Version1}}
 		return wire.Seal(versions.Append(out.Append(nil)))
 	case err == nil && !h.Long:
