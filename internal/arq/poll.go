@@ -109,6 +109,7 @@ func (b *builder) controls() {
 	q := &b.e.controls
 	for q.wanting() {
 		c := q.due[0]
+		b.introduce(c.frame.Len())
 		if c.frame.Len() > b.left() {
 			return
 		}
@@ -118,6 +119,15 @@ func (b *builder) controls() {
 			c.twice = false
 			q.later(c, b.e.now+max(b.e.rtt.estimate()/4, granularity))
 		}
+	}
+}
+
+// introduce repeats HELLO in front of what is about to be added, so many bytes, until the peer
+// is known to have it: without it the rest of the message is of no use.
+func (b *builder) introduce(coming int) {
+	h := &b.e.handshake
+	if c := h.hello; h.long && !b.eliciting && b.e.recovery != nil && c != nil && c.fact >= 0 && c.frame.Len()+coming <= b.left() {
+		b.control(c)
 	}
 }
 
@@ -135,6 +145,11 @@ func (b *builder) data(room int) {
 	if o == nil || e.controls.wanting() { // an offer goes before its data
 		return
 	}
+	if r, _ := o.slice(int64(max(b.left()-wire.DataHeader, 1))); e.credit.room(r.Len()) == 0 {
+		e.shut()
+		return
+	}
+	b.introduce(wire.DataHeader + leastData)
 	e.repeat(b, o)
 	if size := e.probeSize(o, room); size > 0 {
 		b.limit = size - wire.Trailer
@@ -145,10 +160,6 @@ func (b *builder) data(room int) {
 	}
 	r, again := o.slice(int64(space))
 	n := e.credit.room(r.Len())
-	if n == 0 {
-		e.shut()
-		return
-	}
 	r.End = r.Start + n
 	b.pad(wire.DataHeader + int(n))
 	f := wire.Data{Handle: o.handle, Offset: r.Start}

@@ -237,6 +237,13 @@ func (r *recovery) advance(e *Engine) {
 	if r.ordered {
 		r.probes = 1
 	}
+	for n := e.sent.firstOutstanding(); n < e.sent.next; n++ {
+		if m := e.sent.at(n); m.state == outstanding {
+			for _, c := range m.facts {
+				e.controls.resend(c)
+			}
+		}
+	}
 	before := e.size.current
 	if e.size.timeout(e.now, r.timeouts); e.size.current != before {
 		e.resized()
