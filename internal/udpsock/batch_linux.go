@@ -1,0 +1,193 @@
+package udpsock
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"syscall"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	batchSize   = 64
+	controlSize = 64 // of the control messages of one packet
+)
+
+// mmsg moves packets with recvmmsg and sendmmsg. golang.org/x/net/ipv4 does so for
+// sockets of IPv6 too.
+type mmsg struct {
+	conn *Conn
+	pc   *ipv4.PacketConn
+
+	in  []ipv4.Message
+	out []ipv4.Message
+	of  []int // the packet that each of out belongs to
+
+	inControl, outControl []byte // controlSize bytes for each message
+}
+
+func newBatcher(c *Conn, u *net.UDPConn, raw syscall.RawConn) batcher {
+	raw.Control(func(fd uintptr) {
+		if _, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT); err != nil {
+			c.offload.Store(false)
+		}
+		if c.offload.Load() && groWorks() {
+			unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+		}
+	})
+	return &mmsg{conn: c, pc: ipv4.NewPacketConn(u)}
+}
+
+// groWorks reports whether the kernel is 5.12 or newer; before, UDP_GRO joined
+// datagrams wrongly.
+func groWorks() bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	major, rest := leadingNumber(name.Release[:])
+	minor, _ := leadingNumber(rest[min(1, len(rest)):])
+	return major > 5 || major == 5 && minor >= 12
+}
+
+func leadingNumber(b []byte) (n int, rest []byte) {
+	for len(b) > 0 && '0' <= b[0] && b[0] <= '9' {
+		n, b = 10*n+int(b[0]-'0'), b[1:]
+	}
+	return n, b
+}
+
+func (m *mmsg) read(ps []Packet) (int, error) {
+	ps = ps[:min(len(ps), batchSize)]
+	for len(m.in) < len(ps) {
+		m.in = append(m.in, ipv4.Message{Buffers: make([][]byte, 1), OOB: make([]byte, controlSize)})
+	}
+	in := m.in[:len(ps)]
+	for i := range in {
+		in[i].Buffers[0] = ps[i].Data
+		in[i].OOB = in[i].OOB[:controlSize]
+	}
+	n, err := m.pc.ReadBatch(in, 0)
+	if err != nil {
+		return 0, err
+	}
+	for i := range in[:n] {
+		msg := &in[i]
+		ps[i].Data = ps[i].Data[:msg.N]
+		ps[i].Addr = msg.Addr
+		ps[i].Segment = receivedSegment(msg.OOB[:msg.NN])
+	}
+	return n, nil
+}
+
+// receivedSegment returns the size of the datagrams that GRO has joined, 0 if it has not.
+func receivedSegment(control []byte) int {
+	for len(control) > 0 {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			break
+		}
+		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 2 {
+			return int(binary.NativeEndian.Uint16(data))
+		}
+		control = rest
+	}
+	return 0
+}
+
+func (m *mmsg) write(ps []Packet) error {
+	m.out, m.of = m.out[:0], m.of[:0]
+	for i := range ps {
+		m.add(ps, i, m.conn.offload.Load())
+	}
+	for first := 0; first < len(m.out); {
+		n, err := m.pc.WriteBatch(m.out[first:min(first+batchSize, len(m.out))], 0)
+		first += max(n, 0)
+		if err == nil {
+			continue // what is left follows, or says what is wrong with it
+		}
+		i := m.of[first]
+		refused := m.out[first]
+		first++
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case len(refused.OOB) > 0 && (errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE)):
+			m.split(&ps[i])
+		case errors.Is(err, unix.EPERM):
+			// Some kernels refuse the first sendmsg so (golang/go#63322).
+			if _, err := m.pc.WriteBatch([]ipv4.Message{refused}, 0); err != nil {
+				ps[i].Err = err
+			}
+		default:
+			ps[i].Err = err
+		}
+	}
+	return nil
+}
+
+// add appends the messages of the packet to out.
+func (m *mmsg) add(ps []Packet, i int, offload bool) {
+	p := &ps[i]
+	if offload && p.Segment > 0 && p.Segment < len(p.Data) {
+		m.addMessage(i, p.Data, p.Addr, p.Segment)
+		return
+	}
+	for data := range p.Segments {
+		m.addMessage(i, data, p.Addr, 0)
+	}
+}
+
+func (m *mmsg) addMessage(i int, data []byte, addr net.Addr, segment int) {
+	n := len(m.out)
+	if n == cap(m.out) {
+		m.out = append(m.out, ipv4.Message{})
+	} else {
+		m.out = m.out[:n+1] // with what it had before
+	}
+	m.of = append(m.of, i)
+	msg := &m.out[n]
+	if msg.Buffers == nil {
+		msg.Buffers = make([][]byte, 1)
+	}
+	msg.Buffers[0], msg.Addr = data, addr
+	msg.OOB = msg.OOB[:0]
+	if segment > 0 {
+		msg.OOB = appendSegment(msg.OOB, segment)
+	}
+}
+
+// appendSegment appends the control message UDP_SEGMENT.
+//
+//	struct cmsghdr { size_t len; int level; int type; } and uint16_t segment, padded
+func appendSegment(b []byte, segment int) []byte {
+	n := unix.CmsgSpace(2)
+	b = append(b, make([]byte, n)...)
+	if unix.SizeofCmsghdr == 16 {
+		binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(2)))
+	} else {
+		binary.NativeEndian.PutUint32(b, uint32(unix.CmsgLen(2)))
+	}
+	h := b[unix.SizeofCmsghdr-8:]
+	binary.NativeEndian.PutUint32(h, unix.IPPROTO_UDP)
+	binary.NativeEndian.PutUint32(h[4:], unix.UDP_SEGMENT)
+	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], uint16(segment))
+	return b
+}
+
+// split sends a train that was refused as single datagrams, and gives offloading up if
+// that works: the interface or its driver cannot do it.
+func (m *mmsg) split(p *Packet) {
+	one := []ipv4.Message{{Buffers: make([][]byte, 1), Addr: p.Addr}}
+	for data := range p.Segments {
+		one[0].Buffers[0] = data
+		if _, err := m.pc.WriteBatch(one, 0); err != nil {
+			p.Err = err
+		}
+	}
+	if p.Err == nil {
+		m.conn.offload.Store(false)
+	}
+}

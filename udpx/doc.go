@@ -1,0 +1,24 @@
+// Package udpx carries images over UDP, with the native protocol of SPEC.md.
+//
+//	t := &udpx.Transport{Addr: "camera.example:9999"}
+//	conn, err := t.Dial(ctx)
+//
+//	t := &udpx.Transport{Addr: ":9999"}
+//	l, err := t.Listen(ctx)
+//
+// It finds the path's MTU, paces what it sends, shares the path with others by
+// congestion control, and survives loss, reordering, duplication and changed
+// bytes. A peer that was restarted is noticed within a round trip.
+//
+// # One socket, many peers
+//
+// A socket is read by one goroutine and written by another, however many sessions
+// it carries; an idle session costs memory alone. Messages find their session by
+// connection ID. On Linux datagrams move in batches, and the kernel cuts and joins
+// them (GSO, GRO) where it can; the environment variable PIXFERRY_UDP_OFFLOAD=off
+// keeps it from that.
+//
+// Set Transport.Conn to share a socket of your own between Listen and any number
+// of Dials: both ends of a symmetric program, a socket that a NAT was punched for,
+// or a simulated network. It works inside a testing/synctest bubble.
+package udpx

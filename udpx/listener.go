@@ -1,0 +1,90 @@
+package udpx
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// listener takes the peers that begin sessions on a socket.
+type listener struct {
+	socket   *socket
+	endpoint *session.Endpoint
+	backlog  *session.Backlog
+	closing  sync.Once
+
+	mu     sync.Mutex // held while a session begins
+	closed bool
+	err    error // why the socket has failed
+}
+
+func (s *socket) listen(endpoint *session.Endpoint) (*listener, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.listener != nil {
+		return nil, errors.New("udpx.Transport: there is a Listener on this Conn already")
+	}
+	s.listener = &listener{socket: s, endpoint: endpoint, backlog: session.NewBacklog()}
+	return s.listener, nil
+}
+
+// begin starts the session whose first message is msg.
+func (l *listener) begin(from net.Addr, first firstID, msg []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if ok, err := l.socket.hold(); !ok || err != nil {
+		return
+	}
+	c := l.socket.newCarrier(from, first)
+	c.early = len(msg)
+	if _, err := l.endpoint.Accept(c, msg, l.backlog.Ready); err != nil {
+		l.socket.release()
+	}
+}
+
+// Accept implements transport.Listener.
+func (l *listener) Accept(ctx context.Context) (transport.Conn, error) {
+	c, err := l.backlog.Accept(ctx)
+	if err == nil {
+		return c, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		err = l.err
+	}
+	return nil, &transport.Error{Op: "accept", Err: err}
+}
+
+// Addr implements transport.Listener.
+func (l *listener) Addr() net.Addr { return l.socket.conn.LocalAddr() }
+
+// fail ends Accept because the socket has failed.
+func (l *listener) fail(err error) {
+	l.mu.Lock()
+	l.closed, l.err = true, err
+	l.mu.Unlock()
+	go l.backlog.Close()
+}
+
+// Close implements transport.Listener. Peers that nobody has accepted are told so.
+func (l *listener) Close() error {
+	l.closing.Do(func() {
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
+		l.socket.unlisten()
+		l.backlog.Close()
+		if l.socket.release() {
+			<-l.socket.done
+		}
+	})
+	return nil
+}

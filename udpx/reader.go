@@ -1,0 +1,158 @@
+package udpx
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/udpsock"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+const (
+	// maxRead is how many packets are read at once while there are many.
+	maxRead = 64
+	// maxFailures is how many reads in a row may fail before the socket counts as
+	// broken: single failures are answers to what was sent.
+	maxFailures = 100
+)
+
+// reader is the goroutine that reads packets and delivers their messages.
+type reader struct {
+	*socket
+	memory   [][]byte // of packets
+	packets  []udpsock.Packet
+	failures int
+	answers  answers
+
+	// The messages to deliver to one session at once.
+	to  *carrier
+	run [][]byte
+}
+
+func (s *socket) runReader() {
+	defer close(s.read)
+	r := &reader{socket: s}
+	r.grow(1)
+	for {
+		for i, m := range r.memory {
+			r.packets[i] = udpsock.Packet{Data: m}
+		}
+		n, err := r.conn.Read(r.packets)
+		if err != nil {
+			if r.failed(err) {
+				return
+			}
+			continue
+		}
+		r.failures = 0
+		r.dispatch(r.packets[:n], time.Now())
+		r.adapt(n)
+	}
+}
+
+// adapt follows the traffic: a socket without any holds memory for one packet.
+func (r *reader) adapt(n int) {
+	switch size := len(r.packets); {
+	case n == size:
+		r.grow(min(2*size, maxRead))
+	case n < size/4:
+		r.grow(size / 2)
+	}
+}
+
+// grow changes how many packets are read at once.
+func (r *reader) grow(n int) {
+	for len(r.memory) < n {
+		r.memory = append(r.memory, make([]byte, udpsock.ReadSize))
+	}
+	clear(r.memory[n:])
+	r.memory = r.memory[:n]
+	r.packets = make([]udpsock.Packet, n)
+}
+
+// failed handles an error of a read and reports whether the reader is to end.
+func (r *reader) failed(err error) bool {
+	if r.ending() {
+		return true
+	}
+	r.failures++
+	switch {
+	case errors.Is(err, net.ErrClosed) || r.failures > maxFailures:
+		r.fail(fmt.Errorf("the UDP socket at %v has failed: %w", r.conn.LocalAddr(), err))
+		return true
+	case udpsock.Refused(err) && r.conn.Connected():
+		r.failSessions(refusedError(nil, err))
+	}
+	return false
+}
+
+// refusedError is the end of a session whose peer's host says that its port is closed.
+func refusedError(peer net.Addr, err error) error {
+	if peer == nil {
+		return fmt.Errorf("%w (%w)", transport.ErrNoReceiver, err)
+	}
+	return fmt.Errorf("%w (%v: %w)", transport.ErrNoReceiver, peer, err)
+}
+
+// dispatch delivers the messages of packets that arrived together, in as few calls as
+// can be.
+func (r *reader) dispatch(packets []udpsock.Packet, now time.Time) {
+	var from addrKey
+	var lastID wire.ConnID
+	for i := range packets {
+		p := &packets[i]
+		if p.Addr == nil {
+			continue // nobody to answer
+		}
+		if key := keyOf(p.Addr); key != from {
+			r.deliver(now)
+			from = key
+		}
+		for msg := range p.Segments {
+			id, long, ok := wire.PeekDest(msg)
+			if !ok {
+				continue
+			}
+			if r.to == nil || id != lastID {
+				r.deliver(now)
+				if r.to = r.find(id, long, from); r.to == nil {
+					r.stranger(p.Addr, from, msg, now)
+					continue
+				}
+				lastID = id
+			}
+			if r.takes(r.to, long, from, len(msg)) {
+				r.run = append(r.run, msg)
+			}
+		}
+	}
+	r.deliver(now)
+}
+
+// deliver gives the collected messages to their session.
+func (r *reader) deliver(now time.Time) {
+	if len(r.run) > 0 {
+		r.to.session.Deliver(now, nil, r.run...)
+		r.to.Wake()
+	}
+	clear(r.run)
+	r.to, r.run = nil, r.run[:0]
+}
+
+// takes reports whether a session takes a message. From a peer that has not proven its
+// address, by using the ID that was sent there, it takes little.
+func (r *reader) takes(c *carrier, long bool, from addrKey, size int) bool {
+	if c.proved {
+		return true
+	}
+	if !long && from == c.key {
+		c.proved = true
+		r.proven(c)
+		return true
+	}
+	c.early += size
+	return c.early <= maxEarly
+}

@@ -1,0 +1,223 @@
+package udpx
+
+import (
+	"container/list"
+	"net"
+	"net/netip"
+	"sync"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/udpsock"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// maxUnproven is how many sessions may be there whose peer has not yet proven its
+// address. One more ends the oldest, so that a flood of false addresses, which would
+// fill any table, keeps out only who takes longer than it needs to fill this one.
+const maxUnproven = 512
+
+// socket carries sessions on one PacketConn: one goroutine reads, one writes and
+// keeps the time. It lives as long as something refers to it.
+type socket struct {
+	conn  *udpsock.Conn
+	owned bool          // close it at the end
+	sizes []int         // to probe for
+	wake  chan struct{} // has a token when the writer is to look again
+	read  chan struct{} // closed when the reader has ended
+	done  chan struct{} // closed when both goroutines have
+
+	mu       sync.Mutex
+	refs     int   // of carriers that run and listeners; 0: it ends
+	err      error // why it can do no more
+	listener *listener
+	queue    []*carrier // to be polled
+	timers   timers
+	sessions sessions
+}
+
+// sessions finds the session that a message is for. Those that have ended stay for a
+// while to answer a peer that has not heard.
+type sessions struct {
+	byID     map[wire.ConnID]*carrier // by this side's ID
+	byFirst  map[firstID]*carrier     // by what the peer wrote to before it knew that
+	byRemote map[wire.ConnID]*carrier // by the peer's ID, which a RESET names
+	unproven list.List                // of *carrier, oldest first
+}
+
+type firstID struct {
+	from addrKey
+	id   wire.ConnID
+}
+
+// addrKey is a comparable net.Addr.
+type addrKey struct {
+	udp  netip.AddrPort
+	name string // of other networks
+}
+
+func keyOf(a net.Addr) addrKey {
+	if u, ok := a.(*net.UDPAddr); ok {
+		ap := u.AddrPort()
+		return addrKey{udp: netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())}
+	}
+	return addrKey{name: a.String()}
+}
+
+// startSocket returns a running socket with one reference.
+func startSocket(conn *udpsock.Conn, owned bool, sizes []int) *socket {
+	s := &socket{
+		conn: conn, owned: owned, sizes: sizes, refs: 1,
+		wake: make(chan struct{}, 1), read: make(chan struct{}), done: make(chan struct{}),
+		sessions: sessions{
+			byID:     make(map[wire.ConnID]*carrier),
+			byFirst:  make(map[firstID]*carrier),
+			byRemote: make(map[wire.ConnID]*carrier),
+		},
+	}
+	if conn.Fragments() {
+		s.sizes = nil
+	}
+	go s.runReader()
+	go s.runWriter()
+	return s
+}
+
+// hold adds a reference. It returns false if the socket is ending.
+func (s *socket) hold() (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs == 0 {
+		return false, nil
+	}
+	if s.err == nil {
+		s.refs++
+	}
+	return true, s.err
+}
+
+// release gives a reference up. With the last one the socket begins to end, which it
+// reports; done is closed when it has.
+func (s *socket) release() (last bool) {
+	s.mu.Lock()
+	s.refs--
+	last = s.refs == 0
+	s.mu.Unlock()
+	if last {
+		if s.owned {
+			s.conn.Close()
+		} else {
+			s.conn.Interrupt()
+		}
+		s.signal()
+	}
+	return last
+}
+
+func (s *socket) ending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refs == 0
+}
+
+// unlisten makes room for another Listener.
+func (s *socket) unlisten() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listener = nil
+}
+
+// signal makes the writer look again.
+func (s *socket) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fail ends all that the socket carries because it can do no more.
+func (s *socket) fail(err error) {
+	s.mu.Lock()
+	s.err = err
+	l := s.listener
+	s.mu.Unlock()
+	s.failSessions(err)
+	if l != nil {
+		l.fail(err)
+	}
+}
+
+func (s *socket) failSessions(err error) {
+	s.mu.Lock()
+	all := make([]*carrier, 0, len(s.sessions.byID))
+	for _, c := range s.sessions.byID {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	for _, c := range all {
+		c.session.Fail(err)
+	}
+}
+
+// add enters a carrier whose session begins. It returns the session that has to make
+// room for it, if any.
+func (s *socket) add(c *carrier, session *session.Session) (evicted *carrier) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.session = session
+	s.sessions.byID[session.CID()] = c
+	if c.first != (firstID{}) {
+		s.sessions.byFirst[c.first] = c
+		if u := &s.sessions.unproven; u.Len() >= maxUnproven {
+			evicted = u.Remove(u.Front()).(*carrier)
+			evicted.unproven = nil
+		}
+		c.unproven = s.sessions.unproven.PushBack(c)
+	}
+	s.enqueue(c)
+	return evicted
+}
+
+// proven notes that the peer has the address that it claims.
+func (s *socket) proven(c *carrier) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.unproven != nil {
+		s.sessions.unproven.Remove(c.unproven)
+		c.unproven = nil
+	}
+}
+
+// remove forgets a carrier. The mutex is held.
+func (s *socket) remove(c *carrier) {
+	t := &s.sessions
+	delete(t.byID, c.session.CID())
+	if t.byFirst[c.first] == c {
+		delete(t.byFirst, c.first)
+	}
+	if t.byRemote[c.remote] == c {
+		delete(t.byRemote, c.remote)
+	}
+	if c.unproven != nil {
+		t.unproven.Remove(c.unproven)
+		c.unproven = nil
+	}
+	s.timers.stop(c)
+}
+
+// find returns the session of a message that went to id, nil for none.
+func (s *socket) find(id wire.ConnID, long bool, from addrKey) *carrier {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.sessions.byID[id]
+	if c == nil && long {
+		c = s.sessions.byFirst[firstID{from, id}]
+	}
+	return c
+}
+
+// findRemote returns the session that sends to id.
+func (s *socket) findRemote(id wire.ConnID) *carrier {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions.byRemote[id]
+}

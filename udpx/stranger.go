@@ -1,0 +1,81 @@
+package udpx
+
+import (
+	"net"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+const (
+	// answersPerSecond bounds what is sent to peers without a session.
+	answersPerSecond = 100
+	// minAnswered is the shortest message that is answered, so that the answer is
+	// less than three times as long.
+	minAnswered = 20
+)
+
+// answers counts what was sent to peers without a session. It is the reader's.
+type answers struct {
+	second time.Time // when the present one began
+	sent   int       // in it
+}
+
+// allowed reports whether one more may be sent.
+func (a *answers) allowed(now time.Time) bool {
+	if now.Sub(a.second) >= time.Second {
+		a.second, a.sent = now, 0
+	}
+	a.sent++
+	return a.sent <= answersPerSecond
+}
+
+// stranger handles a message that went to no session.
+func (r *reader) stranger(from net.Addr, key addrKey, msg []byte, now time.Time) {
+	h, frames, err := wire.Parse(msg)
+	if err == nil && h.Long {
+		if h.Version == wire.VersionNone {
+			r.reset(msg, frames, now)
+		} else {
+			r.begin(from, firstID{key, h.Dest}, msg, frames)
+		}
+		return
+	}
+	answer := session.Refuse(msg) // none to noise and port scanners
+	if answer == nil || len(msg) < minAnswered || !r.answers.allowed(now) {
+		return
+	}
+	if r.conn.Connected() {
+		from = nil
+	}
+	_ = r.conn.WriteOne(answer, from) // if it is lost the peer asks again
+}
+
+// begin starts a session for a peer that says HELLO, if there is a Listener for it.
+func (r *reader) begin(from net.Addr, first firstID, msg, frames []byte) {
+	f := wire.NewReader(frames)
+	if !f.Next() || f.Type != wire.TypeHello {
+		return
+	}
+	r.mu.Lock()
+	l := r.listener
+	r.mu.Unlock()
+	if l != nil {
+		l.begin(from, first, msg)
+	}
+}
+
+// reset gives a peer's word that it does not know a session to that session, which
+// judges it.
+func (r *reader) reset(msg, frames []byte, now time.Time) {
+	f := wire.NewReader(frames)
+	var reset wire.Reset
+	if !f.Next() || f.Type != wire.TypeReset || reset.Parse(f.Body) != nil {
+		return
+	}
+	if c := r.findRemote(reset.Dest); c != nil {
+		c.session.Deliver(now, nil, msg)
+		c.Wake()
+	}
+}

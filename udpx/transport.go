@@ -1,0 +1,185 @@
+package udpx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/udpsock"
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// Transport is an endpoint of the native protocol over UDP. The zero value listens
+// at any free port; to dial, set Addr. Set the fields before the first use. It is
+// safe for concurrent use.
+type Transport struct {
+	// Addr is, for Dial, the peer's host:port, and for Listen the local one, ":0" if
+	// empty.
+	Addr string
+	// Conn is a socket that Listen and all Dials then share, instead of one each: any
+	// net.PacketConn, of which a *net.UDPConn is driven in batches. It stays the
+	// caller's to close, after all Conns and the Listener. Nobody else may read from
+	// it meanwhile; its read deadline is used while nothing else is open.
+	Conn net.PacketConn
+	// Config holds the protocol's options.
+	Config native.Config
+	// MaxDatagram is the largest datagram to probe the path for, in bytes of UDP
+	// payload; 0: 1,472, which fills an Ethernet frame. At least 1,200, with which
+	// every session begins.
+	MaxDatagram int
+
+	once     sync.Once
+	endpoint *session.Endpoint
+	log      *slog.Logger
+
+	mu     sync.Mutex
+	shared *socket // on Conn; nil before its first use
+}
+
+// Dial joins the peer at Addr. Each Dial has its own socket unless Conn is set. It
+// fails at once if the peer's host says that nobody listens there, which is only
+// told on a socket of Dial's own.
+func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
+	if t.Addr == "" {
+		return nil, dialError(errors.New("udpx.Transport: set Addr to the peer's host:port"))
+	}
+	if t.Conn == nil {
+		return t.dial(ctx, t.dialOwn)
+	}
+	return t.dial(ctx, func(ctx context.Context) (session.Carrier, error) {
+		peer, err := resolve(ctx, t.Addr)
+		if err != nil {
+			return nil, err
+		}
+		return t.dialShared(ctx, peer)
+	})
+}
+
+// DialAddr joins one of many peers from the socket Conn, which must be set. Addr is
+// not used.
+func (t *Transport) DialAddr(ctx context.Context, peer net.Addr) (transport.Conn, error) {
+	if t.Conn == nil {
+		return nil, dialError(errors.New("udpx.Transport: DialAddr needs a socket in Conn"))
+	}
+	return t.dial(ctx, func(ctx context.Context) (session.Carrier, error) { return t.dialShared(ctx, peer) })
+}
+
+func (t *Transport) dial(ctx context.Context, join func(context.Context) (session.Carrier, error)) (transport.Conn, error) {
+	c, err := t.start().Dial(ctx, join)
+	if err != nil {
+		return nil, dialError(err)
+	}
+	return c, nil
+}
+
+func dialError(err error) error { return &transport.Error{Op: "dial", Err: err} }
+
+// dialOwn makes a carrier on a socket of its own, connected to Addr so that the
+// kernel tells when nobody listens there.
+func (t *Transport) dialOwn(ctx context.Context) (session.Carrier, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "udp", t.Addr)
+	if err != nil {
+		return nil, err
+	}
+	s := t.newSocket(conn.(*net.UDPConn), true)
+	return s.newCarrier(conn.RemoteAddr(), firstID{}), nil
+}
+
+func (t *Transport) dialShared(ctx context.Context, peer net.Addr) (session.Carrier, error) {
+	s, err := t.share(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.newCarrier(peer, firstID{}), nil
+}
+
+// Listen takes peers at Addr, or on Conn, where one Listener may be open at a time.
+func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
+	t.start()
+	s, err := t.listenSocket(ctx)
+	if err == nil {
+		var l *listener
+		if l, err = s.listen(t.endpoint); err == nil {
+			return l, nil
+		}
+		s.release()
+	}
+	return nil, &transport.Error{Op: "listen", Err: err}
+}
+
+func (t *Transport) listenSocket(ctx context.Context) (*socket, error) {
+	if t.Conn != nil {
+		return t.share(ctx)
+	}
+	var c net.ListenConfig
+	conn, err := c.ListenPacket(ctx, "udp", t.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return t.newSocket(conn, true), nil
+}
+
+func (t *Transport) start() *session.Endpoint {
+	t.once.Do(func() {
+		c := t.Config
+		if t.log = c.Logger; t.log == nil {
+			t.log = slog.New(slog.DiscardHandler)
+		}
+		t.endpoint = session.NewEndpoint(session.Config{
+			Idle: c.IdleTimeout, Window: c.Window, Transfers: c.MaxTransfers, Digest: c.Digest, Logger: t.log,
+		})
+	})
+	return t.endpoint
+}
+
+// share returns the socket on Conn with a reference for the caller.
+func (t *Transport) share(ctx context.Context) (*socket, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.shared != nil {
+		ok, err := t.shared.hold()
+		if err != nil {
+			return nil, fmt.Errorf("the socket in udpx.Transport.Conn has failed: %w", err)
+		}
+		if ok {
+			return t.shared, nil
+		}
+		// Its last user has left it: two must not read at once.
+		select {
+		case <-t.shared.done:
+			t.shared = nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	t.shared = t.newSocket(t.Conn, false)
+	return t.shared, nil
+}
+
+// newSocket starts a socket with one reference for the caller.
+func (t *Transport) newSocket(conn net.PacketConn, owned bool) *socket {
+	return startSocket(udpsock.New(conn, t.log), owned, t.sizes())
+}
+
+// resolve finds the address of a peer for a socket that is not connected.
+func resolve(ctx context.Context, addr string) (net.Addr, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupIPAddr(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	return &net.UDPAddr{IP: ips[0].IP, Port: port, Zone: ips[0].Zone}, nil
+}

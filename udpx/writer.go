@@ -1,0 +1,226 @@
+package udpx
+
+import (
+	"time"
+
+	"github.com/pixferry/pixferry/internal/udpsock"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+const (
+	// arenaSize is how much is written at once: two trains.
+	arenaSize = 2 << 16
+	// batchPackets is how many packets are written at once.
+	batchPackets = 64
+)
+
+// writer is the goroutine that polls sessions, writes what they say and keeps their
+// timers.
+type writer struct {
+	*socket
+	arena   []byte
+	used    int
+	packets []udpsock.Packet
+	owners  []*carrier // of packets
+	ended   []*carrier // to be released after the next write
+}
+
+func (s *socket) runWriter() {
+	w := &writer{socket: s, arena: make([]byte, arenaSize)}
+	w.run()
+	<-s.read
+	if !s.owned {
+		s.conn.Resume()
+	}
+	close(s.done)
+}
+
+func (w *writer) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		c, due, over := w.next()
+		switch {
+		case over:
+			return
+		case c != nil:
+			if full := w.poll(c); full {
+				w.flush()
+			}
+			continue
+		case len(w.packets) > 0 || len(w.ended) > 0:
+			w.flush()
+			continue
+		case due.IsZero():
+			<-w.wake
+			continue
+		}
+		timer.Reset(time.Until(due))
+		select {
+		case <-w.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// enqueue has a carrier polled. The mutex is held.
+func (s *socket) enqueue(c *carrier) {
+	if !c.queued && c.session != nil {
+		c.queued = true
+		s.queue = append(s.queue, c)
+		s.signal()
+	}
+}
+
+// next returns a carrier to poll, or else the time of the next.
+func (s *socket) next() (c *carrier, due time.Time, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refs == 0 {
+		return nil, due, true
+	}
+	if len(s.queue) == 0 {
+		due = s.timers.next()
+		if due.IsZero() {
+			return nil, due, false
+		}
+		return s.timers.expired(time.Now()), due, false
+	}
+	c = s.queue[0]
+	s.queue[0] = nil
+	s.queue = s.queue[1:]
+	c.queued = false
+	return c, due, false
+}
+
+// poll takes messages from a session until it has none or the batch is full, which it
+// reports.
+func (w *writer) poll(c *carrier) (full bool) {
+	now := time.Now()
+	ended := c.session.Err() != nil
+	if due := c.session.Deadline(); !due.IsZero() && !due.After(now) {
+		c.session.Advance(now)
+	}
+	var p *udpsock.Packet // the train that grows
+	largest := max(c.session.MaxMessage(), w.largest())
+	for {
+		if len(w.arena)-w.used < largest || len(w.packets) == batchPackets {
+			w.later(c)
+			return true
+		}
+		n := c.session.Poll(now, w.arena[w.used:w.used+largest])
+		if n == 0 {
+			break
+		}
+		msg := w.arena[w.used : w.used+n]
+		w.used += n
+		if p != nil && joins(p, n) {
+			p.Data = p.Data[:len(p.Data)+n]
+			if n < p.Segment {
+				p = nil // the last of its train is the only one that may be shorter
+			}
+			continue
+		}
+		p = w.begin(c, msg)
+	}
+	w.schedule(c)
+	if ended {
+		w.ended = append(w.ended, c)
+	}
+	return false
+}
+
+// largest returns how large a message may be, for the probes of the path's MTU.
+func (w *writer) largest() int {
+	if n := len(w.sizes); n > 0 {
+		return w.sizes[n-1]
+	}
+	return 0
+}
+
+// joins reports whether a message of n bytes may lengthen the train p.
+func joins(p *udpsock.Packet, n int) bool {
+	return n <= p.Segment && len(p.Data)+n <= udpsock.MaxDatagram && len(p.Data)/p.Segment < udpsock.MaxTrain
+}
+
+// begin makes a packet of a message.
+func (w *writer) begin(c *carrier, msg []byte) *udpsock.Packet {
+	if remote, _, ok := wire.PeekDest(msg); ok && remote != c.remote {
+		w.mu.Lock()
+		delete(w.sessions.byRemote, c.remote)
+		c.remote = remote
+		w.sessions.byRemote[remote] = c
+		w.mu.Unlock()
+	}
+	p := udpsock.Packet{Data: msg, Segment: len(msg)}
+	if !w.conn.Connected() {
+		p.Addr = c.peer
+	}
+	w.packets = append(w.packets, p)
+	w.owners = append(w.owners, c)
+	return &w.packets[len(w.packets)-1]
+}
+
+// schedule sets the carrier's timer.
+func (w *writer) schedule(c *carrier) {
+	due := c.session.Deadline()
+	w.mu.Lock()
+	w.timers.set(c, due)
+	w.mu.Unlock()
+}
+
+// later has a carrier polled again after the others.
+func (w *writer) later(c *carrier) {
+	w.mu.Lock()
+	w.enqueue(c)
+	w.mu.Unlock()
+}
+
+// flush writes the batch and releases the carriers whose last messages were in it.
+func (w *writer) flush() {
+	if len(w.packets) > 0 {
+		// A socket that is closed is the reader's to report.
+		_ = w.conn.Write(w.packets)
+		for i := range w.packets {
+			if err := w.packets[i].Err; err != nil {
+				w.refused(w.owners[i], &w.packets[i])
+			}
+		}
+		clear(w.packets)
+		clear(w.owners)
+		w.packets, w.owners, w.used = w.packets[:0], w.owners[:0], 0
+	}
+	for _, c := range w.ended {
+		w.bury(c)
+	}
+	clear(w.ended)
+	w.ended = w.ended[:0]
+}
+
+// refused handles a packet that the system did not send. What cannot leave at the
+// moment, for want of a route or of memory, is lost as packets are.
+func (w *writer) refused(c *carrier, p *udpsock.Packet) {
+	switch {
+	case udpsock.TooLarge(p.Err):
+		c.session.LimitMessage(below(p.Segment))
+	case udpsock.Refused(p.Err) && w.conn.Connected():
+		c.session.Fail(refusedError(c.peer, p.Err))
+	}
+}
+
+// bury lets go of a carrier whose session has ended. The session stays to be found
+// while it has something to repeat to a peer that has not heard of its end.
+func (w *writer) bury(c *carrier) {
+	gone := c.session.Deadline().IsZero()
+	w.mu.Lock()
+	released := c.released
+	c.released = true
+	if gone {
+		w.remove(c)
+	}
+	w.mu.Unlock()
+	if !released {
+		c.last = w.release()
+		close(c.over)
+	}
+}
