@@ -38,11 +38,6 @@ func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 		return "", err
 	}
 	d := p.dir
-	if _, ok, err := d.receipt(r.ID); err != nil {
-		return "", err
-	} else if ok {
-		return "", p.Discard()
-	}
 	name, err := d.target(img)
 	if err != nil {
 		return "", err
@@ -51,6 +46,9 @@ func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 		return "", err
 	}
 	pl, err := d.intend(intent{receipt: r, token: p.token, name: name})
+	if err == errKnown {
+		return "", p.Discard()
+	}
 	if err != nil {
 		return "", err
 	}
@@ -103,16 +101,28 @@ func (d *openDir) receipt(id ID) (Receipt, bool, error) {
 	return pl.receipt, true, nil
 }
 
-// intend makes an image pending under a name that is free.
+var (
+	errKnown   = errors.New("an image is stored under this ID")
+	errStoring = &RejectedError{Reason: ReasonBusy, Retryable: true, Text: "the image is being stored: ask again under the same ID"}
+)
+
+// intend makes an image pending under a name that is free. No other image gets
+// its ID then.
 func (d *openDir) intend(in intent) (*placing, error) {
-	pl := &placing{intent: in, busy: true}
+	id, pl := in.receipt.ID, &placing{intent: in, busy: true}
 	d.mu.Lock()
-	if d.pending[in.receipt.ID] != nil {
-		d.mu.Unlock()
-		return nil, &RejectedError{Reason: ReasonBusy, Retryable: true, Text: "the image is being stored: ask again under the same ID"}
+	_, known := d.receipts.get(id)
+	storing := d.pending[id] != nil
+	if !known && !storing {
+		d.pending[id] = pl
 	}
-	d.pending[in.receipt.ID] = pl
 	d.mu.Unlock()
+	switch {
+	case known:
+		return nil, errKnown
+	case storing:
+		return nil, errStoring
+	}
 	if err := d.choose(pl); err != nil {
 		d.withdraw(pl)
 		return nil, err

@@ -31,11 +31,11 @@ const (
 )
 
 // A journalKey stands for the key, the size and the algorithm of an offer; zero:
-// not resumable.
+// not resumable. An image of one block is not: it is whole or has no block.
 type journalKey [sha256.Size]byte
 
 func makeJournalKey(o PartialOffer) journalKey {
-	if o.Key == "" {
+	if o.Key == "" || o.Size >= 0 && o.Size <= chunk.BlockSize {
 		return journalKey{}
 	}
 	b := binary.LittleEndian.AppendUint64([]byte{o.Algorithm.ID}, uint64(o.Size))

@@ -170,13 +170,17 @@ func TestDirStoreFinishesLater(t *testing.T) {
 			t.Error("a receipt")
 		}
 		_, _, err = deliver(s, id, "a.jpg", small) // who does not ask first stores nothing twice either
-		wantReason(t, err, ReasonDisk, true)
+		wantReason(t, err, ReasonBusy, true)
 		fail = false
 		if r, ok, err := s.Receipt(t.Context(), id); err != nil || !ok || r != receiptOf(id, small) {
 			t.Errorf("%s: receipt %v, %t, %v", op, r, ok, err)
 		}
 		if final := mustDeliver(t, s, id, "a.jpg", small); final != "" {
 			t.Errorf("stored again as %s", final)
+		}
+		s = reopen(t, s) // what could not be removed is now
+		if _, ok, err := s.Receipt(t.Context(), id); !ok || err != nil {
+			t.Errorf("%s: receipt %t, %v", op, ok, err)
 		}
 		wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
 		if left := leftovers(t, s.Dir); len(left) > 0 {
@@ -290,6 +294,73 @@ func TestResumeKeyTwice(t *testing.T) {
 				t.Errorf("left over: %v", leftovers(t, d.Dir))
 			}
 		})
+	}
+}
+
+// A block whose content is being changed is not held after a kill.
+func TestDirStoreDropSurvivesKill(t *testing.T) {
+	content := picture(1, 2*chunk.BlockSize)
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	keepPartial(t, s, "a.jpg", content)
+	p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Drop([]int64{0}); err != nil || len(p.Held()) != 1 {
+		t.Fatalf("held %v, %v", p.Held(), err)
+	}
+	p.WriteAt([]byte("changed"), 0)
+	s = reopen(t, s)
+	if _, reused, err := deliver(s, NewID(), "a.jpg", content); err != nil || reused != 1 {
+		t.Errorf("reused %d, %v", reused, err)
+	}
+	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": content})
+}
+
+// Many at once under one ID, as no Inbox does: one is stored.
+func TestStoresKeepOneOfAnID(t *testing.T) {
+	id := NewID()
+	dir, mem := newDirStore(t, &DirStore{Dir: t.TempDir()}), &MemStore{}
+	for _, s := range []Store{dir, mem} {
+		done := make(chan error)
+		for i := range 8 {
+			go func() {
+				_, _, err := deliver(s, id, "a.jpg", []byte{byte(i)})
+				done <- err
+			}()
+		}
+		for range 8 {
+			if err := <-done; err != nil {
+				wantReason(t, err, ReasonBusy, true)
+			}
+		}
+		if _, ok, err := s.Receipt(t.Context(), id); !ok || err != nil {
+			t.Errorf("no receipt, %v", err)
+		}
+	}
+	if got := files(t, dir.Dir); len(got) != 1 || len(leftovers(t, dir.Dir)) != 2*len(dir.opened.idle) || len(mem.kept) != 1 {
+		t.Errorf("stored %d and %d images, left over %v", len(got), len(mem.kept), leftovers(t, dir.Dir))
+	}
+}
+
+// No journal is written for them.
+func TestDirStoreSmallImagesAreNotResumed(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
+		if op != "remove" && strings.HasSuffix(name, journalExt) {
+			t.Errorf("%s %s", op, name)
+		}
+		return 0, nil
+	}})
+	mustDeliver(t, s, NewID(), "a.jpg", picture(1, chunk.BlockSize))
+	p, err := s.Open(t.Context(), offerOf(NewID(), "b.jpg", small))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fill(p, small); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Keep(); err != nil || len(leftovers(t, s.Dir)) > 0 {
+		t.Errorf("left over %v, %v", leftovers(t, s.Dir), err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,7 @@ func TestGroupSharesCalls(t *testing.T) {
 			waiting = len(g.next.items)
 		}
 		g.mu.Unlock()
+		runtime.Gosched()
 	}
 	proceed <- true
 	<-started
