@@ -2,9 +2,11 @@ package session
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -59,8 +61,8 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 	return e
 }
 
-// upload is one transfer on its way out, over all its sessions. The goroutine that
-// called Send owns it.
+// upload is one transfer on its way out, over all its sessions. A worker owns what
+// is not said to be shared with the goroutine that called Send.
 type upload struct {
 	conn  *Conn
 	op    string // for errors
@@ -69,25 +71,29 @@ type upload struct {
 	known bool       // the receiver may hold a part of it from before
 	src   *source
 
-	skip     chunk.Ranges // what the receiver holds, in the present attempt
+	skip     chunk.Ranges // what the receiver holds, in the present session
 	supplied int64        // bytes given to engines
-	unknown  bool         // a session ended between FIN and the answer: the receiver may keep the image
+
+	// Shared.
+	present atomic.Pointer[sending]
+	reading atomic.Bool   // the worker is in the body, which may block
+	moved   chan struct{} // has a token when acked has risen
+	acked   atomic.Int64
+	unknown atomic.Bool // a session ended between FIN and the answer: the receiver may keep the image
 }
 
 // sending is an upload on one session, whose mutex guards it.
 type sending struct {
 	s      *Session
+	up     *upload
 	handle uint16
 	wake   chan struct{} // has a token after a change
 
 	lent    []*Buffer      // to the engine, in the order of Supply
 	held    []*wire.Accept // runs of blocks that the receiver holds, not yet answered
-	acked   int64
 	receipt *wire.Receipt
 	reject  *wire.Reject
 	lost    bool
-
-	finished bool // FIN is with the engine; only the upload looks at it
 }
 
 // event takes an event of the engine.
@@ -97,7 +103,11 @@ func (x *sending) event(ev arq.Event) {
 		x.release(ev.Data)
 		return
 	case arq.Progress:
-		x.acked = ev.Offset
+		if ev.Offset > x.up.acked.Load() {
+			x.up.acked.Store(ev.Offset)
+			notify(x.up.moved)
+		}
+		return
 	case arq.Accepted:
 		x.held = append(x.held, ev.Accept)
 	case arq.Receipted:
@@ -135,17 +145,58 @@ func notify(c chan struct{}) {
 	}
 }
 
-// send offers the transfer on one session after the other until it has an answer,
-// or the Conn has ended for good, or ctx has. It says so, by an *Error, if nobody
+// send takes the transfer to its end with a worker, so that neither progress nor
+// the context's end wait for a body that blocks. It says, by an *Error, if nobody
 // knows what became of it.
-func (u *upload) send(ctx context.Context) (transport.Receipt, error) {
-	r, err := u.tryAll(ctx)
-	if err != nil && u.unknown {
+func (u *upload) send(ctx context.Context) (r transport.Receipt, err error) {
+	u.moved = make(chan struct{}, 1)
+	done := make(chan struct{})
+	var result transport.Receipt
+	var failure error
+	go func() {
+		defer close(done)
+		result, failure = u.tryAll(ctx)
+	}()
+	for ended := ctx.Done(); ; {
+		select {
+		case <-u.moved:
+			u.out.Progress(u.acked.Load())
+			continue
+		case <-ended:
+			if !u.reading.Load() {
+				ended = nil // the worker sees it too
+				continue
+			}
+			if x := u.present.Load(); x != nil {
+				x.leave()
+			}
+			err = ctx.Err()
+		case <-done:
+			r, err = result, failure
+		}
+		break
+	}
+	switch {
+	case err == nil:
+		u.out.Progress(r.Bytes)
+	case u.unknown.Load():
 		err = &transport.Error{Op: u.op, ID: u.out.ID, Outcome: transport.Unknown, Err: err}
 	}
 	return r, err
 }
 
+// read calls f, which reads the body, unless ctx has ended.
+func (u *upload) read(ctx context.Context, f func() error) error {
+	u.reading.Store(true)
+	defer u.reading.Store(false)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return f()
+}
+
+// tryAll offers the transfer on one session after the other until it has an answer,
+// or the Conn has ended for good, or ctx has.
 func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 	for {
 		s, err := u.conn.session(ctx)
@@ -169,31 +220,26 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 	if err != nil {
 		return r, err
 	}
-	var receipt *wire.Receipt
-	var reject *wire.Reject
-	defer func() {
-		u.end(x)
-		u.unknown = u.unknown || x.finished && receipt == nil && reject == nil
-	}()
+	defer x.leave()
+	finished := false                    // FIN is with the engine
 	wait := u.known && u.src.resumable() // for what the receiver holds
 	answered := 0                        // blocks of that
 	for offset := int64(0); ; {
 		s.mu.Lock()
-		held, lost, acked := x.held, x.lost, x.acked
-		receipt, reject = x.receipt, x.reject
+		held, receipt, reject, lost := x.held, x.receipt, x.reject, x.lost
 		x.held = nil
 		want := s.eng.Want(x.handle)
 		s.mu.Unlock()
-		u.out.Progress(acked)
 		switch {
 		case receipt != nil:
 			return u.receipted(ctx, receipt)
 		case reject != nil:
 			return r, rejection(reject)
-		case lost:
-			return r, errLost
-		case ctx.Err() != nil:
-			return r, ctx.Err()
+		case lost, ctx.Err() != nil:
+			if finished {
+				u.unknown.Store(true)
+			}
+			return r, cmp.Or(ctx.Err(), errLost)
 		case len(held) > 0:
 			for _, run := range held {
 				if err := u.compare(ctx, x, run); err != nil {
@@ -202,13 +248,13 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 				answered += run.Count()
 				wait = wait && answered < int(run.Held)
 			}
-		case x.finished || wait || want <= 0:
+		case finished || wait || want <= 0:
 			select {
 			case <-x.wake:
 			case <-ctx.Done():
 			}
 		default:
-			if offset, err = u.supply(x, offset); err != nil {
+			if offset, finished, err = u.supply(ctx, x, offset); err != nil {
 				return r, err
 			}
 		}
@@ -217,7 +263,8 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 
 // begin offers the transfer on s.
 func (u *upload) begin(s *Session) (*sending, error) {
-	x := &sending{s: s, wake: make(chan struct{}, 1)}
+	x := &sending{s: s, up: u, wake: make(chan struct{}, 1)}
+	u.present.Store(x)
 	offer := u.offer
 	offer.Attempt, offer.Size = u.out.NextAttempt(), u.src.size
 	if u.src.resumable() {
@@ -247,8 +294,8 @@ func (s *Session) tooLarge(o *wire.Offer) error {
 	return &transport.TooLargeError{What: "metadata", Size: int64(len(o.Meta)), Max: int64(peer.Metadata)}
 }
 
-// end leaves the session. A transfer that has no answer is cancelled.
-func (u *upload) end(x *sending) {
+// leave ends the transfer on its session; one that has no answer is cancelled.
+func (x *sending) leave() {
 	x.s.do(func(e *arq.Engine) {
 		e.Cancel(x.handle, uint8(transport.ReasonCanceled)) // nothing if it is over
 		delete(x.s.out, x.handle)
@@ -265,15 +312,13 @@ func (u *upload) compare(ctx context.Context, x *sending, run *wire.Accept) erro
 	answer := &wire.Resume{First: run.First, Count: uint16(n), Agree: make([]byte, (n+7)/8)}
 	hasher := chunk.NewBlockHasher(u.src.alg)
 	for i := range n {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		index := int64(run.First) + int64(i)
 		part := chunk.BlockRange(index, u.src.size)
 		if !u.src.resumable() || part.Len() == 0 {
 			continue // nobody asked for it
 		}
-		ours, err := u.src.block(index, hasher)
+		var ours chunk.Digest
+		err := u.read(ctx, func() (err error) { ours, err = u.src.block(index, hasher); return err })
 		if err != nil {
 			return err
 		}
@@ -298,20 +343,21 @@ func over(err error) error {
 }
 
 // supply gives the engine the next piece from offset on, or at the end FIN.
-func (u *upload) supply(x *sending, offset int64) (next int64, err error) {
+func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int64, finished bool, err error) {
 	offset = u.skip.RunEnd(offset)
 	size := largePiece
 	if u.src.size >= 0 {
 		size = int(min(int64(size), u.src.size-offset))
 	}
 	b := NewBuffer(size)
-	n, err := u.src.piece(offset, b.mem[:size])
+	n := 0
+	err = u.read(ctx, func() (err error) { n, err = u.src.piece(offset, b.mem[:size]); return err })
 	if err != nil || n == 0 {
 		b.Release()
 		if err == nil {
 			err = u.finish(x)
 		}
-		return offset, err
+		return offset, true, err
 	}
 	u.out.Count(int64(n))
 	u.supplied += int64(n)
@@ -324,7 +370,7 @@ func (u *upload) supply(x *sending, offset int64) (next int64, err error) {
 	if err != nil {
 		b.Release()
 	}
-	return offset + int64(n), over(err)
+	return offset + int64(n), false, over(err)
 }
 
 // finish says that all was supplied.
@@ -335,10 +381,7 @@ func (u *upload) finish(x *sending) error {
 	}
 	u.out.Digest = digest
 	err = errLost
-	x.s.do(func(e *arq.Engine) {
-		err = e.Finish(x.handle, u.src.size, digest)
-		x.finished = true
-	})
+	x.s.do(func(e *arq.Engine) { err = e.Finish(x.handle, u.src.size, digest) })
 	return over(err)
 }
 
@@ -350,7 +393,8 @@ func (u *upload) receipted(ctx context.Context, w *wire.Receipt) (transport.Rece
 	if r.Digest, err = chunk.NewDigest(w.Algorithm, w.Digest); err != nil {
 		return r, err
 	}
-	if u.out.Digest, err = u.src.digest(ctx); err != nil {
+	err = u.read(ctx, func() (err error) { u.out.Digest, err = u.src.digest(ctx); return err })
+	if err != nil {
 		return r, err
 	}
 	if u.src.size != r.Bytes {
