@@ -149,7 +149,7 @@ func (a *Arrival) Finish(ctx context.Context, size int64, digest chunk.Digest) (
 	m.release()
 	select {
 	case <-m.done:
-		return m.receipt, m.err
+		return a.receipt, a.err
 	case <-ctx.Done():
 		return Receipt{}, ctx.Err()
 	}

@@ -37,8 +37,6 @@ type assembly struct {
 	resent  int64
 	stream  *stream // of the streaming Handler, once it runs
 	last    *outcome
-	receipt Receipt // when ended
-	err     error
 }
 
 type phase uint8
@@ -141,10 +139,9 @@ func (m *assembly) open(ctx context.Context, a *Arrival) error {
 	case err != nil:
 		err = storeError(ctx, err)
 	case known:
-		r.Reused, r.Resent = r.Bytes, 0
 		m.end(r, nil)
 		a.duplicate = true
-		a.end(r, nil)
+		a.end(r.reused(), nil)
 		return nil
 	default:
 		err = m.lease(ctx, a)
@@ -282,7 +279,7 @@ func (m *assembly) write(p []byte, off int64) error {
 // end tells everybody who waits. Fresh and older Arrivals of the ID then find
 // the Store's receipt, or begin again.
 func (m *assembly) end(r Receipt, err error) {
-	m.phase, m.receipt, m.err = ended, r, err
+	m.phase = ended
 	s := m.srv
 	s.mu.Lock()
 	delete(s.assemblies, m.id)
@@ -291,7 +288,7 @@ func (m *assembly) end(r Receipt, err error) {
 		m.owner.end(r, err)
 	}
 	for _, a := range m.joined {
-		a.end(r, err)
+		a.end(r.reused(), err)
 	}
 	close(m.done)
 	s.working.done()

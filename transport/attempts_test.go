@@ -227,15 +227,16 @@ func TestOfferJoinsARunningHandler(t *testing.T) {
 				refusal = Reject("no")
 			}
 			answer <- refusal
-			var first result
-			for i := range 3 {
+			reused := int64(0)
+			for range 3 {
 				got := <-results
-				if i == 0 {
-					first = got
+				if (got.err != nil) != fail || !fail && (got.r.Bytes != 1000 || got.r.Digest != digestOf(XXH3, content)) {
+					t.Errorf("%+v", got)
 				}
-				if got != first || (got.err != nil) != fail || !fail && got.r.Bytes != 1000 {
-					t.Errorf("%+v, then %+v", first, got)
-				}
+				reused += got.r.Reused
+			}
+			if want := int64(2000); !fail && reused != want { // by those who joined
+				t.Errorf("%d bytes reused, want %d", reused, want)
 			}
 			if err := s.Shutdown(context.Background()); err != nil || calls != 1 {
 				t.Errorf("%d calls; %v", calls, err)

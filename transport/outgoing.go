@@ -26,6 +26,7 @@ type Outgoing struct {
 
 	size    int64
 	wire    atomic.Int64
+	earlier int64 // of wire, before this attempt
 	unknown atomic.Bool
 	attempt atomic.Uint32
 
@@ -94,7 +95,8 @@ func (o *Outgoing) check(r *Receipt) error {
 		other = other || r.Bytes != o.size
 	}
 	if sent := o.wire.Load(); sent > 0 {
-		r.Resent = max(0, sent+r.Reused-r.Bytes)
+		before := max(0, r.Reused-o.earlier) // held before this Send began
+		r.Resent = max(0, sent+before-r.Bytes)
 	}
 	switch {
 	case other:

@@ -18,27 +18,31 @@ import (
 // begins; when that serving has ended they are refused with ReasonNotServing.
 // Close either end when done: the other one then has ErrPeerClosed.
 func Pipe() (Conn, Conn) {
-	a, b := newPipeEnd(), newPipeEnd()
-	a.peer, b.peer = b, a
+	both := &pipe{}
+	both.life, both.end = context.WithCancel(context.Background())
+	a := &pipeEnd{pipe: both, served: make(chan struct{})}
+	b := &pipeEnd{pipe: both, served: make(chan struct{}), peer: a}
+	a.peer = b
 	return a, b
+}
+
+// pipe is what both ends share.
+type pipe struct {
+	once   sync.Once
+	closer *pipeEnd        // once life has ended
+	life   context.Context // until either end is closed
+	end    context.CancelFunc
 }
 
 type pipeEnd struct {
 	UnimplementedConn
+	*pipe
 	peer   *pipeEnd
 	sender Sender
 
-	mu      sync.Mutex
-	inbox   *Inbox          // while it is served
-	served  chan struct{}   // closed when Serve is called
-	closed  context.Context // ends with the pipe, the cause as seen from here
-	endWith context.CancelCauseFunc
-}
-
-func newPipeEnd() *pipeEnd {
-	p := &pipeEnd{served: make(chan struct{})}
-	p.closed, p.endWith = context.WithCancelCause(context.Background())
-	return p
+	mu     sync.Mutex
+	inbox  *Inbox        // while it is served
+	served chan struct{} // closed when Serve is called
 }
 
 func (p *pipeEnd) Info() Info {
@@ -46,14 +50,24 @@ func (p *pipeEnd) Info() Info {
 }
 
 func (p *pipeEnd) Close() error {
-	p.end(ErrClosed)
-	p.peer.end(ErrPeerClosed)
+	p.once.Do(func() {
+		p.closer = p
+		p.end()
+	})
+	p.sender.Close(p.cause())
+	p.peer.sender.Close(p.peer.cause())
 	return nil
 }
 
-func (p *pipeEnd) end(cause error) {
-	p.sender.Close(cause)
-	p.endWith(cause)
+// cause is why the pipe has ended, as seen from here; nil: it has not.
+func (p *pipeEnd) cause() error {
+	switch {
+	case p.life.Err() == nil:
+		return nil
+	case p.closer == p:
+		return ErrClosed
+	}
+	return ErrPeerClosed
 }
 
 func (p *pipeEnd) Serve(ctx context.Context, in *Inbox) error {
@@ -75,34 +89,38 @@ func (p *pipeEnd) Serve(ctx context.Context, in *Inbox) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-p.closed.Done():
-		if err := context.Cause(p.closed); err != ErrPeerClosed {
+	case <-p.life.Done():
+		if err := p.cause(); err != ErrPeerClosed {
 			return err
 		}
 		return nil
 	}
 }
 
-// waitServed returns the Inbox of this end when it is served.
-func (p *pipeEnd) waitServed(ctx context.Context) (*Inbox, error) {
+// peerInbox returns the other end's Inbox when that is served.
+func (p *pipeEnd) peerInbox(ctx context.Context) (*Inbox, error) {
 	select {
-	case <-p.served:
+	case <-p.peer.served:
+	case <-p.life.Done():
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.inbox == nil {
+	p.peer.mu.Lock()
+	defer p.peer.mu.Unlock()
+	if err := p.cause(); err != nil {
+		return nil, err
+	}
+	if p.peer.inbox == nil {
 		return nil, reject(ReasonNotServing, "its Serve has returned")
 	}
-	return p.inbox, nil
+	return p.peer.inbox, nil
 }
 
 func (p *pipeEnd) SendMessage(ctx context.Context, m Message) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(p.closed, func() { cancel(context.Cause(p.closed)) })()
-	in, err := p.peer.waitServed(ctx)
+	defer context.AfterFunc(p.life, func() { cancel(p.cause()) })()
+	in, err := p.peerInbox(ctx)
 	if err == nil {
 		err = in.Message(ctx, m)
 	}
@@ -119,7 +137,7 @@ func (p *pipeEnd) SendMessage(ctx context.Context, m Message) error {
 
 func (p *pipeEnd) Send(ctx context.Context, img *Image, o *SendOptions) (Receipt, error) {
 	return p.sender.Send(ctx, p.Info(), img, o, func(ctx context.Context, out *Outgoing) (Receipt, error) {
-		in, err := p.peer.waitServed(ctx)
+		in, err := p.peerInbox(ctx)
 		if err != nil {
 			return Receipt{}, err
 		}

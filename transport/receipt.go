@@ -32,3 +32,9 @@ type Receipt struct {
 	Resent int64        // bytes of it that went over the wire more than once
 	Reused int64        // bytes of it that the peer already held
 }
+
+// reused is r for a duplicate, of which nothing was needed.
+func (r Receipt) reused() Receipt {
+	r.Resent, r.Reused = 0, r.Bytes
+	return r
+}

@@ -83,7 +83,7 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		if info.MaxImage > 0 && out.size > info.MaxImage {
 			return &TooLargeError{What: "image", Size: out.size, Max: info.MaxImage}
 		}
-		out.Oldest = s.oldest(out.ID)
+		out.Oldest, out.earlier = s.oldest(out.ID), out.wire.Load()
 		var err error
 		if r, err = attempt(ctx, out); err == nil {
 			if err = out.check(&r); err == nil && r.Level >= Received {

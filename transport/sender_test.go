@@ -1,0 +1,482 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+var (
+	everything = Info{Protocol: "test", Confirms: Kept}
+	errNet     = errors.New("connection reset")
+	jpegHead   = []byte("\xff\xd8\xff\xe0\x00\x10JFIF")
+)
+
+// keep is an attempt that succeeds.
+func keep(_ context.Context, out *Outgoing) (Receipt, error) {
+	return Receipt{Level: Kept, Bytes: out.Body.Size}, nil
+}
+
+func TestSendRefusesBeforeAnAttempt(t *testing.T) {
+	dir := t.TempDir()
+	one := Bytes([]byte("x"))
+	for name, c := range map[string]struct {
+		info    Info
+		img     *Image
+		o       *SendOptions
+		outcome Outcome
+		target  error // nil: any
+	}{
+		"no image":       {everything, nil, nil, NotKept, nil},
+		"no body":        {everything, &Image{}, nil, NotKept, nil},
+		"no such file":   {everything, &Image{Body: File(filepath.Join(dir, "none"))}, nil, NotKept, os.ErrNotExist},
+		"directory":      {everything, &Image{Body: File(dir)}, nil, NotKept, nil},
+		"path as name":   {everything, &Image{Name: "a/b", Body: one}, nil, Rejected, nil},
+		"too large":      {Info{Confirms: Kept, MaxImage: 9}, &Image{Body: Bytes(make([]byte, 10))}, nil, NotKept, nil},
+		"unconfirmed":    {Info{Confirms: Sent}, &Image{Body: one}, &SendOptions{Require: Received}, NotKept, ErrUnconfirmed},
+		"kept by nobody": {Info{Confirms: Received}, &Image{Body: one}, &SendOptions{Require: Kept}, NotKept, ErrUnconfirmed},
+		"short content":  {everything, &Image{Body: Content(strings.NewReader("x"), 5)}, nil, NotKept, chunk.ErrSourceShort},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s Sender
+			o := &SendOptions{}
+			if c.o != nil {
+				o = c.o
+			}
+			o.Retry = &RetryPolicy{}
+			_, err := s.Send(t.Context(), c.info, c.img, o, func(context.Context, *Outgoing) (Receipt, error) {
+				t.Error("an attempt was made")
+				return Receipt{}, nil
+			})
+			wantOutcome(t, err, c.outcome, c.target)
+			if Retryable(err) {
+				t.Error("can be retried:", err)
+			}
+		})
+	}
+}
+
+func TestRequireDefaultsToWhatTheProtocolCan(t *testing.T) {
+	for confirms, want := range map[Level]Level{Sent: Sent, Received: Received, Kept: Received} {
+		var s Sender
+		_, err := s.Send(t.Context(), Info{Confirms: confirms}, &Image{Body: Bytes(nil)}, nil, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			if out.Options.Require != want {
+				t.Errorf("%v is required of a protocol that confirms %v", out.Options.Require, confirms)
+			}
+			return Receipt{Level: want}, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	var s Sender
+	_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, &SendOptions{Require: Kept}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+		out.LastByteSent()
+		return Receipt{Level: Received}, nil
+	})
+	wantOutcome(t, err, Unknown, ErrUnconfirmed)
+}
+
+func TestMetadataOfWhatIsSent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "on disk.dat")
+	if err := os.WriteFile(path, jpegHead, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := MakeID(1, 2)
+	for name, c := range map[string]struct {
+		img             *Image
+		name, mediaType string
+	}{
+		"file":         {&Image{Body: File(path)}, "on disk.dat", "image/jpeg"},
+		"named":        {&Image{Name: "a", MediaType: "b/c", Body: File(path)}, "a", "b/c"},
+		"bytes":        {&Image{Body: Bytes(jpegHead)}, id.String() + ".jpg", "image/jpeg"},
+		"stream":       {&Image{Body: Stream(bytes.NewReader(jpegHead))}, id.String() + ".jpg", "image/jpeg"},
+		"empty":        {&Image{Body: Bytes(nil)}, id.String() + ".bin", unknownType},
+		"empty stream": {&Image{Body: Stream(strings.NewReader(""))}, id.String() + ".bin", unknownType},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s Sender
+			_, err := s.Send(t.Context(), everything, c.img, &SendOptions{ID: id}, func(ctx context.Context, out *Outgoing) (Receipt, error) {
+				got, err := io.ReadAll(out.Body)
+				if err != nil {
+					return Receipt{}, err
+				}
+				if out.Image.Name != c.name || out.Image.MediaType != c.mediaType || len(got) > 0 && !bytes.Equal(got, jpegHead) {
+					t.Errorf("%q, %q, %q", out.Image.Name, out.Image.MediaType, got)
+				}
+				return Receipt{Level: Kept, Bytes: int64(len(got))}, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// once is a reader that counts its openings and closings.
+type once struct {
+	io.Reader
+	closed *int
+}
+
+func (o once) Close() error { *o.closed++; return nil }
+
+func TestBodiesOverRetries(t *testing.T) {
+	content := picture(1, 100_000)
+	opened, closed := 0, 0
+	counted := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+		opened++
+		return once{bytes.NewReader(content), &closed}, -1, nil
+	})
+	for name, c := range map[string]struct {
+		body   Body
+		read   int64 // of the first attempt
+		opened int
+		target error
+	}{
+		"ReaderAt":               {Bytes(content), 1000, 0, nil},
+		"stream not yet read":    {Stream(bytes.NewReader(content)), 0, 0, nil},
+		"stream, sniffed only":   {Stream(bytes.NewReader(content)), sniffLen, 0, nil},
+		"stream that was read":   {Stream(bytes.NewReader(content)), sniffLen + 1, 0, ErrBodyConsumed},
+		"OpenFunc not yet read":  {counted, 0, 1, nil},
+		"OpenFunc that was read": {counted, 1000, 2, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				opened, closed = 0, 0
+				var s Sender
+				n := 0
+				_, err := s.Send(t.Context(), everything, &Image{Body: c.body}, &SendOptions{Retry: &RetryPolicy{}}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+					if n++; n == 1 {
+						io.CopyN(io.Discard, out.Body, c.read)
+						return Receipt{}, errNet
+					}
+					if got, err := io.ReadAll(out.Body); err != nil || !bytes.Equal(got, content) {
+						t.Error("second attempt:", len(got), err)
+					}
+					return Receipt{Level: Kept, Bytes: int64(len(content))}, nil
+				})
+				if !errors.Is(err, c.target) || opened != c.opened || closed != opened {
+					t.Errorf("%v; opened %d times, closed %d times", err, opened, closed)
+				}
+			})
+		})
+	}
+}
+
+func TestBodySizeIsHeld(t *testing.T) {
+	ten := func(size int64) Body {
+		return OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+			return io.NopCloser(strings.NewReader("0123456789")), size, nil
+		})
+	}
+	for name, c := range map[string]struct {
+		body Body
+		n    int
+		want error
+	}{
+		"exact":             {ten(10), 10, nil},
+		"unknown":           {ten(-1), 10, nil},
+		"short":             {ten(11), 10, chunk.ErrSourceShort},
+		"long":              {ten(9), 9, chunk.ErrSourceLong},
+		"empty":             {Bytes(nil), 0, nil},
+		"content":           {Content(strings.NewReader("0123456789"), 5), 5, nil},
+		"short content":     {Content(strings.NewReader("0123"), 5), 4, chunk.ErrSourceShort},
+		"short, and longer": {ten(0), 0, chunk.ErrSourceLong},
+	} {
+		b, err := c.body.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(b)
+		if string(got) != "0123456789"[:c.n] || !errors.Is(err, c.want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestSourceChangesWhileSent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(path, make([]byte, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var s Sender
+	n := 0
+	_, err := s.Send(t.Context(), everything, &Image{Body: File(path)}, &SendOptions{Retry: &RetryPolicy{Initial: 1}}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+		if n++; n == 1 {
+			if err := os.Truncate(path, 200); err != nil { // between two attempts
+				t.Fatal(err)
+			}
+			return Receipt{}, errNet
+		}
+		return Receipt{}, out.Body.Check()
+	})
+	wantOutcome(t, err, NotKept, ErrSourceChanged)
+}
+
+func TestOutcomes(t *testing.T) {
+	busy := later(ReasonBusy, "later")
+	for name, c := range map[string]struct {
+		attempts []func(*Outgoing) error
+		want     Outcome
+	}{
+		"before the last byte":     {[]func(*Outgoing) error{func(*Outgoing) error { return errNet }}, NotKept},
+		"after it":                 {[]func(*Outgoing) error{sentAll(errNet)}, Unknown},
+		"refused after it":         {[]func(*Outgoing) error{sentAll(Reject("no"))}, Rejected},
+		"busy":                     {[]func(*Outgoing) error{func(*Outgoing) error { return busy }}, Rejected},
+		"as the attempt says":      {[]func(*Outgoing) error{func(*Outgoing) error { return &Error{Outcome: Unknown, Err: errNet} }}, Unknown},
+		"lost, then no network":    {[]func(*Outgoing) error{sentAll(errNet), func(*Outgoing) error { return ErrNameTaken }}, Unknown},
+		"lost, then refused":       {[]func(*Outgoing) error{sentAll(errNet), func(*Outgoing) error { return Reject("no") }}, Rejected},
+		"lost, then busy for good": {[]func(*Outgoing) error{sentAll(errNet), func(*Outgoing) error { return busy }}, Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s Sender
+				n := 0
+				o := &SendOptions{Retry: &RetryPolicy{MaxAttempts: len(c.attempts)}}
+				_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, o, func(_ context.Context, out *Outgoing) (Receipt, error) {
+					n++
+					return Receipt{}, c.attempts[n-1](out)
+				})
+				wantOutcome(t, err, c.want, nil)
+				var e *Error
+				if errors.As(errors.Unwrap(err), &e) {
+					t.Error("an Error in an Error:", err)
+				}
+			})
+		})
+	}
+}
+
+func sentAll(err error) func(*Outgoing) error {
+	return func(out *Outgoing) error { out.LastByteSent(); return err }
+}
+
+func TestReceiptsAreChecked(t *testing.T) {
+	content := picture(1, 1000)
+	digest := digestOf(XXH3, content)
+	for name, c := range map[string]struct {
+		r      Receipt
+		sent   int64
+		want   Receipt
+		target error
+	}{
+		"without size":     {Receipt{Level: Kept}, 0, Receipt{Level: Kept, Bytes: 1000}, nil},
+		"resent":           {Receipt{Level: Kept, Bytes: 1000, Reused: 300}, 800, Receipt{Level: Kept, Bytes: 1000, Reused: 300, Resent: 100}, nil},
+		"its own count":    {Receipt{Level: Kept, Bytes: 1000, Resent: 5}, 0, Receipt{Level: Kept, Bytes: 1000, Resent: 5}, nil},
+		"digest":           {Receipt{Level: Kept, Bytes: 1000, Digest: digest}, 0, Receipt{Level: Kept, Bytes: 1000, Digest: digest}, nil},
+		"other algorithm":  {Receipt{Level: Kept, Digest: digestOf(chunk.SHA256, nil)}, 0, Receipt{Level: Kept, Bytes: 1000, Digest: digestOf(chunk.SHA256, nil)}, nil},
+		"another size":     {Receipt{Level: Kept, Bytes: 999}, 0, Receipt{}, ErrIDUsed},
+		"another's digest": {Receipt{Level: Kept, Bytes: 1000, Digest: digestOf(XXH3, nil)}, 0, Receipt{}, ErrIDUsed},
+	} {
+		var s Sender
+		id := MakeID(3, 4)
+		r, err := s.Send(t.Context(), everything, &Image{Body: Bytes(content)}, &SendOptions{ID: id}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			out.Digest = digest
+			out.Count(c.sent)
+			return c.r, nil
+		})
+		if c.target == nil {
+			c.want.ID = id
+		}
+		if r != c.want || !errors.Is(err, c.target) {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+}
+
+func TestProgressNeverGoesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		var got []string
+		n := 0
+		o := &SendOptions{Retry: &RetryPolicy{}, Progress: func(acked, total int64) { got = append(got, fmt.Sprint(acked, "/", total)) }}
+		_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(make([]byte, 100))}, o, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			n++
+			out.Progress(10)
+			out.Progress(int64(60 / n))
+			if n == 1 {
+				return Receipt{}, errNet
+			}
+			out.Progress(80)
+			return Receipt{Level: Received}, nil
+		})
+		if want := []string{"10/100", "60/100", "80/100", "100/100"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q, %v; want %q", got, err, want)
+		}
+		// What nobody acknowledged is no progress.
+		got = nil
+		o.Require = Sent
+		_, err = s.Send(t.Context(), everything, &Image{Body: Bytes(make([]byte, 100))}, o, func(context.Context, *Outgoing) (Receipt, error) {
+			return Receipt{Level: Sent}, nil
+		})
+		if err != nil || len(got) != 0 {
+			t.Error(got, err)
+		}
+	})
+}
+
+func TestAttemptsGrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var last uint32
+		next := func(out *Outgoing) {
+			t.Helper()
+			n := out.NextAttempt()
+			if n <= last {
+				t.Errorf("attempt %d after %d", n, last)
+			}
+			last = n
+		}
+		var s Sender
+		n := 0
+		s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, &SendOptions{Retry: &RetryPolicy{}}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			next(out)
+			next(out) // a reconnect
+			if n++; n < 4 {
+				return Receipt{}, errNet
+			}
+			return Receipt{Level: Kept}, nil
+		})
+		time.Sleep(time.Minute) // the program is started again
+		s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, nil, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			next(out)
+			return Receipt{Level: Kept}, nil
+		})
+	})
+}
+
+func TestOldestIsWhatMayStillBeOffered(t *testing.T) {
+	var s Sender
+	var first ID
+	send := func(id ID, want uint64, result error) ID {
+		t.Helper()
+		_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, &SendOptions{ID: id}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			out.NextAttempt()
+			id = out.ID
+			if out.Oldest != want {
+				t.Errorf("counter %d: oldest %d, want %d", id.Counter(), out.Oldest, want)
+			}
+			return Receipt{Level: Kept}, result
+		})
+		if !errors.Is(err, result) {
+			t.Error(err)
+		}
+		return id
+	}
+	first = send(ID{}, 1, nil)
+	send(ID{}, 2, nil)
+	failed := send(ID{}, 3, errNet)
+	if first.Instance() != failed.Instance() || first.Instance() == 0 {
+		t.Error("instances:", first, failed)
+	}
+	send(ID{}, 3, nil)          // 3 may be asked for again
+	send(NewID(), 0, nil)       // not our own
+	send(failed, 3, nil)        // it is
+	send(ID{}, 5, Reject("no")) // final: nobody asks again
+	send(ID{}, 6, nil)
+	s.Send(t.Context(), everything, &Image{}, nil, keep) // failed before it was offered
+	send(ID{}, 8, nil)
+
+	// One that runs holds the others back.
+	_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, nil, func(_ context.Context, out *Outgoing) (Receipt, error) {
+		send(ID{}, 9, nil)
+		return Receipt{Level: Kept}, nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	// The memory of failures is bounded.
+	for range 3 * maxFailed {
+		s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, nil, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			out.NextAttempt()
+			return Receipt{}, errNet
+		})
+	}
+	if len(s.failed) != maxFailed || len(s.active) != 0 || len(s.running) != 0 || len(s.live) != 0 {
+		t.Errorf("%d failed, %d active, %d running, %d live", len(s.failed), len(s.active), len(s.running), len(s.live))
+	}
+}
+
+func TestSenderClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		result := make(chan error)
+		go func() {
+			_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, &SendOptions{Retry: &RetryPolicy{MaxAttempts: -1}}, func(ctx context.Context, out *Outgoing) (Receipt, error) {
+				<-ctx.Done()
+				return Receipt{}, ctx.Err()
+			})
+			result <- err
+		}()
+		synctest.Wait()
+		s.Close(ErrPeerClosed)
+		s.Close(ErrClosed)
+		wantOutcome(t, <-result, NotKept, ErrPeerClosed)
+		_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, nil, keep)
+		wantOutcome(t, err, NotKept, ErrPeerClosed)
+	})
+}
+
+func TestSendsRunAtTheSameTime(t *testing.T) {
+	var s Sender
+	img := &Image{Name: "x", Body: Bytes(picture(1, 1000))}
+	results := make(chan error)
+	for range 500 {
+		go func() {
+			_, err := s.Send(t.Context(), everything, img, nil, func(_ context.Context, out *Outgoing) (Receipt, error) {
+				n, err := io.Copy(io.Discard, out.Body)
+				return Receipt{Level: Kept, Bytes: n}, err
+			})
+			results <- err
+		}()
+	}
+	for range 500 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRetryable(t *testing.T) {
+	_, missing := os.Open(filepath.Join(t.TempDir(), "none"))
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{errNet, true},
+		{missing, false},
+		{&os.PathError{Op: "open", Path: "x", Err: os.ErrPermission}, false},
+		{&os.SyscallError{Syscall: "sendto", Err: os.ErrPermission}, true}, // a firewall
+		{fmt.Errorf("x: %w", context.Canceled), false},
+		{context.DeadlineExceeded, false},
+		{ErrIdle, true},
+		{ErrPeerClosed, true},
+		{ErrPeerRestarted, true},
+		{ErrClosed, false},
+		{ErrServerClosed, false},
+		{ErrBodyConsumed, false},
+		{ErrIDUsed, false},
+		{ErrNoReceiver, true},
+		{chunk.ErrSourceShort, false},
+		{&TooLargeError{What: "image", Size: 2, Max: 1}, false},
+		{Reject("no"), false},
+		{&Error{Op: "send", Outcome: Rejected, Err: &RejectedError{Reason: ReasonBusy, Retryable: true}}, true},
+		{final("x"), false},
+	} {
+		if got := Retryable(c.err); got != c.want {
+			t.Errorf("Retryable(%v) = %v", c.err, got)
+		}
+	}
+}
