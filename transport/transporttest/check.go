@@ -42,7 +42,11 @@ func runAll[K any](t *testing.T, checks []check[K], kit K, bubble bool) {
 func (c check[K]) guarded(t testing.TB, kit K) {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
-		if err := goleak.Find(before); err != nil {
+		err := goleak.Find(before)
+		for deadline := time.Now().Add(patience(t) / 4); err != nil && time.Now().Before(deadline); {
+			err = goleak.Find(before)
+		}
+		if err != nil {
 			t.Errorf("goroutines are left after everything was closed: %v", err)
 		}
 	})

@@ -20,6 +20,7 @@ type memLink struct {
 	in, out *memPipe
 	twist   twist
 	written atomic.Int64
+	kept    []byte // the caller's
 }
 
 type memPipe struct {
@@ -37,7 +38,7 @@ type twist int
 
 const (
 	honest      twist = iota
-	keeps             // hands the caller's own slice on
+	keeps             // holds on to the caller's slice until the next message
 	truncates         // cuts long messages
 	joins             // sends two as one
 	swaps             // exchanges neighbours
@@ -99,9 +100,13 @@ func (l *memLink) WriteMessage(msg []byte) error {
 	case len(msg) > memMax:
 		return &native.TooLargeError{Size: len(msg), Max: memMax}
 	}
-	if l.twist != keeps {
-		msg = bytes.Clone(msg)
+	if l.twist == keeps {
+		msg, l.kept = l.kept, msg
+		if msg == nil {
+			return nil
+		}
 	}
+	msg = bytes.Clone(msg)
 	switch l.twist {
 	case truncates:
 		msg = msg[:min(len(msg), memMax-1)]

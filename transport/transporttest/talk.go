@@ -237,7 +237,7 @@ func checkLive(t testing.TB, k transportKit) {
 	r.fails(first, "a newer frame", transport.ErrSuperseded)
 	r.nothing(old, other)
 
-	img, reached = r.stuck(old)
+	img, _ = r.stuck(old)
 	start := time.Now()
 	late := r.start(t.Context(), r.conn, img, &transport.SendOptions{Live: &transport.Live{Source: "cam-3", MaxAge: 50 * time.Millisecond}})
 	r.fails(late, "MaxAge", nil)
