@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash"
 	"os"
 	"os/exec"
 	"reflect"
@@ -14,7 +15,6 @@ import (
 	"unicode"
 
 	"github.com/zeebo/xxh3"
-	"hash"
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
@@ -224,7 +224,7 @@ func TestMalformed(t *testing.T) {
 // A second implementation, written from SPEC.md, agrees on every vector.
 func TestVectorsInPython(t *testing.T) {
 	python, err := exec.LookPath("python3")
-	if err != nil {
+	if err != nil || exec.CommandContext(t.Context(), python, "--version").Run() != nil {
 		t.Skip("needs python3")
 	}
 	out, err := exec.CommandContext(t.Context(), python, "testdata/check_vectors.py", vectorFile).CombinedOutput()
