@@ -3,8 +3,13 @@ package transport
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -284,4 +289,155 @@ func TestFinishContextBoundsOnlyTheWaiting(t *testing.T) {
 			t.Errorf("%+v, %v", r, done)
 		}
 	})
+}
+
+// Senders that fight over one ID, with aborts and take-overs at any time, leave
+// one right image, one receipt and a completion for each offer.
+func TestManyAttemptsAtOnce(t *testing.T) {
+	const senders = 8
+	content := picture(1, 4*block+100)
+	digest := digestOf(XXH3, content)
+	blocks := chunk.NewBlockHasher(XXH3)
+	var tree [5]chunk.Digest
+	for i := range tree {
+		r := chunk.BlockRange(int64(i), int64(len(content)))
+		tree[i] = blocks.Sum(content[r.Start:r.End])
+	}
+	for _, streaming := range []bool{false, true} {
+		seed := rand.Uint64()
+		store := &MemStore{}
+		var agreed, offered, finished atomic.Int64
+		s := &Server{Store: store, Streaming: streaming, Handler: func(ctx context.Context, in *Incoming) error {
+			got, err := readAll(ctx, in.Image)
+			if err == nil && !bytes.Equal(got, content) {
+				t.Error("the Handler has read other bytes to the end")
+			}
+			if err == nil {
+				agreed.Add(1)
+			}
+			return err
+		}, Hooks: Hooks{
+			Offered:  func(TransferInfo) { offered.Add(1) },
+			Finished: func(TransferInfo, Receipt, error) { finished.Add(1) },
+		}}
+		synctest.Test(t, func(t *testing.T) {
+			var attempt atomic.Uint32
+			var all sync.WaitGroup
+			for n := range senders {
+				rng := rand.New(rand.NewPCG(seed, uint64(n)))
+				all.Go(func() {
+					for {
+						in, conn := inboxConn(t, s, fmt.Sprintf("10.0.0.%d:1", n))
+						r, err := fight(t, rng, in, attempt.Add(1), content, tree[:])
+						conn.Close()
+						if err == nil {
+							if r.Digest != digest || r.Bytes != int64(len(content)) {
+								t.Errorf("receipt %+v", r)
+							}
+							return
+						}
+						if !Retryable(err) && asRejected(err, ReasonOther).Reason != ReasonMoved {
+							t.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			if err := s.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+			synctest.Wait()
+			if agreed.Load() != 1 || countKept(store) != 1 || offered.Load() != finished.Load() {
+				t.Errorf("seed %d: %d Handlers have agreed, %d images, %d offers, %d completions",
+					seed, agreed.Load(), countKept(store), offered.Load(), finished.Load())
+			}
+		})
+		if !bytes.Equal(kept(t, store, "x"), content) {
+			t.Errorf("seed %d: other bytes are kept", seed)
+		}
+	}
+}
+
+// fight is one attempt, which may give up at any point.
+func fight(t *testing.T, rng *rand.Rand, in *Inbox, attempt uint32, content []byte, tree []chunk.Digest) (Receipt, error) {
+	o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: attempt, Resume: true}
+	a, err := in.Offer(t.Context(), o)
+	if err != nil {
+		return Receipt{}, err
+	}
+	var same []int64
+	for _, b := range a.Held() {
+		if b.Digest != tree[b.Index] {
+			t.Errorf("block %d is held with a wrong digest", b.Index)
+		}
+		if rng.IntN(4) > 0 {
+			same = append(same, b.Index)
+		}
+	}
+	if err := a.Use(same); err != nil {
+		return Receipt{}, err
+	}
+	for !a.Whole() {
+		off := rng.IntN(len(content))
+		end := min(len(content), off+rng.IntN(block))
+		if gaps := a.Missing(1); len(gaps) > 0 && rng.IntN(2) == 0 {
+			off, end = int(gaps[0].Start), int(gaps[0].End)
+		}
+		if _, err := a.WriteAt(content[off:end], int64(off)); err != nil {
+			return Receipt{}, err
+		}
+		if rng.IntN(20) == 0 {
+			err := later(ReasonCanceled, "given up")
+			a.Abort(err)
+			return Receipt{}, err
+		}
+	}
+	return a.Finish(t.Context(), -1, digestOf(XXH3, content))
+}
+
+func TestOfferWaitsOnlyAsLongAsItsContext(t *testing.T) {
+	store := &slowStore{open: make(chan struct{})}
+	s := &Server{Store: store}
+	bubble(t, s, func(t *testing.T) {
+		store.open = make(chan struct{})
+		in := inbox(t, s, "p")
+		first := make(chan error, 1)
+		go func() {
+			a, err := in.Offer(t.Context(), Offer{ID: MakeID(1, 1)})
+			if err == nil {
+				a.Abort(nil)
+			}
+			first <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := in.Offer(ctx, Offer{ID: MakeID(1, 1), Attempt: 2})
+		if err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		_, err = in.Offer(ctx, Offer{ID: MakeID(1, 2)}) // the Store itself heeds the context
+		if err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		close(store.open)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+type slowStore struct {
+	MemStore
+	open chan struct{}
+}
+
+func (s *slowStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
+	select {
+	case <-s.open:
+		return s.MemStore.Open(ctx, o)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -17,11 +18,14 @@ import (
 // spyStore records what happens to its partial images, and fails on request.
 type spyStore struct {
 	MemStore
+	mu     sync.Mutex // of events
 	events []string
 	fail   map[string]error
 }
 
 func (s *spyStore) note(event string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.events = append(s.events, event)
 	return s.fail[event]
 }
