@@ -83,6 +83,7 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		if info.MaxImage > 0 && out.size > info.MaxImage {
 			return &TooLargeError{What: "image", Size: out.size, Max: info.MaxImage}
 		}
+		lost := out.unknown.Load()
 		out.Oldest, out.earlier = s.oldest(out.ID), out.wire.Load()
 		var err error
 		if r, err = attempt(ctx, out); err == nil {
@@ -91,6 +92,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 			}
 		}
 		// An attempt is a Conn's own affair; of its Error only the cause counts.
+		if refused := (*RejectedError)(nil); errors.As(err, &refused) {
+			out.unknown.Store(lost) // the answer to this attempt; what became of earlier ones stays open
+		}
 		if e := (*Error)(nil); errors.As(err, &e) {
 			out.unknown.Store(out.unknown.Load() || e.Outcome == Unknown)
 			err = e.Err
