@@ -1,0 +1,156 @@
+package mqttx
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// answerTime is how long a peer may take to answer the first message.
+const answerTime = 3 * time.Second
+
+// A carrier is one session's place on a hub. It outlives the client's connection: what
+// is lost with that the session repairs.
+type carrier struct {
+	h     *Hub
+	peer  string
+	topic string // to the peer
+
+	dialled bool
+	opening bool    // the mutex of sessions guards it
+	first   firstID // of a session that the peer began
+	heard   atomic.Bool
+	done    chan struct{}
+
+	session *session.Session
+	clock   sync.Mutex // what the session is told comes in the order of time
+
+	// These are the pump's goroutine's.
+	trial  trial
+	asked  time.Time // when the first message left over the present connection
+	ending time.Time // when the session was seen to have ended
+
+	// The pump's mutex guards these.
+	queued  bool
+	running bool
+	due     time.Time
+	place   int // in the heap of timers, from 1; 0: not there
+}
+
+func (h *Hub) newCarrier(peer string, first *firstID) *carrier {
+	c := &carrier{h: h, peer: peer, topic: inboxTopic(peer, h.name), dialled: first == nil, done: make(chan struct{})}
+	if first != nil {
+		c.first = *first
+	}
+	return c
+}
+
+// Info implements session.Carrier.
+func (c *carrier) Info() session.LinkInfo {
+	first, larger := c.h.sizes.begin()
+	return session.LinkInfo{Protocol: "mqtt", Peer: c.peer, Ordered: c.h.ordered(), MaxMessage: first, Sizes: larger}
+}
+
+// Start implements session.Carrier.
+func (c *carrier) Start(s *session.Session) {
+	c.session = s
+	c.h.sessions.enter(c)
+	c.h.pump.add(c)
+	if err := c.h.Err(); err != nil { // the hub did not know of it when it failed
+		s.Fail(err)
+	}
+}
+
+// Wake implements session.Carrier.
+func (c *carrier) Wake() { c.h.pump.ready(c) }
+
+// Wait implements session.Carrier.
+func (c *carrier) Wait() { <-c.done }
+
+// deliver takes a message from the peer. It does not block.
+func (c *carrier) deliver(msg []byte) {
+	c.heard.Store(true)
+	c.clock.Lock()
+	c.session.Deliver(time.Now(), nil, msg)
+	c.clock.Unlock()
+	c.h.pump.ready(c)
+}
+
+// poll puts the session's next message into s. It reports false if there is none.
+func (c *carrier) poll(s *slot) bool {
+	now := time.Now()
+	if c.session.Err() != nil {
+		if c.ending.IsZero() {
+			c.ending = now
+		}
+		if now.Sub(c.ending) > flushTime {
+			return false
+		}
+	}
+	before := c.session.MaxMessage()
+	s.size(c.h.sizes.room(before))
+	c.clock.Lock()
+	n := c.session.Poll(time.Now(), s.buf)
+	c.clock.Unlock()
+	if n == 0 {
+		return false
+	}
+	s.msg, s.topic = s.buf[:n], c.topic
+	if c.asked.IsZero() {
+		c.asked = now
+	}
+	c.h.sizes.sent(n, now)
+	if tooLarge := c.trial.sent(n, before, c.session.MaxMessage(), now); tooLarge > 0 {
+		c.h.sizes.refused(tooLarge)
+	}
+	return true
+}
+
+// advance runs the timers.
+func (c *carrier) advance() {
+	c.clock.Lock()
+	c.session.Advance(time.Now())
+	c.clock.Unlock()
+	if !c.waits() {
+		return
+	}
+	switch since := c.h.connectedSince(); {
+	case since.IsZero():
+		c.asked = time.Now()
+	case since.After(c.asked):
+		c.asked = since
+	case time.Since(c.asked) >= answerTime:
+		c.session.Fail(fmt.Errorf("%q has not answered for %v: %w; if it does, the broker may not let %q write to %s",
+			c.peer, answerTime, transport.ErrNoReceiver, c.h.name, c.topic))
+	}
+}
+
+// waits reports whether the peer has been asked for the first time.
+func (c *carrier) waits() bool { return c.dialled && !c.asked.IsZero() && !c.heard.Load() }
+
+// deadline is when advance is to be called.
+func (c *carrier) deadline() time.Time {
+	due := c.session.Deadline()
+	if answer := c.asked.Add(answerTime); c.waits() && (due.IsZero() || answer.Before(due)) {
+		due = answer
+	}
+	return due
+}
+
+// over is the end of the session: nothing refers to the carrier any more.
+func (c *carrier) over() {
+	c.h.sessions.leave(c)
+	c.h.release()
+	close(c.done)
+}
+
+// A firstID is what a peer wrote to before it knew the ID of its session here.
+type firstID struct {
+	peer string
+	id   wire.ConnID
+}

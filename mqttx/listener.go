@@ -1,0 +1,121 @@
+package mqttx
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// listener takes the sessions that peers begin.
+type listener struct {
+	h       *Hub
+	backlog *session.Backlog
+	closing sync.Once
+	failed  chan struct{} // closed with err
+
+	mu  sync.Mutex
+	err error
+}
+
+// listen opens the hub's listener. It takes over the caller's reference.
+func (h *Hub) listen(ctx context.Context) (transport.Listener, error) {
+	l := &listener{h: h, backlog: session.NewBacklog(), failed: make(chan struct{})}
+	err := h.join(ctx)
+	if err == nil {
+		err = h.setListener(l)
+	}
+	if err != nil {
+		h.release()
+		return nil, listenError(err)
+	}
+	if err := h.presence.begin(ctx, l); err != nil {
+		l.Close()
+		return nil, listenError(err)
+	}
+	return l, nil
+}
+
+func (h *Hub) setListener(l *listener) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.listener != nil {
+		return errors.New("this hub listens already: close that Listener first, or use another name")
+	}
+	h.listener = l
+	return nil
+}
+
+// Accept implements transport.Listener.
+func (l *listener) Accept(ctx context.Context) (transport.Conn, error) {
+	c, err := l.backlog.Accept(ctx)
+	if err == nil {
+		return c, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		err = l.err
+	}
+	return nil, &transport.Error{Op: "accept", Err: err}
+}
+
+// Addr implements transport.Listener. It is a URL, the broker's with the name as path.
+func (l *listener) Addr() net.Addr { return addr(l.h.broker + "/" + encodeName(l.h.name)) }
+
+// fail ends Accept. It does not wait.
+func (l *listener) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = err
+		close(l.failed)
+		go l.backlog.Close()
+	}
+}
+
+// stop has the hub refuse new peers.
+func (l *listener) stop() {
+	l.h.mu.Lock()
+	l.h.listener = nil
+	client := l.h.client
+	up := l.h.isUp
+	l.h.mu.Unlock()
+	l.mu.Lock()
+	mine := l.err == nil
+	l.mu.Unlock()
+	if up {
+		l.h.presence.withdraw(client, mine)
+	}
+}
+
+// Close implements transport.Listener.
+func (l *listener) Close() error {
+	l.closing.Do(func() {
+		l.stop()
+		l.backlog.Close()
+		l.h.release()
+	})
+	return nil
+}
+
+// listening returns the hub's listener, nil if there is none, with a reference to the
+// hub for a session of it.
+func (h *Hub) accepting() *listener {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.listener != nil && h.err == nil {
+		h.refs++
+		return h.listener
+	}
+	return nil
+}
+
+// addr is a URL.
+type addr string
+
+func (addr) Network() string  { return "mqtt" }
+func (a addr) String() string { return string(a) }

@@ -1,0 +1,265 @@
+package mqttx
+
+import (
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+const (
+	// inFlight is how many messages of all sessions wait for the client at once.
+	// Each holds memory, and what is urgent waits behind them.
+	inFlight = 4
+
+	flushTime = time.Second // an orderly end takes at most so long
+)
+
+// A pump writes for all sessions of a hub. One goroutine keeps their timers and polls
+// those that may have a message, in turn; another hands the messages to the MQTT
+// client, whose Publish may block. Both run while there are sessions.
+type pump struct {
+	sizes *sizes
+	wake  chan struct{} // has a token when the pump is to look again
+	free  chan *slot
+
+	mu       sync.Mutex
+	client   mqtt.Client // nil while it is not connected
+	full     chan *slot  // to the publisher; nil: nothing runs
+	carriers int
+	queue    []*carrier // to be polled
+	timers   timers
+}
+
+// A slot holds a message on its way to the client.
+type slot struct {
+	buf    []byte
+	msg    []byte // in buf
+	topic  string
+	client mqtt.Client
+	token  mqtt.Token // of the last message; nil before the first
+}
+
+// size makes the slot's buffer hold n bytes. A buffer that the client may still read
+// is left to it.
+func (s *slot) size(n int) {
+	if s.token != nil {
+		select {
+		case <-s.token.Done():
+		default:
+			s.buf = nil
+		}
+		s.token = nil
+	}
+	if cap(s.buf) < n {
+		s.buf = make([]byte, n)
+	}
+	s.buf = s.buf[:n]
+}
+
+func newPump(z *sizes) *pump {
+	p := &pump{sizes: z, wake: make(chan struct{}, 1), free: make(chan *slot, inFlight)}
+	for range inFlight {
+		p.free <- new(slot)
+	}
+	return p
+}
+
+func (p *pump) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add takes a carrier in.
+func (p *pump) add(c *carrier) {
+	p.mu.Lock()
+	p.carriers++
+	c.running = true
+	if p.full == nil {
+		p.full = make(chan *slot, inFlight)
+		go p.run()
+		go p.publish(p.full)
+	}
+	p.mu.Unlock()
+	p.ready(c)
+}
+
+// ready has a session polled.
+func (p *pump) ready(c *carrier) {
+	p.mu.Lock()
+	if !c.queued && c.running {
+		c.queued = true
+		p.queue = append(p.queue, c)
+	}
+	p.mu.Unlock()
+	p.signal()
+}
+
+// connected notes the client that takes messages now, or nil.
+func (p *pump) connected(client mqtt.Client) {
+	p.mu.Lock()
+	p.client = client
+	p.mu.Unlock()
+	p.signal()
+}
+
+// run serves the sessions until there are none.
+func (p *pump) run() {
+	alarm := time.NewTimer(0)
+	defer alarm.Stop()
+	for {
+		p.advance(time.Now())
+		ended, free, due := p.look()
+		if ended != nil {
+			p.drop(ended)
+			continue
+		}
+		if p.finished() {
+			return
+		}
+		alarm.Stop()
+		if !due.IsZero() {
+			alarm.Reset(time.Until(due))
+		}
+		select {
+		case s := <-free:
+			p.fill(s)
+		case <-p.wake:
+		case <-alarm.C:
+		}
+	}
+}
+
+// advance runs the timers that are due.
+func (p *pump) advance(now time.Time) {
+	for {
+		p.mu.Lock()
+		c := p.timers.pop(now)
+		p.mu.Unlock()
+		if c == nil {
+			return
+		}
+		c.advance()
+		p.ready(c)
+	}
+}
+
+// look finds what is to be done: a session that has ended while the client is not
+// connected, slots to wait for because somebody waits to be polled, or the next timer.
+func (p *pump) look() (ended *carrier, free <-chan *slot, due time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.client == nil {
+		for _, c := range p.queue {
+			if c.session.Err() != nil {
+				return c, nil, time.Time{}
+			}
+			p.timers.set(c, c.deadline())
+		}
+	} else if len(p.queue) > 0 {
+		free = p.free
+	}
+	return nil, free, p.timers.next()
+}
+
+// finished ends the publisher if there are no sessions any more.
+func (p *pump) finished() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.carriers > 0 {
+		return false
+	}
+	close(p.full)
+	p.full = nil
+	return true
+}
+
+// fill puts the next message of the session whose turn it is into a slot.
+func (p *pump) fill(s *slot) {
+	p.mu.Lock()
+	if len(p.queue) == 0 || p.client == nil {
+		p.mu.Unlock()
+		p.free <- s
+		return
+	}
+	c := p.queue[0]
+	p.queue = p.queue[1:]
+	c.queued = false
+	s.client = p.client
+	full := p.full
+	p.mu.Unlock()
+
+	if c.poll(s) {
+		full <- s
+		p.ready(c)
+		return
+	}
+	p.free <- s
+	if c.session.Err() != nil {
+		p.drop(c)
+		return
+	}
+	due := c.deadline()
+	p.mu.Lock()
+	p.timers.set(c, due)
+	p.mu.Unlock()
+}
+
+// drop forgets a session that has ended.
+func (p *pump) drop(c *carrier) {
+	p.mu.Lock()
+	c.running = false
+	for i, q := range p.queue {
+		if q == c {
+			p.queue = append(p.queue[:i:i], p.queue[i+1:]...)
+			break
+		}
+	}
+	p.timers.set(c, time.Time{})
+	p.mu.Unlock()
+	c.over()
+	p.mu.Lock()
+	p.carriers--
+	p.mu.Unlock()
+}
+
+// publish hands messages to the client. What the client loses the sessions repair.
+func (p *pump) publish(full <-chan *slot) {
+	for s := range full {
+		began := time.Now()
+		s.token = s.client.Publish(s.topic, 0, false, s.msg)
+		if len(s.msg) > firstSize && time.Since(began) > slowTime {
+			p.sizes.refused(len(s.msg))
+		}
+		p.free <- s
+	}
+}
+
+// flush returns when all messages are written, but soon.
+func (p *pump) flush() {
+	patience := time.NewTimer(flushTime)
+	defer patience.Stop()
+	var slots []*slot
+	defer func() {
+		for _, s := range slots {
+			p.free <- s
+		}
+	}()
+	for range inFlight {
+		select {
+		case s := <-p.free:
+			slots = append(slots, s)
+			if s.token != nil {
+				select {
+				case <-s.token.Done():
+				case <-patience.C:
+					return
+				}
+			}
+		case <-patience.C:
+			return
+		}
+	}
+}

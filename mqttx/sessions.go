@@ -1,0 +1,206 @@
+package mqttx
+
+import (
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+const (
+	// maxOpening is how many sessions that peers have begun may be not yet
+	// established; the first message of one more is lost.
+	maxOpening = 256
+
+	// maxAnswers is how many messages of unknown sessions are answered in a second,
+	// maxAnswering how many answers may wait for the client.
+	maxAnswers   = 100
+	maxAnswering = 8
+)
+
+// sessions finds the session that a message is for.
+type sessions struct {
+	h *Hub
+
+	mu        sync.Mutex
+	byID      map[wire.ConnID]*carrier // by this side's ID
+	byFirst   map[firstID]*carrier
+	opening   int
+	second    int64 // of the answers counted
+	answers   int
+	answering int
+}
+
+func (t *sessions) init(h *Hub) {
+	t.h, t.byID, t.byFirst = h, make(map[wire.ConnID]*carrier), make(map[firstID]*carrier)
+}
+
+// open counts a session that a peer begins. It returns false if there is no room.
+func (t *sessions) open(c *carrier) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.opening >= maxOpening {
+		return false
+	}
+	t.opening++
+	c.opening = true
+	return true
+}
+
+// opened notes that such a session is established, or has ended.
+func (t *sessions) opened(c *carrier) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c.opening {
+		c.opening = false
+		t.opening--
+	}
+}
+
+// enter adds a carrier whose session begins.
+func (t *sessions) enter(c *carrier) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byID[c.session.CID()] = c
+	if !c.dialled {
+		t.byFirst[c.first] = c
+	}
+}
+
+// leave forgets a carrier.
+func (t *sessions) leave(c *carrier) {
+	t.opened(c)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.byID, c.session.CID())
+	if !c.dialled {
+		delete(t.byFirst, c.first)
+	}
+}
+
+// all returns the carriers for which take holds.
+func (t *sessions) all(take func(*carrier) bool) []*carrier {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []*carrier
+	for _, c := range t.byID {
+		if take(c) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func everyone(*carrier) bool { return true }
+
+// fail ends all sessions.
+func (t *sessions) fail(err error) {
+	for _, c := range t.all(everyone) {
+		c.session.Fail(err)
+	}
+}
+
+// limit has all sessions keep to smaller messages.
+func (t *sessions) limit(size int) {
+	for _, c := range t.all(everyone) {
+		c.session.LimitMessage(size)
+	}
+}
+
+// receive is the handler of the inbox. It must not block.
+func (t *sessions) receive(client mqtt.Client, m mqtt.Message) {
+	peer, ok := sender(m.Topic())
+	if !ok || m.Retained() {
+		return
+	}
+	msg := m.Payload()
+	id, long, ok := wire.PeekDest(msg)
+	if !ok {
+		return
+	}
+	if id == 0 { // an answer from outside any session; who is meant knows
+		for _, c := range t.all(func(c *carrier) bool { return c.peer == peer }) {
+			c.deliver(msg)
+		}
+		return
+	}
+	t.mu.Lock()
+	c := t.byID[id]
+	if c == nil && long {
+		c = t.byFirst[firstID{peer, id}]
+	}
+	t.mu.Unlock()
+	switch {
+	case c != nil && c.peer == peer:
+		c.deliver(msg)
+	case c != nil: // somebody who has overheard the ID
+	case long:
+		t.begin(client, peer, msg)
+	default:
+		t.refuse(client, peer, msg)
+	}
+}
+
+// begin takes the first message of a session that a peer begins.
+func (t *sessions) begin(client mqtt.Client, peer string, msg []byte) {
+	header, frames, err := wire.Parse(msg)
+	if err != nil {
+		t.refuse(client, peer, msg)
+		return
+	}
+	if frame := wire.NewReader(frames); !frame.Next() || frame.Type != wire.TypeHello || checkTopic(peer, t.h.name) != nil {
+		return
+	}
+	l := t.h.accepting()
+	if l == nil {
+		return
+	}
+	c := t.h.newCarrier(peer, &firstID{peer, header.Dest})
+	c.heard.Store(true)
+	if !t.open(c) {
+		t.h.release()
+		return
+	}
+	if _, err = t.h.endpoint.Accept(c, msg, func(conn *session.Conn) {
+		t.opened(c)
+		l.backlog.Ready(conn)
+	}); err != nil {
+		t.opened(c)
+		t.h.release()
+	}
+}
+
+// refuse answers a message that belongs to no session, unless there were many lately.
+func (t *sessions) refuse(client mqtt.Client, peer string, msg []byte) {
+	answer := session.Refuse(msg)
+	now := time.Now().Unix()
+	t.mu.Lock()
+	if t.second != now {
+		t.second, t.answers = now, 0
+	}
+	ok := answer != nil && t.answers < maxAnswers && t.answering < maxAnswering && checkTopic(peer, t.h.name) == nil
+	if ok {
+		t.answers++
+		t.answering++
+	}
+	t.mu.Unlock()
+	if !ok {
+		return
+	}
+	go func() {
+		client.Publish(inboxTopic(peer, t.h.name), 0, false, answer)
+		t.mu.Lock()
+		t.answering--
+		t.mu.Unlock()
+	}()
+}
+
+// wait waits until all sessions have ended.
+func (t *sessions) wait() {
+	for _, c := range t.all(everyone) {
+		c.Wait()
+	}
+}

@@ -1,0 +1,159 @@
+package mqttx
+
+import (
+	"cmp"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// ladder holds the message sizes that sessions probe for, in bytes: what brokers
+// commonly take (AWS IoT 128 KB, EMQX and NATS 1 MB, mosquitto 2.1 2 MB), less their
+// headers and ours.
+var ladder = []int{64 << 10, 120 << 10, 240 << 10, 960 << 10, 1900 << 10}
+
+const (
+	firstSize  = 16 << 10  // with which sessions begin
+	sharedSize = 120 << 10 // the largest on a client with other traffic, which waits behind each message
+
+	// trialTime is how long a connection must have lived with a size before its end
+	// no longer speaks against the size.
+	trialTime = 10 * time.Second
+
+	// slowTime is too long for one message: pings and urgent messages wait behind it.
+	slowTime = time.Second
+
+	maxTries = 3 // losses of a probe after which its size counts as too large
+)
+
+// sizes are what is known about the messages that a broker takes. Brokers of MQTT
+// 3.1.1 do not tell: they break the connection at a message that is too large, or
+// drop it.
+type sizes struct {
+	mu    sync.Mutex
+	limit int
+	used  map[int]time.Time // since when this connection has carried messages over firstSize
+}
+
+func newSizes(limit int, shared bool) *sizes {
+	limit = cmp.Or(limit, ladder[len(ladder)-1])
+	if shared {
+		limit = min(limit, sharedSize)
+	}
+	return &sizes{limit: max(limit, wire.MinMessage), used: make(map[int]time.Time)}
+}
+
+// begin returns the size that a session begins with and those that it may probe for.
+func (z *sizes) begin() (first int, larger []int) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, size := range ladder {
+		if size > firstSize && size <= z.limit {
+			larger = append(larger, size)
+		}
+	}
+	return min(firstSize, z.limit), larger
+}
+
+// room returns the size of a buffer for a message of a session whose full messages
+// have so many bytes at present, and for a probe for the next size.
+func (z *sizes) room(current int) int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	for _, size := range ladder {
+		if size > current && size <= z.limit {
+			return size
+		}
+	}
+	return current
+}
+
+// sent notes that a message leaves.
+func (z *sizes) sent(size int, now time.Time) {
+	if size <= firstSize {
+		return
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if size = class(size); z.used[size].IsZero() {
+		z.used[size] = now
+	}
+}
+
+// lost notes the end of a connection. It reports whether the limit is lower now,
+// because the largest message that this connection had just begun to carry may have
+// been its end.
+func (z *sizes) lost(now time.Time) bool {
+	z.mu.Lock()
+	suspect := 0
+	for size, since := range z.used {
+		if now.Sub(since) < trialTime {
+			suspect = max(suspect, size)
+		}
+	}
+	clear(z.used)
+	z.mu.Unlock()
+	return suspect > 0 && z.refused(suspect)
+}
+
+// refused notes that messages of size bytes are too large, and reports whether that
+// was news.
+func (z *sizes) refused(size int) bool {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	below := firstSize
+	for _, s := range ladder {
+		if s < class(size) {
+			below = s
+		}
+	}
+	news := below < z.limit
+	z.limit = min(z.limit, below)
+	return news
+}
+
+// largest returns the limit at present.
+func (z *sizes) largest() int {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.limit
+}
+
+// class returns the rung of the ladder that a message needs.
+func class(size int) int {
+	for _, s := range ladder {
+		if size <= s {
+			return s
+		}
+	}
+	return ladder[len(ladder)-1]
+}
+
+// trial is one session's probing.
+type trial struct {
+	size  int // probed for last
+	tries int
+	last  time.Time
+}
+
+// sent notes a message of n bytes of a session whose full ones had so many bytes
+// before and after. It returns a size that has proved to be too large, or 0.
+func (p *trial) sent(n, before, after int, now time.Time) (tooLarge int) {
+	switch {
+	case after >= p.size:
+		*p = trial{}
+	case p.tries >= maxTries && now.Sub(p.last) > trialTime:
+		tooLarge = p.size
+		*p = trial{}
+		return tooLarge
+	}
+	if n > before {
+		if n != p.size {
+			p.tries = 0
+		}
+		p.size, p.last = n, now
+		p.tries++
+	}
+	return 0
+}

@@ -1,0 +1,133 @@
+package mqttx
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"sync"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// Transport is an endpoint of the native protocol on an MQTT broker, with a client of
+// its own, which is connected while a Conn or the Listener needs it. Set the fields
+// before the first use. It is safe for concurrent use.
+type Transport struct {
+	// Broker is its URL: mqtt:// (or tcp://), mqtts:// (or tls://, ssl://), ws:// or
+	// wss://. Without a port it is 1883, or 8883 for mqtts.
+	Broker string
+	// Name is what peers call this endpoint, and the client ID. Empty: a random one,
+	// which is enough to dial. Of two endpoints with one name at least one gives up.
+	Name string
+	// Peer is the name of the endpoint that Dial joins.
+	Peer string
+	// Username and Password are what the broker wants, if it does.
+	Username, Password string
+	// TLS configures mqtts and wss; nil: the system's roots.
+	TLS *tls.Config
+	// MaxMessage is the largest MQTT payload, in bytes, for a broker that takes less
+	// than 16 KiB or makes larger ones dear. 0: as much as the broker is found to
+	// take, up to 1.9 MB.
+	MaxMessage int
+	// ClientOptions holds other options for the client; nil: the defaults. It is
+	// copied. The fields above go before its own; the order of handlers, the session
+	// and the pace of reconnecting are the Transport's.
+	ClientOptions *mqtt.ClientOptions
+	// Config holds the protocol's options.
+	Config native.Config
+
+	once     sync.Once
+	name     string
+	endpoint *session.Endpoint
+
+	mu  sync.Mutex
+	hub *Hub // the last one
+}
+
+// Dial joins Peer, which has 3 seconds to answer: then the error matches
+// transport.ErrNoReceiver. All Dials, and Listen, share one client.
+func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
+	if t.Peer == "" {
+		return nil, dialError(errors.New("mqttx.Transport: set Peer to the receiver's name"))
+	}
+	conn, err := t.start().Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
+		h, err := t.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return h.dial(ctx, t.Peer)
+	})
+	if err != nil {
+		return nil, dialError(err)
+	}
+	return conn, nil
+}
+
+// Listen takes peers that dial Name. The Listener's address is a URL that ends with it.
+func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
+	t.start()
+	h, err := t.open(ctx)
+	if err != nil {
+		return nil, listenError(err)
+	}
+	return h.listen(ctx)
+}
+
+func (t *Transport) start() *session.Endpoint {
+	t.once.Do(func() {
+		t.name, t.endpoint = t.Name, newEndpoint(t.Config)
+		if t.name == "" {
+			t.name = "pf-" + rand.Text()
+		}
+	})
+	return t.endpoint
+}
+
+// open returns a hub with a reference for the caller. It need not be connected yet.
+func (t *Transport) open(ctx context.Context) (*Hub, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		if t.hub != nil && t.hub.hold() {
+			return t.hub, nil
+		}
+		if t.hub == nil || t.hub.own.isGone() {
+			h, err := t.connect()
+			if err != nil {
+				return nil, err
+			}
+			t.hub = h
+			continue
+		}
+		gone := t.hub.own.gone // two clients with one ID must not meet
+		t.mu.Unlock()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+		}
+		t.mu.Lock()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// connect makes a hub whose client begins to connect.
+func (t *Transport) connect() (*Hub, error) {
+	if err := checkName(t.name); err != nil {
+		return nil, &transport.RejectedError{Reason: transport.ReasonName, Text: err.Error()}
+	}
+	opts, err := t.options()
+	if err != nil {
+		return nil, err
+	}
+	h := newHub(t.name, opts.Servers[0], false, t.MaxMessage, t.endpoint, logger(t.Config))
+	h.own = newOwnClient(h, opts)
+	h.own.connect()
+	return h, nil
+}
