@@ -94,6 +94,7 @@ func (e *Engine) dataAcked(o *outgoing, start, end int64) {
 	}
 	done, fresh := o.ack(start, end, e.released)
 	e.release(o, done)
+	e.wanted(o)
 	if fresh && !o.progress {
 		o.progress = true
 		e.events.push(Event{Kind: Progress, Handle: o.handle})

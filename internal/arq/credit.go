@@ -34,15 +34,20 @@ func (c *sendCredit) set(number int64, bytes uint32, messages uint16) {
 	}
 }
 
-// room returns how many bytes of payload the next message may have, given that full
-// ones have so many. A window too small for a full one is used only when nothing is in
-// flight, lest messages get ever smaller.
-func (c *sendCredit) room(full int64) int64 {
-	left := c.bytes - c.inFlight
-	if c.count >= c.messages || left <= 0 || left < full && c.inFlight > 0 {
+// left returns how many bytes of payload the next message may have.
+func (c *sendCredit) left() int64 {
+	if c.count >= c.messages {
 		return 0
 	}
-	return min(left, full)
+	return max(c.bytes-c.inFlight, 0)
+}
+
+// allows reports whether a message with n bytes of payload, or as many of them as are left,
+// may be sent. A window too small for all is used only when nothing is in flight, lest
+// messages get ever smaller.
+func (c *sendCredit) allows(n int64) bool {
+	left := c.left()
+	return left >= n || left > 0 && c.inFlight == 0
 }
 
 func (c *sendCredit) sent(n int64) { c.inFlight += n; c.count++ }

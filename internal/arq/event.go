@@ -34,10 +34,12 @@ const (
 	// with Accept, and everything in the end with Receipt or Reject.
 	Offered
 	// Received: Data holds bytes of the image at Offset that were never reported before. Each byte is
-	// to be given back by Consumed, also after the transfer has ended.
+	// to be given back by Consumed, also after the transfer has ended: events that were queued when the
+	// owner answered still come.
 	Received
 	// Resumed: the sender's answer to one run of Accept: Resume says which of its blocks agree. These
-	// count as received from now on; those that do not agree are to be forgotten.
+	// count as received from now on, though bytes of them may have been reported before; those that
+	// do not agree are to be forgotten.
 	Resumed
 	// Finished: every byte of [0, Fin.Size) was reported by Received or Resumed, and Fin.Digest is the
 	// image's digest. Answer with Receipt or Reject.

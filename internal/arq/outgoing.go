@@ -105,9 +105,10 @@ func (o *outgoing) skip(start, end int64, done [][]byte) [][]byte {
 	return done
 }
 
-// want returns how many bytes the transfer takes with so much read-ahead.
-func (o *outgoing) want(readAhead int) int {
-	if !o.started || o.over || o.size >= 0 {
+// want returns how many bytes the transfer takes with so much read-ahead, if it may hold
+// most bytes: a lost message keeps all of its piece in memory.
+func (o *outgoing) want(readAhead int, most int64) int {
+	if !o.started || o.over || o.size >= 0 || o.pieces.size >= most {
 		return 0
 	}
 	return max(readAhead-int(o.unsent), 0)

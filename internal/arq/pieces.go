@@ -15,11 +15,13 @@ func (p *piece) end() int64 { return p.offset + int64(len(p.data)) }
 // wholly acknowledged.
 type pieces struct {
 	list []piece
+	size int64 // bytes held, acknowledged parts included
 	last int // where find last found something
 }
 
 func (q *pieces) add(offset int64, data []byte, unacked int) {
 	q.list = append(q.list, piece{offset, data, unacked})
+	q.size += int64(len(data))
 }
 
 // find returns the index of the first piece that ends after offset.
@@ -68,6 +70,7 @@ func (q *pieces) acked(start, end int64, done [][]byte) [][]byte {
 			continue
 		}
 		done = append(done, p.data)
+		q.size -= int64(len(p.data))
 		q.list = slices.Delete(q.list, i, i+1)
 	}
 	return done

@@ -145,7 +145,7 @@ func (b *builder) data(room int) {
 	if o == nil || e.controls.wanting() { // an offer goes before its data
 		return
 	}
-	if r, _ := o.slice(int64(max(b.left()-wire.DataHeader, 1))); e.credit.room(r.Len()) == 0 {
+	if r, _ := o.slice(int64(max(b.left()-wire.DataHeader, 1))); !e.credit.allows(r.Len()) {
 		e.shut()
 		return
 	}
@@ -159,7 +159,7 @@ func (b *builder) data(room int) {
 		return
 	}
 	r, again := o.slice(int64(space))
-	n := e.credit.room(r.Len())
+	n := min(r.Len(), e.credit.left())
 	r.End = r.Start + n
 	b.pad(wire.DataHeader + int(n))
 	f := wire.Data{Handle: o.handle, Offset: r.Start}
@@ -199,7 +199,7 @@ func (e *Engine) probeSize(o *outgoing, room int) int {
 	if e.recovery == nil || e.handshake.long || e.recovery.timeouts > 0 {
 		return 0
 	}
-	if size := e.size.probe(e.now); size <= room && o.lost.Count() == 0 && o.unsent >= int64(size) {
+	if size := e.size.probe(e.now); size <= room && o.lost.Count() == 0 && min(o.unsent, e.credit.left()) >= int64(size) {
 		return size
 	}
 	return 0

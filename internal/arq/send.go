@@ -105,7 +105,7 @@ func (e *Engine) start(o *outgoing) {
 
 // wanted reports that a transfer takes more bytes, when at least half of the read-ahead is due.
 func (e *Engine) wanted(o *outgoing) {
-	if !o.asked && o.want(e.cfg.ReadAhead) > e.cfg.ReadAhead/2 {
+	if !o.asked && e.want(o) > e.cfg.ReadAhead/2 {
 		o.asked = true
 		e.events.push(Event{Kind: Wanted, Handle: o.handle})
 	}
@@ -128,13 +128,19 @@ func (e *Engine) drop(o *outgoing) {
 }
 
 // Want returns how many bytes the transfer takes now: ReadAhead less what was supplied
-// and not yet sent; 0 while it waits its turn, after Finish, and for a handle that is over.
+// and not yet sent; 0 while the transfer holds the peer's whole window and ReadAhead, while it waits its turn, after Finish, and for a handle that is over.
 // A Wanted event says when it has risen from 0, or to more than half of ReadAhead.
 func (e *Engine) Want(handle uint16) int {
 	if o := e.outs.get(handle); o != nil {
-		return o.want(e.cfg.ReadAhead)
+		return e.want(o)
 	}
 	return 0
+}
+
+// want limits what one transfer holds to the peer's whole window and the read-ahead.
+func (e *Engine) want(o *outgoing) int {
+	window := max(int64(e.handshake.peer.Window), earlyBytes)
+	return o.want(e.cfg.ReadAhead, window+int64(e.cfg.ReadAhead))
 }
 
 // Supply gives the engine the bytes of the image at offset. Offsets ascend; what they leave out

@@ -26,7 +26,9 @@ func newWorld(seed uint64) *world {
 func (w *world) cid() wire.ConnID { return wire.ConnID(w.rand.Uint64() | 1) }
 
 // upTo returns a random time up to d.
-func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rand.Float64() * float64(d)) }
+func (w *world) upTo(d time.Duration) time.Duration {
+	return time.Duration(w.rand.Float64() * float64(d))
+}
 
 // endpoint is an address: it takes messages from the path, in batches, hands them to the sessions and
 // drives those.
