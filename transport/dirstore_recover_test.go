@@ -189,6 +189,79 @@ func TestDirStoreFinishesLater(t *testing.T) {
 	}
 }
 
+// What could not be finished outlives compactions of the log, and restarts that
+// cannot finish it either.
+func TestDirStoreFinishesMuchLater(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
+		if name == "a.jpg" {
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EIO}
+		}
+		return 0, nil
+	}})
+	id := NewID()
+	_, _, err := deliver(s, id, "a.jpg", small)
+	wantReason(t, err, ReasonDisk, true)
+	s.opened.log.records, s.opened.log.compactAt = 100, 0
+	mustDeliver(t, s, NewID(), "b.jpg", nil)
+	if s.opened.log.records > 3 {
+		t.Error("the log was not compacted")
+	}
+	s = reopen(t, s)
+	mustDeliver(t, s, NewID(), "c.jpg", nil)
+	s.step = nil
+	s = reopen(t, s)
+	if r, ok, err := s.Receipt(t.Context(), id); err != nil || !ok || r != receiptOf(id, small) {
+		t.Errorf("receipt %v, %t, %v", r, ok, err)
+	}
+	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small, "b.jpg": nil, "c.jpg": nil})
+}
+
+// A torn tail is cut, not only skipped: what is appended later may end just
+// where old records begin.
+func TestDirStoreCutsTornTails(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	tear := func(path string, gap int, stale []byte) {
+		t.Helper()
+		record, _ := appendRecord(nil, stale)
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		f.Write(append(bytes.Repeat([]byte{0xff}, gap), record...))
+	}
+	mustDeliver(t, s, MakeID(1, 1), "a.jpg", nil)
+	size := s.opened.log.end // that of one record; the next is as long
+	s.Close()
+	tear(filepath.Join(s.Dir, logFile), int(size), (&intent{receipt: receiptOf(MakeID(9, 9), nil)}).payload())
+	s = reopen(t, s)
+	mustDeliver(t, s, MakeID(1, 2), "b.jpg", nil)
+	s = reopen(t, s)
+	for id, want := range map[ID]bool{MakeID(1, 1): true, MakeID(1, 2): true, MakeID(9, 9): false} {
+		if _, ok, err := s.Receipt(t.Context(), id); ok != want || err != nil {
+			t.Errorf("receipt %v: %t, %v", id, ok, err)
+		}
+	}
+
+	content := picture(1, 3*chunk.BlockSize)
+	keepPartial(t, s, "c.jpg", content[:2*chunk.BlockSize+1])
+	offer := offerOf(NewID(), "c.jpg", content[:2*chunk.BlockSize+1])
+	s.Close()
+	hash := chunk.NewBlockHasher(chunk.SHA256).Sum(nil)
+	dropped, _ := appendRecord(nil, make([]byte, 9))
+	tear(strings.TrimSuffix(contentOf(t, s.Dir), contentExt)+journalExt, len(dropped), appendDigest([]byte{kindBlock, 2, 0, 0, 0, 0, 0, 0, 0}, hash))
+	for _, want := range []int{2, 1} {
+		s = reopen(t, s)
+		p, err := s.Open(t.Context(), offer)
+		if err != nil || len(p.Held()) != want {
+			t.Fatalf("held %v, %v", p.Held(), err)
+		}
+		if err := p.Drop([]int64{0}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestDirStoreSecondStoreIsRefused(t *testing.T) {
 	first := newDirStore(t, &DirStore{})
 	mustDeliver(t, first, NewID(), "a.jpg", nil)

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -240,12 +241,15 @@ func TestDirStoreExistingAppearsLate(t *testing.T) {
 		Replace:  {"a.jpg": []byte("new")},
 		Refuse:   {"a.jpg": []byte("old")},
 	} {
-		for _, op := range []string{"sync", "link"} { // before and after the intent
+		for _, op := range []string{"sync", "link", "no links"} { // before and after the intent
 			s, late := newDirStore(t, &DirStore{Dir: t.TempDir(), Existing: existing}), false
 			s.step = func(o, name string, n int) (int, error) {
-				if !late && (o == op || o == "rename") {
+				if !late && (o == op || o == "link" || o == "rename") {
 					late = true
 					os.WriteFile(filepath.Join(s.Dir, "a.jpg"), []byte("old"), 0o644)
+				}
+				if o == "link" && op == "no links" {
+					return 0, syscall.EPERM
 				}
 				return 0, nil
 			}

@@ -14,7 +14,8 @@ type Store interface {
 	// a new one. A *RejectedError reaches the sender as it is, any other error
 	// as ReasonDisk.
 	Open(ctx context.Context, o PartialOffer) (Partial, error)
-	// Receipt returns the receipt that is remembered for an ID.
+	// Receipt returns the receipt that is remembered for an ID. It is asked
+	// before Open: an image whose Commit failed half-way may be finished here.
 	Receipt(ctx context.Context, id ID) (Receipt, bool, error)
 	// Forget drops the receipts of a sender instance with counters below one,
 	// so that memory grows with senders and not with transfers.
@@ -32,20 +33,23 @@ type PartialOffer struct {
 
 // A Partial is a leased image on its way in. One goroutine at a time uses it,
 // but ReadAt may run beside WriteAt of other ranges. It ends with Commit, Keep
-// or Discard.
+// or Discard; after that Keep and Discard do nothing. Two leases never share
+// content, even those of one key.
 type Partial interface {
 	io.ReaderAt
 	io.WriterAt
 	// Held returns the complete blocks that survived an earlier lease.
 	Held() []chunk.Block
-	// Checkpoint remembers that these blocks are written.
+	// Checkpoint remembers that these blocks are written. They, and those held,
+	// are written again only after a Drop: a crash would leave them wrong.
 	Checkpoint(blocks []chunk.Block) error
 	// Drop forgets held blocks, because the sender's content differs.
 	Drop(indices []int64) error
 	// Commit makes content and receipt durable in one recoverable step and
 	// returns the final name. The metadata is final only here: a name that the
 	// protocol did not carry comes from the ID and the bytes. img.Name is never
-	// empty; img.Body is not set. If it fails the lease is still held.
+	// empty; img.Body is not set. If it fails, end the lease with Keep or Discard.
+	// An ID that is remembered stores nothing, and returns no name.
 	Commit(ctx context.Context, img *Image, r Receipt) (name string, err error)
 	// Keep gives up the lease and keeps the content for a resume.
 	Keep() error
