@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
@@ -20,7 +21,8 @@ type Conn struct {
 
 	sender  transport.Sender
 	serving chan struct{} // closed when Serve is called
-	closing sync.Once
+	closing atomic.Bool   // the first Close has begun
+	closed  chan struct{} // closed when it is over
 
 	mu        sync.Mutex
 	s         *Session      // the present one, or nil
@@ -36,7 +38,7 @@ type Conn struct {
 }
 
 func newConn(e *Endpoint, dial func(context.Context) (Carrier, error)) *Conn {
-	c := &Conn{ep: e, dial: dial, serving: make(chan struct{}), changed: make(chan struct{})}
+	c := &Conn{ep: e, dial: dial, serving: make(chan struct{}), closed: make(chan struct{}), changed: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	return c
 }
@@ -195,22 +197,25 @@ func (c *Conn) Close() error {
 
 // end closes the Conn and tells the peer why.
 func (c *Conn) end(code wire.Code) {
-	c.closing.Do(func() {
-		c.mu.Lock()
-		s, last, redialing := c.s, c.last, c.redialing
-		c.s = nil
-		c.finish(transport.ErrClosed)
-		c.mu.Unlock()
-		if s != nil {
-			s.close(code)
-		}
-		if redialing != nil {
-			<-redialing
-		}
-		if last != nil {
-			last.carrier.Wait()
-		}
-	})
+	if c.closing.Swap(true) {
+		<-c.closed // not a sync.Once: who waits for its mutex stops the time of a synctest bubble
+		return
+	}
+	defer close(c.closed)
+	c.mu.Lock()
+	s, last, redialing := c.s, c.last, c.redialing
+	c.s = nil
+	c.finish(transport.ErrClosed)
+	c.mu.Unlock()
+	if s != nil {
+		s.close(code)
+	}
+	if redialing != nil {
+		<-redialing
+	}
+	if last != nil {
+		last.carrier.Wait()
+	}
 }
 
 // established waits until the first session of an accepted Conn is.
