@@ -15,11 +15,12 @@ type listener struct {
 	socket   *socket
 	endpoint *session.Endpoint
 	backlog  *session.Backlog
-	closing  sync.Once
+	over     chan struct{} // closed when Close is done
 
 	mu     sync.Mutex // held while a session begins
-	closed bool
-	err    error // why the socket has failed
+	closed bool       // no more sessions begin
+	ended  bool       // Close was called
+	err    error      // why the socket has failed
 }
 
 func (s *socket) listen(endpoint *session.Endpoint) (*listener, error) {
@@ -28,7 +29,7 @@ func (s *socket) listen(endpoint *session.Endpoint) (*listener, error) {
 	if s.listener != nil {
 		return nil, errors.New("udpx.Transport: there is a Listener on this Conn already")
 	}
-	s.listener = &listener{socket: s, endpoint: endpoint, backlog: session.NewBacklog()}
+	s.listener = &listener{socket: s, endpoint: endpoint, backlog: session.NewBacklog(), over: make(chan struct{})}
 	return s.listener, nil
 }
 
@@ -76,15 +77,19 @@ func (l *listener) fail(err error) {
 
 // Close implements transport.Listener. Peers that nobody has accepted are told so.
 func (l *listener) Close() error {
-	l.closing.Do(func() {
-		l.mu.Lock()
-		l.closed = true
-		l.mu.Unlock()
-		l.socket.unlisten()
-		l.backlog.Close()
-		if l.socket.release() {
-			<-l.socket.done
-		}
-	})
+	l.mu.Lock()
+	ended := l.ended
+	l.closed, l.ended = true, true
+	l.mu.Unlock()
+	if ended {
+		<-l.over
+		return nil
+	}
+	defer close(l.over)
+	l.socket.unlisten()
+	l.backlog.Close()
+	if l.socket.release() {
+		<-l.socket.done
+	}
 	return nil
 }

@@ -140,26 +140,34 @@ func (t *Transport) start() *session.Endpoint {
 
 // share returns the socket on Conn with a reference for the caller.
 func (t *Transport) share(ctx context.Context) (*socket, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for t.shared != nil {
-		ok, err := t.shared.hold()
+	for {
+		t.mu.Lock()
+		if t.shared == nil {
+			t.shared = t.newSocket(t.Conn, false)
+			t.mu.Unlock()
+			return t.shared, nil
+		}
+		s := t.shared
+		t.mu.Unlock()
+		ok, err := s.hold()
 		if err != nil {
 			return nil, fmt.Errorf("the socket in udpx.Transport.Conn has failed: %w", err)
 		}
 		if ok {
-			return t.shared, nil
+			return s, nil
 		}
 		// Its last user has left it: two must not read at once.
 		select {
-		case <-t.shared.done:
-			t.shared = nil
+		case <-s.done:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+		t.mu.Lock()
+		if t.shared == s {
+			t.shared = nil
+		}
+		t.mu.Unlock()
 	}
-	t.shared = t.newSocket(t.Conn, false)
-	return t.shared, nil
 }
 
 // newSocket starts a socket with one reference for the caller.

@@ -3,6 +3,7 @@ package udpx_test
 import (
 	"net"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -26,4 +27,22 @@ func TestLoopback(t *testing.T) {
 	transporttest.TestTransport(t, func(testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
 		return &udpx.Transport{Addr: "127.0.0.1:0"}, func(a net.Addr) transport.Transport { return &udpx.Transport{Addr: a.String()} }
 	}, properties)
+}
+
+// TestLossyNetwork is in virtual time.
+func TestLossyNetwork(t *testing.T) {
+	p := properties
+	p.Bubble = true
+	p.Large = 2 << 20
+	seed := uint64(0)
+	transporttest.TestTransport(t, func(t testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
+		seed++
+		n := newNetwork(t, seed, path{
+			Delay: 10 * time.Millisecond, Jitter: 3 * time.Millisecond, Rate: 10 << 20, Queue: 256 << 10,
+			Loss: 0.03, Duplicate: 0.02, Corrupt: 0.01,
+		})
+		return &udpx.Transport{Conn: n.socket()}, func(a net.Addr) transport.Transport {
+			return &udpx.Transport{Conn: n.socket(), Addr: a.String()}
+		}
+	}, p)
 }
