@@ -16,7 +16,7 @@ func (p *piece) end() int64 { return p.offset + int64(len(p.data)) }
 type pieces struct {
 	list []piece
 	size int64 // bytes held, acknowledged parts included
-	last int // where find last found something
+	last int   // where find last found something
 }
 
 func (q *pieces) add(offset int64, data []byte, unacked int) {

@@ -56,20 +56,25 @@ func (e *Engine) receive(msg []byte) error {
 	if e.ending.over() {
 		return nil
 	}
-	if violation := (*wire.Error)(nil); errors.As(err, &violation) {
-		e.violated(violation)
-		return err
-	}
 	if err != nil {
-		if e.recovery == nil {
-			e.violated(&wire.Error{Code: wire.CodeState, Frame: wire.NoFrame, Text: err.Error()})
-		}
+		e.refused(err)
 		return err
 	}
 	e.acks.add(number, e.now, eliciting)
 	e.heard()
 	e.batch.any = true
 	return nil
+}
+
+// refused ends the session if the peer has violated the protocol. On a reliable link that is so too
+// where others drop a message, as it does not come again.
+func (e *Engine) refused(err error) {
+	violation := (*wire.Error)(nil)
+	if errors.As(err, &violation) {
+		e.violated(violation)
+	} else if e.recovery == nil {
+		e.violated(&wire.Error{Code: wire.CodeState, Frame: wire.NoFrame, Text: err.Error()})
+	}
 }
 
 // receiveFrames handles the frames of a message, up to the first that is refused.

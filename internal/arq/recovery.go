@@ -35,6 +35,7 @@ type recovery struct {
 	probes    int           // messages to be sent whatever the window says
 
 	delivery delivery
+	sample   cc.Sample
 }
 
 // delivery estimates the delivery rate (draft-cheng-iccrg-delivery-rate-estimation).
@@ -136,7 +137,8 @@ func (r *recovery) settle(e *Engine, b *batch) {
 	r.detect(e, b)
 	d := &r.delivery
 	if b.acked > 0 && r.cc != nil {
-		s := cc.Sample{Now: e.now, Acked: b.acked, Packets: b.packets, Lost: b.lost, LostCount: b.lostCount,
+		s := &r.sample // not on the stack: it would escape
+		*s = cc.Sample{Now: e.now, Acked: b.acked, Packets: b.packets, Lost: b.lost, LostCount: b.lostCount,
 			InFlight: r.inFlight, Prior: b.prior, Largest: b.largest, LargestSentAt: b.at, Next: e.sent.next,
 			MinRTT: e.rtt.min, SRTT: e.rtt.smoothed, AppLimited: b.flight.appLimited,
 			Delivered: d.bytes, DeliveredAtSend: b.flight.delivered}
@@ -147,7 +149,7 @@ func (r *recovery) settle(e *Engine, b *batch) {
 		if took > 0 && took >= e.rtt.min {
 			s.Rate = int64(float64(d.bytes-b.flight.delivered) / took.Seconds())
 		}
-		r.cc.Acked(&s)
+		r.cc.Acked(s)
 		r.ask(e.size.current)
 	}
 	d.firstSentAt = max(d.firstSentAt, b.at)

@@ -1,0 +1,144 @@
+package arq
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// stream is two engines that move one endless image in memory, in batches of 64 messages.
+type stream struct {
+	a, b   *Engine
+	now    time.Time
+	tick   time.Duration
+	handle uint16
+	piece  []byte
+	offset int64
+	bufs   [64][1400]byte
+	lens   [64]int
+	ack    [1400]byte
+}
+
+func newStream(tb testing.TB, change func(a, b *Config)) *stream {
+	a, b := couple(tb, func(ca, cb *Config) {
+		for _, c := range [...]*Config{ca, cb} {
+			c.Ordered, c.Reliable = false, false
+			c.Local.Window, c.Local.Reorder = 8<<20, 8<<20
+			c.ReadAhead = 256 << 10
+		}
+		if change != nil {
+			change(ca, cb)
+		}
+	})
+	exchange(start, a, b)
+	s := &stream{a: a.Engine, b: b.Engine, now: start, tick: 200 * time.Microsecond, piece: make([]byte, 128<<10)}
+	var err error
+	if s.handle, err = s.a.Offer(&wire.Offer{ID: [16]byte{1}, Size: wire.UnknownSize, Algorithm: 2}); err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+// round moves one batch there and its acknowledgement back, and returns how many messages
+// the batch had.
+func (s *stream) round(lose func(i int) bool) int {
+	for {
+		ev, ok := s.a.NextEvent()
+		if !ok {
+			break
+		}
+		if ev.Kind == Closed {
+			panic(ev.Err)
+		}
+	}
+	for s.a.Want(s.handle) > 0 {
+		if err := s.a.Supply(s.handle, s.offset, s.piece); err != nil {
+			panic(err)
+		}
+		s.offset += int64(len(s.piece))
+	}
+	n := 0
+	for ; n < len(s.bufs); n++ {
+		if s.lens[n] = s.a.Poll(s.now, s.bufs[n][:]); s.lens[n] == 0 {
+			break
+		}
+	}
+	s.now = s.now.Add(s.tick)
+	for i := range n {
+		if lose != nil && lose(i) {
+			continue
+		}
+		s.b.Receive(s.now, s.bufs[i][:s.lens[i]])
+	}
+	for {
+		ev, ok := s.b.NextEvent()
+		if !ok {
+			break
+		}
+		if ev.Kind == Received {
+			s.b.Consumed(len(ev.Data), 1)
+		}
+	}
+	s.b.Deadline()
+	s.b.Advance(s.now)
+	ack := s.ack[:]
+	for {
+		m := s.b.Poll(s.now, ack)
+		if m == 0 {
+			break
+		}
+		s.a.Receive(s.now, ack[:m])
+	}
+	s.a.Advance(s.now)
+	return n
+}
+
+func BenchmarkEngineToEngine(b *testing.B) {
+	for _, c := range []struct {
+		name   string
+		change func(a, b *Config)
+		lose   func(i int) bool
+	}{
+		{"reliable", func(ca, cb *Config) { ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = true, true, true, true }, nil},
+		{"lossy/0", nil, nil},
+		{"lossy/3%", nil, func(i int) bool { return i == 20 || i == 51 }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			s := newStream(b, c.change)
+			for range 2000 {
+				s.round(c.lose)
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			n := 0
+			for n < b.N {
+				sent := s.round(c.lose)
+				n += sent
+			}
+			b.SetBytes(1374)
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n)/2, "ns/message/side")
+		})
+	}
+}
+
+// "no allocation per chunk in the steady state of the engine"
+func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	for name, reliable := range map[string]bool{"reliable": true, "lossy": false} {
+		s := newStream(t, func(ca, cb *Config) {
+			ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = reliable, reliable, reliable, reliable
+		})
+		lose := func(i int) bool { return !reliable && i == 40 }
+		for range 3000 {
+			s.round(lose)
+		}
+		sent := 0
+		per := testing.AllocsPerRun(500, func() { sent += s.round(lose) })
+		if per > 0 {
+			t.Errorf("%s: %.1f allocations in a batch", name, per)
+		}
+		if sent < 500*8 {
+			t.Errorf("%s: only %d messages moved", name, sent)
+		}
+	}
+}
