@@ -47,8 +47,7 @@ func (a *Arrival) Use(indices []int64) error {
 
 // WriteAt takes bytes at an offset, in any order, and copies them; those that
 // are there already are ignored. It returns len(p), or 0 and a *RejectedError
-// for the sender, and then the Arrival is over. A Store that is slow, and a
-// streaming Handler's, slow it.
+// for the sender, and then the Arrival is over. A slow Store slows it.
 func (a *Arrival) WriteAt(p []byte, off int64) (int, error) {
 	if err := a.feed(func(m *assembly) error { return m.write(p, off) }); err != nil {
 		return 0, err
@@ -92,7 +91,7 @@ func (a *Arrival) Whole() bool {
 	if a.over {
 		return a.err == nil
 	}
-	return m.phase == finishing || m.settled && m.bytes.Complete()
+	return m.phase == finishing || m.bytes.Complete()
 }
 
 // Missing returns the first n ranges that are missing, in ascending order; below

@@ -186,6 +186,43 @@ func TestResumeKey(t *testing.T) {
 	}
 }
 
+func TestWhatIsWrongIsNotKeptForAResume(t *testing.T) {
+	content := picture(1, 2*block)
+	for name, c := range map[string]struct {
+		end  func(a *Arrival) error
+		kept bool
+	}{
+		"digest": {func(a *Arrival) error {
+			_, err := a.Finish(context.Background(), -1, digestOf(XXH3, nil))
+			return err
+		}, false},
+		"malformed": {func(a *Arrival) error {
+			_, err := a.WriteAt(content, 1)
+			return err
+		}, false},
+		"nothing but gaps": {func(a *Arrival) error {
+			_, err := a.Finish(context.Background(), 2*block-1, chunk.Digest{})
+			return err
+		}, true},
+	} {
+		s := &Server{Store: &MemStore{}}
+		bubble(t, s, func(t *testing.T) {
+			in := inbox(t, s, "p")
+			o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 2 * block, Resume: true}
+			a := mustOffer(t, in, o)
+			mustWrite(t, a, content, 0)
+			if err := c.end(a); err == nil {
+				t.Error("no error")
+			}
+			a = mustOffer(t, in, o)
+			if kept := len(a.Held()) > 0; kept != c.kept {
+				t.Errorf("%s: kept is %v", name, kept)
+			}
+			a.Abort(nil)
+		})
+	}
+}
+
 func TestOfferJoinsARunningHandler(t *testing.T) {
 	content := picture(1, 1000)
 	for _, fail := range []bool{false, true} {

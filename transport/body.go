@@ -8,6 +8,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -101,8 +102,8 @@ func (o *OpenBody) Close() error {
 // File reads the named file, opened at each Send. A file whose size or
 // modification time changes meanwhile is ErrSourceChanged.
 func File(path string) Body {
-	return Body{name: filepath.Base(path), open: func(context.Context) (*OpenBody, error) {
-		f, err := os.Open(path)
+	return Body{name: filepath.Base(path), open: func(ctx context.Context) (*OpenBody, error) {
+		f, err := openFile(ctx, path)
 		if err != nil {
 			return nil, err
 		}
@@ -127,6 +128,32 @@ func File(path string) Body {
 		}
 		return &OpenBody{Size: before.Size(), ReaderAt: f, check: check, close: f.Close}, nil
 	}}
+}
+
+// openFile opens a file. A named pipe opens only when somebody writes to it: that
+// wait ends with the context.
+func openFile(ctx context.Context, path string) (*os.File, error) {
+	if info, err := os.Stat(path); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
+		return os.Open(path)
+	}
+	var f *os.File
+	var err error
+	opened := make(chan struct{})
+	go func() {
+		f, err = os.Open(path)
+		close(opened)
+	}()
+	select {
+	case <-opened:
+		return f, err
+	case <-ctx.Done():
+		go func() { // it opens some day, or never
+			if <-opened; f != nil {
+				f.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 // Bytes sends b, which must not change while a Send that uses it runs.

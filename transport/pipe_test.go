@@ -270,6 +270,29 @@ func TestPipeResumes(t *testing.T) {
 	}
 }
 
+func TestPipeNoticesAChangedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.jpg")
+	if err := os.WriteFile(path, picture(1, 3*block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := &MemStore{}
+	s := &Server{Store: store}
+	bubble(t, s, func(t *testing.T) {
+		_, err := pipeTo(t, s).Send(t.Context(), &Image{Body: File(path)}, &SendOptions{Progress: func(acked, _ int64) {
+			if acked == block {
+				if err := os.WriteFile(path, picture(2, 3*block+1), 0o600); err != nil {
+					t.Error(err)
+				}
+			}
+		}})
+		wantOutcome(t, err, NotKept, ErrSourceChanged)
+		synctest.Wait()
+		if countKept(store) != 0 {
+			t.Error("a mixture was kept")
+		}
+	})
+}
+
 func TestPipeIDs(t *testing.T) {
 	store := &MemStore{}
 	s := &Server{Store: store}

@@ -428,6 +428,35 @@ func TestSenderClose(t *testing.T) {
 	})
 }
 
+func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		send := func() chan error {
+			result := make(chan error, 1)
+			go func() {
+				_, err := s.Send(t.Context(), everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, func(ctx context.Context, _ *Outgoing) (Receipt, error) {
+					<-ctx.Done()
+					return Receipt{}, ctx.Err()
+				})
+				result <- err
+			}()
+			synctest.Wait()
+			return result
+		}
+		older := send()
+		for range 3 {
+			newer := send()
+			wantOutcome(t, <-older, NotKept, ErrSuperseded)
+			older = newer
+		}
+		s.Close(ErrClosed)
+		wantOutcome(t, <-older, NotKept, ErrClosed)
+		if len(s.live) != 0 {
+			t.Error(len(s.live), "sources are remembered")
+		}
+	})
+}
+
 func TestSendsRunAtTheSameTime(t *testing.T) {
 	var s Sender
 	img := &Image{Name: "x", Body: Bytes(picture(1, 1000))}

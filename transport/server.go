@@ -28,7 +28,8 @@ type Server struct {
 	// read once, in order, and ends in io.EOF only after the whole image was
 	// verified; every other end is an error, and what was read before it may be
 	// wrong: discard it. A newer attempt of the sender ends the Handler's
-	// context and its body, and calls it again from the start.
+	// context and its body, and calls it again from the start. The Store holds
+	// the image all the same, so that a slow Handler holds nobody up.
 	Streaming bool
 	// Message takes messages; its error refuses the message, as a Handler's
 	// does. The data belong to it. Nil: messages are refused. Its context ends

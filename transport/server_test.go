@@ -121,6 +121,45 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// slowTap takes a second after the end of its context, to hand answers over.
+type slowTap struct {
+	*tap
+	returned bool
+	late     bool // closed before that
+}
+
+func (c *slowTap) Serve(ctx context.Context, in *Inbox) error {
+	c.tap.Serve(ctx, in)
+	time.Sleep(time.Second)
+	c.late = isClosed(c.closed)
+	c.returned = true
+	return ctx.Err()
+}
+
+func TestLastAnswersAreHandedOver(t *testing.T) {
+	for name, end := range map[string]func(s *Server, cancel func(), served chan error) error{
+		"Shutdown": func(s *Server, _ func(), _ chan error) error { return s.Shutdown(context.Background()) },
+		"context": func(_ *Server, cancel func(), served chan error) error {
+			cancel()
+			<-served
+			return nil
+		},
+	} {
+		s := &Server{Store: &MemStore{}}
+		bubble(t, s, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			l, c := newListener(), &slowTap{tap: newTap("p")}
+			served := serveIn(ctx, s, l)
+			l.accept <- c
+			<-c.inbox
+			if err := end(s, cancel, served); err != nil || !c.returned || c.late {
+				t.Errorf("%s: %v; Serve has returned: %v; closed before: %v", name, err, c.returned, c.late)
+			}
+		})
+	}
+}
+
 func TestServeOutlivesTemporaryErrors(t *testing.T) {
 	s := &Server{Store: &MemStore{}}
 	bubble(t, s, func(t *testing.T) {
