@@ -76,6 +76,7 @@ func TestCompletionTimes(t *testing.T) {
 		make func() cc.Controller
 	}{
 		{"cubic", func() cc.Controller { return cc.NewCubic(1200) }},
+		{"rate", func() cc.Controller { return cc.NewRate(1200) }},
 	}
 	for i := range paths {
 		c := &paths[i]

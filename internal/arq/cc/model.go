@@ -1,0 +1,184 @@
+package cc
+
+import (
+	"math"
+	"time"
+)
+
+// rounds is how long the bandwidth filter remembers.
+const rounds = 10
+
+// maxFilter is the largest sample of the last rounds.
+type maxFilter struct {
+	slot [rounds]int64
+	at   int
+}
+
+func (f *maxFilter) sample(v int64) { f.slot[f.at] = max(f.slot[f.at], v) }
+
+// rotate begins a new round.
+func (f *maxFilter) rotate() {
+	f.at = (f.at + 1) % rounds
+	f.slot[f.at] = 0
+}
+
+func (f *maxFilter) max() (m int64) {
+	for _, v := range f.slot {
+		m = max(m, v)
+	}
+	return m
+}
+
+// minRTT is the smallest round trip of late, and the largest seen.
+type minRTT struct {
+	min, max time.Duration
+	at       time.Duration // when min was last seen, or nearly
+	fresh    time.Duration // smallest since the probe for it began; 0: none
+}
+
+// rttLife is how long a smallest round trip holds without being seen again.
+const rttLife = 10 * time.Second
+
+func (m *minRTT) sample(now, rtt time.Duration) {
+	m.max = max(m.max, rtt)
+	if m.fresh == 0 || rtt < m.fresh {
+		m.fresh = rtt
+	}
+	if m.min == 0 || rtt <= m.min {
+		m.min, m.at = rtt, now
+	}
+}
+
+// stale reports whether the smallest round trip must be measured anew: it has not been seen
+// for long, and what is seen is not within 5 % and one message's time of it.
+func (m *minRTT) stale(now, rtt, packet time.Duration) bool {
+	if rtt > 0 && rtt <= m.min+m.min/20+packet {
+		m.at = now
+	}
+	if now-m.at < rttLife {
+		return false
+	}
+	m.fresh = 0
+	return true
+}
+
+// refresh ends a probe: the smallest round trip is that of the probe.
+func (m *minRTT) refresh(now time.Duration) {
+	if m.fresh > 0 {
+		m.min = m.fresh
+	}
+	m.max, m.at = m.min, now
+}
+
+// filled reports whether a round trip shows a queue: a quarter over the smallest, and in the upper
+// part of what has been seen.
+func (m *minRTT) filled(rtt time.Duration) bool {
+	return rtt > m.min+m.min/4 && float64(rtt-m.min) > 0.6*float64(m.max-m.min)
+}
+
+// round is one round trip's worth of acknowledgements.
+type round struct {
+	end           int64 // it ends with a message sent when so much had been delivered
+	began         time.Duration
+	count         int // rounds since the mode began
+	lost, arrived int64
+	most          time.Duration // longest round trip
+}
+
+func (o *round) sample(rtt time.Duration) { o.most = max(o.most, rtt) }
+
+func (o *round) ended(s *Sample) bool { return s.DeliveredAtSend >= o.end }
+
+func (o *round) restart(s *Sample) {
+	*o = round{end: s.Delivered, began: s.Now, count: o.count + 1}
+}
+
+// lossMeter estimates the loss that has nothing to do with queues.
+type lossMeter struct {
+	lost, sent float64
+	from       int64 // messages before this number do not count
+}
+
+const (
+	lossMemory = 4000 // messages
+	lossMargin = 0.02
+	lossSigmas = 2.5
+	maxLoss    = 0.6
+)
+
+// p returns the probability of loss.
+func (l *lossMeter) p() float64 {
+	if l.sent < startMessages {
+		return 0
+	}
+	return min(l.lost/l.sent, maxLoss)
+}
+
+// add counts a round without a queue.
+func (l *lossMeter) add(o *round) {
+	l.lost += float64(o.lost)
+	l.sent += float64(o.lost + o.arrived)
+	if l.sent > lossMemory {
+		l.lost, l.sent = l.lost/2, l.sent/2
+	}
+}
+
+// congested reports whether a round lost more than chance explains.
+func (l *lossMeter) congested(o *round) bool {
+	n := float64(o.lost + o.arrived)
+	if o.lost == 0 {
+		return false
+	}
+	p := l.p()
+	return float64(o.lost)/n > p+max(lossMargin, lossSigmas*math.Sqrt(p*(1-p)/n))
+}
+
+// cut is the answer to congestion: less for a while.
+type cut struct {
+	active bool
+	until  time.Duration
+}
+
+const cutFactor = 0.7
+
+func (c *cut) begin(now, rtt time.Duration) {
+	c.active, c.until = true, now+min(time.Second, 30*rtt)
+}
+
+func (c *cut) over(now time.Duration) bool { return !c.active || now >= c.until }
+func (c *cut) end()                        { c.active = false }
+
+func (c *cut) factor() float64 {
+	if c.active {
+		return cutFactor
+	}
+	return 1
+}
+
+// startup decides when start-up has found the bandwidth.
+type startup struct {
+	queued int     // acknowledgements in a row that show a queue
+	best   float64 // bandwidth that was the last to be a quarter over the one before
+	flat   int     // rounds since
+}
+
+func (u *startup) round(bandwidth float64, appLimited bool) {
+	switch {
+	case bandwidth > 1.25*u.best:
+		u.best, u.flat = bandwidth, 0
+	case !appLimited:
+		u.flat++
+	}
+}
+
+// full notes an acknowledgement and reports whether start-up is over: three in a row show a
+// queue, or the bandwidth has stood still for three rounds.
+func (u *startup) full(queue, sampled bool) bool {
+	switch {
+	case queue:
+		u.queued++
+	case sampled:
+		u.queued = 0
+	}
+	return u.queued >= 3 || u.flat >= 3
+}

@@ -1,0 +1,213 @@
+package cc
+
+import "time"
+
+// Rate paces at what the path has been seen to deliver, and takes loss for congestion only when a
+// queue comes with it. It follows BBR (draft-ietf-ccwg-bbr) in its model of the path, a
+// bandwidth and a smallest round trip, but not in its constants: those take 2 % of random
+// loss for congestion.
+//
+//   - The rate is the largest delivery rate of the last 10 rounds over 1 - p, p being the loss of rounds
+//     without a queue. What is lost on the way costs the bottleneck nothing, or has been through it
+//     already; without the correction the filter would follow the loss down.
+//   - Start-up multiplies the rate each round until the round trip shows a queue, then drains it.
+//   - Then one round in eight is sent a quarter faster, to find more, and the next slower.
+//   - Congestion is loss beyond p's noise while the round trip shows a filled queue.
+type Rate struct {
+	message int64
+	mode    mode
+	gain    float64 // of the pacing rate over the bandwidth
+	next    int64   // number of the next message
+	flight  int64   // bytes in flight as of the last batch
+
+	rtt   minRTT
+	bw    maxFilter
+	loss  lossMeter
+	round round
+	cut   cut
+	start startup
+}
+
+type mode uint8
+
+const (
+	startUp mode = iota
+	drain
+	cruise
+	probeUp
+	probeDown
+	probeRTT
+)
+
+const (
+	startMessages = 32   // in flight before anything is known
+	startGain     = 2.77 // 4 ln 2: doubles the delivery rate each round (draft-ietf-ccwg-bbr, section 2.4)
+	startWindow   = 2.5  // bandwidth-delay products in flight in start-up
+	drainGain     = 0.5
+	upGain        = 1.25
+	downGain      = 0.75
+	cruiseWindow  = 1.5
+	upWindow      = 2.0
+	cycle         = 8 // rounds from one probe to the next
+	leastMessages = 4
+)
+
+// NewRate returns the controller in start-up for full messages of so many bytes.
+func NewRate(message int) *Rate {
+	r := &Rate{message: int64(message), gain: startGain}
+	r.round.end = -1
+	return r
+}
+
+// Sent implements [Controller].
+func (r *Rate) Sent(p Packet) { r.next = p.Number + 1 }
+
+// Resize implements [Controller].
+func (r *Rate) Resize(size int) { r.message = int64(size) }
+
+// Lost implements [Controller].
+func (r *Rate) Lost(now time.Duration, p Packet) {
+	if p.Number >= r.loss.from {
+		r.round.lost++
+	}
+}
+
+// Undo implements [Controller].
+func (r *Rate) Undo(now time.Duration, p Packet) {
+	if p.Number >= r.loss.from && r.round.lost > 0 {
+		r.round.lost--
+		r.round.arrived++
+	}
+}
+
+// bandwidth returns the rate in bytes a second at which the bottleneck is just filled.
+func (r *Rate) bandwidth() float64 {
+	return float64(r.bw.max()) / (1 - r.loss.p()) * r.cut.factor()
+}
+
+// bdp returns the bandwidth-delay product in bytes.
+func (r *Rate) bdp() float64 { return r.bandwidth() * r.rtt.min.Seconds() }
+
+// packetTime returns how long the bottleneck takes for a full message.
+func (r *Rate) packetTime() time.Duration {
+	if r.bw.max() == 0 {
+		return 0
+	}
+	return time.Duration(float64(r.message) / float64(r.bw.max()) * float64(time.Second))
+}
+
+// Rate implements [Controller].
+func (r *Rate) Rate() int64 {
+	if r.rtt.min == 0 {
+		return startMessages * r.message * 50 // over 20 ms
+	}
+	rate := r.gain * r.bandwidth()
+	if r.mode == startUp {
+		rate = max(rate, startGain*float64(startMessages*r.message)/r.rtt.min.Seconds())
+	}
+	return int64(max(rate, float64(r.message)/r.rtt.min.Seconds()))
+}
+
+// Window implements [Controller].
+func (r *Rate) Window() int64 {
+	least, factor := int64(leastMessages), cruiseWindow
+	switch r.mode {
+	case startUp:
+		least, factor = startMessages, startWindow
+	case probeUp:
+		factor = upWindow
+	case probeRTT:
+		factor = 0.5
+	}
+	// A millisecond more, for late timers and clumps of acknowledgements.
+	window := factor*r.bdp() + r.bandwidth()/1000
+	return max(int64(window), least*r.message)
+}
+
+// Burst implements [Controller]: 1 ms of the rate, a quarter of the bandwidth-delay product, 64
+// messages, whichever is least.
+func (r *Rate) Burst() int64 {
+	if r.rtt.min == 0 {
+		return 10 * r.message
+	}
+	burst := min(float64(r.Rate())/1000, r.bdp()/4, float64(64*r.message))
+	return max(int64(burst), 2*r.message)
+}
+
+// Acked implements [Controller].
+func (r *Rate) Acked(s *Sample) {
+	r.flight = s.InFlight
+	if s.RTT > 0 {
+		r.rtt.sample(s.Now, s.RTT)
+	}
+	if s.Largest >= r.loss.from {
+		r.round.arrived += s.Packets
+	}
+	r.round.sample(s.RTT)
+	if s.Rate > 0 && (!s.AppLimited || s.Rate > r.bw.max()) {
+		r.bw.sample(s.Rate)
+	}
+	if r.round.ended(s) {
+		r.endRound(s)
+	}
+	r.step(s)
+}
+
+// endRound judges the round that has just passed.
+func (r *Rate) endRound(s *Sample) {
+	o := &r.round
+	if full := r.rtt.filled(o.most); r.loss.congested(o) && full && r.mode != startUp {
+		r.cut.begin(s.Now, r.rtt.min)
+		r.loss.from = r.next
+	} else if o.most > 0 && o.most <= r.rtt.min+r.rtt.min/8+4*r.packetTime() && s.Now-o.began < 4*s.SRTT+maxClump {
+		r.loss.add(o)
+	}
+	if !s.AppLimited {
+		r.bw.rotate()
+	}
+	r.start.round(r.bandwidth(), s.AppLimited)
+	o.restart(s)
+}
+
+// maxClump is how late acknowledgements may be for a round to be one round's worth.
+const maxClump = 100 * time.Millisecond
+
+// step changes the mode.
+func (r *Rate) step(s *Sample) {
+	switch r.mode {
+	case startUp:
+		queue := s.RTT > r.rtt.min+r.rtt.min/8+4*r.packetTime()
+		if r.start.full(queue, s.RTT > 0) {
+			r.enter(drain, drainGain)
+			r.loss.from = r.next
+		}
+	case drain, probeDown:
+		if float64(s.InFlight) <= r.bdp() || r.round.count >= 2 {
+			r.enter(cruise, 1)
+		}
+	case cruise:
+		switch {
+		case r.rtt.stale(s.Now, s.RTT, r.packetTime()):
+			r.enter(probeRTT, 1)
+		case r.round.count >= cycle-2 && r.cut.over(s.Now):
+			r.enter(probeUp, upGain)
+		}
+	case probeUp:
+		if r.round.count >= 1 {
+			r.enter(probeDown, downGain)
+		}
+	case probeRTT:
+		if r.round.count >= 2 {
+			r.rtt.refresh(s.Now)
+			r.enter(cruise, 1)
+		}
+	}
+}
+
+func (r *Rate) enter(m mode, gain float64) {
+	r.mode, r.gain = m, gain
+	r.round.count = 0
+	if m == probeUp {
+		r.cut.end()
+	}
+}
