@@ -127,7 +127,7 @@ func checkCancel(t testing.TB, k transportKit) {
 	g := newGate()
 	r = k.rig(t, g.hold)
 	img, _ := r.image()
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), k.transferTime())
 	defer cancel()
 	s := r.start(ctx, r.conn, img, nil)
 	await(t, "the Handler", g.entered)
