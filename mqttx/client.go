@@ -17,7 +17,7 @@ import (
 
 const (
 	connectTime = 10 * time.Second
-	writeTime   = 15 * time.Second // a message that takes longer ends the connection
+	writeTime   = 10 * time.Second // a message that takes longer ends the connection
 
 	// A client reconnects after firstPause to mostPause, doubled from try to try and
 	// with jitter, so that the clients of a broker that was restarted do not all come
@@ -189,6 +189,7 @@ func (c *ownClient) end() {
 	c.once.Do(func() {
 		if c.client.IsConnectionOpen() {
 			c.h.pump.flush()
+			c.h.sessions.answered()
 			c.client.Disconnect(uint(flushTime.Milliseconds()))
 		}
 		c.cancel()

@@ -29,9 +29,11 @@ const (
 	shortLife = 5 * time.Second
 	maxShort  = 3
 
-	// window is what may be on its way to all sessions of a hub together: they share
-	// the broker's queue, which drops what does not fit.
-	window = 4 << 20
+	// What may be on its way to all sessions of a hub together, in bytes and messages:
+	// they share a queue in the broker, which drops what does not fit (mosquitto: 1,000
+	// messages).
+	window   = 4 << 20
+	messages = 512
 )
 
 // HubOptions are the options of Attach; nil means all defaults.
@@ -116,7 +118,7 @@ func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 // newEndpoint returns what the sessions of a hub share.
 func newEndpoint(cfg native.Config) *session.Endpoint {
 	return session.NewEndpoint(session.Config{
-		Idle: cfg.IdleTimeout, Window: cmp.Or(cfg.Window, window), Transfers: cfg.MaxTransfers, Digest: cfg.Digest, Logger: cfg.Logger,
+		Idle: cfg.IdleTimeout, Window: cmp.Or(cfg.Window, window), Messages: messages, Transfers: cfg.MaxTransfers, Digest: cfg.Digest, Logger: cfg.Logger,
 	})
 }
 

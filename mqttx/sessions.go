@@ -25,17 +25,19 @@ const (
 type sessions struct {
 	h *Hub
 
-	mu        sync.Mutex
-	byID      map[wire.ConnID]*carrier // by this side's ID
-	byFirst   map[firstID]*carrier
-	opening   int
-	second    int64 // of the answers counted
-	answers   int
-	answering int
+	answering chan struct{} // has a token for each answer that waits for the client
+
+	mu      sync.Mutex
+	byID    map[wire.ConnID]*carrier // by this side's ID
+	byFirst map[firstID]*carrier
+	opening int
+	second  int64 // of the answers counted
+	answers int
 }
 
 func (t *sessions) init(h *Hub) {
 	t.h, t.byID, t.byFirst = h, make(map[wire.ConnID]*carrier), make(map[firstID]*carrier)
+	t.answering = make(chan struct{}, maxAnswering)
 }
 
 // open counts a session that a peer begins. It returns false if there is no room.
@@ -176,26 +178,40 @@ func (t *sessions) begin(client mqtt.Client, peer string, msg []byte) {
 // refuse answers a message that belongs to no session, unless there were many lately.
 func (t *sessions) refuse(client mqtt.Client, peer string, msg []byte) {
 	answer := session.Refuse(msg)
+	if answer == nil || checkTopic(peer, t.h.name) != nil || t.h.Err() != nil {
+		return
+	}
 	now := time.Now().Unix()
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.second != now {
 		t.second, t.answers = now, 0
 	}
-	ok := answer != nil && t.answers < maxAnswers && t.answering < maxAnswering && checkTopic(peer, t.h.name) == nil
-	if ok {
-		t.answers++
-		t.answering++
-	}
-	t.mu.Unlock()
-	if !ok {
+	if t.answers++; t.answers > maxAnswers {
 		return
 	}
-	go func() {
-		client.Publish(inboxTopic(peer, t.h.name), 0, false, answer)
-		t.mu.Lock()
-		t.answering--
-		t.mu.Unlock()
-	}()
+	select {
+	case t.answering <- struct{}{}:
+		go func() {
+			client.Publish(inboxTopic(peer, t.h.name), 0, false, answer)
+			<-t.answering
+		}()
+	default:
+	}
+}
+
+// answered waits until no answer waits for the client any more, but not long. There
+// must be no new ones.
+func (t *sessions) answered() {
+	patience := time.NewTimer(flushTime)
+	defer patience.Stop()
+	for range maxAnswering {
+		select {
+		case t.answering <- struct{}{}:
+		case <-patience.C:
+			return
+		}
+	}
 }
 
 // wait waits until all sessions have ended.

@@ -10,10 +10,12 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// Config is native.Config, described there.
+// Config is native.Config, described there. With Messages, Window bytes and so many
+// messages are for all sessions of the Endpoint together.
 type Config struct {
 	Idle      time.Duration
 	Window    int
+	Messages  int
 	Transfers int
 	Digest    chunk.Algorithm
 	Instance  uint64
@@ -57,10 +59,14 @@ func (c *Config) hello(instance uint64, info LinkInfo) wire.Hello {
 	for _, size := range info.Sizes {
 		largest = max(largest, size)
 	}
+	window, messages := c.Window, math.MaxUint16
+	if c.Messages > 0 {
+		window, messages = min(window, firstBytes), min(c.Messages, firstMessages)
+	}
 	return wire.Hello{
 		MaxMessage:   uint32(largest),
-		Window:       uint32(min(c.Window, math.MaxUint32)),
-		Messages:     math.MaxUint16,
+		Window:       uint32(min(window, math.MaxUint32)),
+		Messages:     uint16(messages),
 		AckRanges:    256,
 		Transfers:    uint16(min(c.Transfers, math.MaxUint16)),
 		Metadata:     maxMetadata,

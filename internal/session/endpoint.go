@@ -14,13 +14,18 @@ import (
 // An Endpoint is what the Conns of one Transport share. It is safe for concurrent use.
 type Endpoint struct {
 	cfg      Config
-	instance uint64 // of this run, in HELLO
+	instance uint64      // of this run, in HELLO
+	pool     *creditPool // of credit; nil: each session has its own
 	messages answers
 }
 
 // NewEndpoint returns an Endpoint with the defaults for what cfg leaves out.
 func NewEndpoint(cfg Config) *Endpoint {
-	return &Endpoint{cfg: cfg.withDefaults(), instance: randomUint64()}
+	e := &Endpoint{cfg: cfg.withDefaults(), instance: randomUint64()}
+	if cfg.Messages > 0 {
+		e.pool = &creditPool{bytes: e.cfg.Window, messages: cfg.Messages, active: make(map[*Session]bool)}
+	}
+	return e
 }
 
 func randomUint64() uint64 {

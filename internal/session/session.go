@@ -35,6 +35,7 @@ type Session struct {
 	ended     bool
 	why       error
 	buried    bool // all were told
+	pooled    bool // it has a share of the pool
 }
 
 // newSession returns a session of c that answers the peer whose first message had
@@ -215,7 +216,15 @@ func (s *Session) unlock() {
 			x.lose()
 		}
 	}
+	pool, active := s.conn.ep.pool, len(s.in) > 0 && !s.ended
+	if active == s.pooled {
+		pool = nil
+	}
+	s.pooled = active
 	s.mu.Unlock()
+	if pool != nil {
+		pool.set(s, active)
+	}
 	if ready != nil {
 		ready(s.conn)
 	}

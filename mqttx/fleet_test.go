@@ -1,0 +1,102 @@
+package mqttx
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/testbroker"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// stats returns the counters of the transport's only session.
+func stats(t *Transport) arq.Stats {
+	return t.hub.sessions.all(everyone)[0].session.Stats()
+}
+
+// Sixteen senders share the receiver's queue in the broker, 1,000 messages by default
+// in mosquitto, which drops what does not fit.
+func TestSixteenSenders(t *testing.T) {
+	const senders, size = 16, 3 << 20
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		r := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+		content := random(size)
+		var group errgroup.Group
+		var from [senders]*Transport
+		began := time.Now()
+		for i := range senders {
+			from[i] = &Transport{Broker: b.URL(), Peer: "receiver"}
+			c := dial(t, from[i])
+			group.Go(func() error {
+				_, err := send(within(t), c, fmt.Sprint("from ", i), content)
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		took := time.Since(began)
+		total := int64(0)
+		for i := range senders {
+			total += stats(from[i]).ResentBytes
+			r.expect(t, fmt.Sprint("from ", i), content)
+		}
+		t.Logf("%v, %.0f MB/s, %d bytes resent", took, senders*size/1e6/took.Seconds(), total)
+		if total > senders*size/20 {
+			t.Errorf("%d of %d bytes were sent again", total, senders*size)
+		}
+	})
+}
+
+func TestBrokerRestartsInMidTransfer(t *testing.T) {
+	const size = 48 << 20
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		r := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+		from := &Transport{Broker: b.URL(), Peer: "receiver"}
+		c := dial(t, from)
+		content := random(size)
+		restart := make(chan struct{})
+		restarted := make(chan struct{})
+		go func() {
+			defer close(restarted)
+			<-restart
+			b.Stop()
+			b.Start()
+		}()
+		once := false
+		_, err := c.Send(within(t), &transport.Image{Name: "image", Body: transport.Bytes(content)}, &transport.SendOptions{
+			Require: transport.Kept,
+			Progress: func(acked, _ int64) {
+				if !once && acked > size/4 {
+					once = true
+					close(restart)
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-restarted
+		r.expect(t, "image", content)
+		resent := stats(from).ResentBytes
+		t.Logf("%d bytes resent", resent)
+		if resent == 0 || resent > 2*window {
+			t.Errorf("%d bytes were sent again, with a window of %d", resent, window)
+		}
+		mustSend(t, c, "next", content[:1000])
+	})
+}
+
+func TestContextEndsDial(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := (&Transport{Broker: b.URL(), Peer: "nobody"}).Dial(ctx); err == nil || time.Since(began) > time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
