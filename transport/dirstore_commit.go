@@ -46,7 +46,7 @@ func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 		return "", err
 	}
 	pl, err := d.intend(intent{receipt: r, token: p.token, name: name})
-	if err == errKnown {
+	if errors.Is(err, errKnown) {
 		return "", p.Discard()
 	}
 	if err != nil {
@@ -221,7 +221,7 @@ func (d *openDir) void(pl *placing, reason error) error {
 		return diskError(err)
 	}
 	d.release(pl)
-	d.erase(pl.token)
+	_ = d.erase(pl.token)
 	return reason
 }
 

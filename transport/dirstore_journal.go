@@ -106,7 +106,7 @@ func readJournalKey(r io.Reader) (key journalKey, err error) {
 		}
 		return errJournal
 	})
-	if err == first {
+	if errors.Is(err, first) {
 		return key, nil
 	}
 	return journalKey{}, errors.Join(errJournal, err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/rand"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ func journalFile(token string) string { return metaDir + "/" + token + journalEx
 // An openDir is the directory of a DirStore while that is in use.
 type openDir struct {
 	disk     disk
-	lock     interface{ Close() error }
+	lock     io.Closer
 	existing Existing
 	path     func(*Image) string
 	expire   time.Duration
@@ -55,7 +56,7 @@ type idleImage struct {
 // openDir opens the directory, takes its lock and finishes what a crash left.
 func (s *DirStore) openDir() (_ *openDir, err error) {
 	if s.Dir == "" {
-		return nil, errors.New("Dir is not set: set it to the directory that is to hold the images")
+		return nil, errors.New("no directory: set DirStore.Dir to the one that is to hold the images")
 	}
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return nil, err
@@ -72,7 +73,7 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	}
 	defer func() {
 		if err != nil {
-			d.close()
+			_ = d.close()
 		}
 	}()
 	if d.now == nil {
@@ -148,7 +149,7 @@ func (d *openDir) recover() error {
 	d.log.live = d.live
 	for id, pl := range d.pending {
 		delete(content, pl.token)
-		d.receipt(id) // what fails stays pending: receipt tries again
+		_, _, _ = d.receipt(id) // what fails stays pending: the next call tries again
 	}
 	return d.collect(entries, content)
 }
@@ -190,13 +191,13 @@ func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error 
 		}
 	}
 	for token := range content {
-		d.erase(token)
+		_ = d.erase(token)
 	}
 	for _, e := range entries {
 		token, ok := strings.CutSuffix(e.Name(), journalExt)
 		if ok {
 			if there, err := d.disk.exists(contentFile(token)); err == nil && !there {
-				d.erase(token)
+				_ = d.erase(token)
 			}
 		}
 	}
@@ -221,7 +222,7 @@ func (d *openDir) park(image idleImage) {
 	d.idle[image.key] = image
 	d.mu.Unlock()
 	if twice {
-		d.erase(other.token)
+		_ = d.erase(other.token)
 	}
 	d.evict()
 }
@@ -245,7 +246,7 @@ func (d *openDir) evict() {
 	full := len(d.idle) > maxIdle
 	d.mu.Unlock()
 	for _, image := range gone {
-		d.erase(image.token)
+		_ = d.erase(image.token)
 	}
 	if full {
 		d.eraseOldest()
@@ -267,6 +268,6 @@ func (d *openDir) eraseOldest() bool {
 	if oldest.token == "" {
 		return false
 	}
-	d.erase(oldest.token)
+	_ = d.erase(oldest.token)
 	return true
 }

@@ -43,7 +43,7 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 			d.park(image)
 			return nil, ctx.Err()
 		}
-		d.erase(image.token) // it cannot be read: start afresh
+		_ = d.erase(image.token) // it cannot be read: start afresh
 	}
 	p := &dirPartial{dir: d, token: rand.Text(), key: key}
 	err := d.withSpace(func() (err error) {

@@ -282,7 +282,7 @@ func TestDirStoreSecondStoreIsRefused(t *testing.T) {
 func TestDirStoreUnusableDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	os.WriteFile(file, nil, 0o644)
-	for dir, want := range map[string]string{"": "Dir is not set", file: "not a directory", filepath.Join(file, "x"): "not a directory"} {
+	for dir, want := range map[string]string{"": "set DirStore.Dir", file: "not a directory", filepath.Join(file, "x"): "not a directory"} {
 		s := newDirStore(t, &DirStore{Dir: "x"})
 		s.Dir = dir
 		if _, err := s.Open(t.Context(), PartialOffer{}); err == nil || !strings.Contains(err.Error(), want) {

@@ -140,7 +140,7 @@ func (l *receiptLog) compact() error {
 	}
 	if err != nil {
 		f.Close()
-		l.disk.remove(newLogFile)
+		_ = l.disk.remove(newLogFile)
 		return err
 	}
 	l.file.Close()

@@ -34,7 +34,7 @@ func readRecords(r io.Reader, each func(payload []byte) error) (good int64, err 
 	for {
 		frame, err = recordPrefix.ReadFrame(br, frame)
 		tooLong := (*framing.TooLongError)(nil)
-		if err == io.EOF || err == io.ErrUnexpectedEOF || errors.As(err, &tooLong) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &tooLong) {
 			return good, nil
 		}
 		if err != nil {

@@ -116,7 +116,7 @@ func TestReceiptsForgetBelow(t *testing.T) {
 // The log of a store that runs for long stays small, and keeps what counts.
 func TestReceiptLogIsCompacted(t *testing.T) {
 	s := newDirStore(t, &DirStore{Dir: t.TempDir(), NoSync: true, MaxReceipts: 50})
-	const n = 1500
+	const n = 1100
 	largest := int64(0)
 	for i := range n {
 		mustDeliver(t, s, MakeID(1, uint64(i)), fmt.Sprint(i), nil)
