@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// A journal remembers which deliveries are unfinished, so that sending the
+// same file again to the same receiver goes on under the same ID. It is a file
+// of JSON lines, only ever appended to; the last line about a file counts.
+type journal struct {
+	mu   sync.Mutex
+	path string
+	open map[journalKey]journalEntry
+}
+
+type journalKey struct{ Receiver, Path string }
+
+type journalEntry struct {
+	Receiver string       `json:"receiver"`
+	Path     string       `json:"path"`
+	Size     int64        `json:"size"`
+	ModTime  time.Time    `json:"mtime"`
+	ID       transport.ID `json:"id"`
+	Done     bool         `json:"done,omitempty"`
+}
+
+// compactAfter is how many lines a journal may have before it is rewritten.
+const compactAfter = 10_000
+
+// openJournal reads the journal; a missing one is empty. A line that a crash
+// has torn is ignored.
+func openJournal(path string) (*journal, error) {
+	if path == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("no place for the journal, name one with -journal FILE: %w", err)
+		}
+		path = filepath.Join(cache, "pixferry", "journal.jsonl")
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	j := &journal{path: path, open: make(map[journalKey]journalEntry)}
+	content, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	lines := 0
+	for scan := bufio.NewScanner(bytes.NewReader(content)); scan.Scan(); lines++ {
+		var e journalEntry
+		if json.Unmarshal(scan.Bytes(), &e) == nil {
+			j.note(e)
+		}
+	}
+	if lines > compactAfter {
+		return j, j.compact()
+	}
+	return j, nil
+}
+
+func (j *journal) note(e journalEntry) {
+	key := journalKey{e.Receiver, e.Path}
+	if e.Done {
+		delete(j.open, key)
+	} else {
+		j.open[key] = e
+	}
+}
+
+// begin returns the ID under which to send the file: that of an unfinished
+// delivery of the same content, else a new one, remembered before a byte leaves.
+func (j *journal) begin(receiver, file string) (transport.ID, error) {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return transport.ID{}, err
+	}
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return transport.NewID(), err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, found := j.open[journalKey{receiver, path}]
+	if found && e.Size == info.Size() && e.ModTime.Equal(info.ModTime()) {
+		return e.ID, nil
+	}
+	e = journalEntry{Receiver: receiver, Path: path, Size: info.Size(), ModTime: info.ModTime(), ID: transport.NewID()}
+	return e.ID, j.append(e)
+}
+
+// done forgets a delivery that ended for good.
+func (j *journal) done(receiver, file string) error {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e, found := j.open[journalKey{receiver, path}]
+	if !found {
+		return nil
+	}
+	e.Done = true
+	return j.append(e)
+}
+
+// append writes one line with one write, so that several programs may share a
+// journal. It starts with a newline of its own in case the last one was torn.
+func (j *journal) append(e journalEntry) error {
+	j.note(e)
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(j.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append([]byte("\n"), append(line, '\n')...))
+	return errors.Join(err, f.Close())
+}
+
+// compact rewrites the journal with what is unfinished.
+func (j *journal) compact() error {
+	f, err := os.CreateTemp(filepath.Dir(j.path), ".journal-*")
+	if err != nil {
+		return err
+	}
+	encode := json.NewEncoder(f)
+	for _, e := range j.open {
+		err = errors.Join(err, encode.Encode(e))
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return os.Rename(f.Name(), j.path)
+}

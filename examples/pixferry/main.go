@@ -1,0 +1,73 @@
+// Pixferry sends and receives images from the command line.
+//
+//	pixferry send [flags] URL FILE...
+//	pixferry recv [flags] URL...
+//
+// Exit status 0 means that every image was delivered (or sent, where the
+// protocol has no answer), 1 that some was not, 2 a mistake in the command.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage:
+  pixferry send [flags] URL FILE...   send files ("-" is standard input)
+  pixferry recv [flags] URL...        receive images into a directory
+  pixferry send -h, pixferry recv -h  list the flags
+
+URL is one of
+  tcp://HOST:PORT        udp://HOST:PORT        tcps://HOST:PORT?ca=&cert=&key=
+  mqtt://HOST:PORT/NAME  mqtts://HOST:PORT/NAME?ca=&cert=&key=
+where NAME is the receiver's name on the broker.
+`
+
+// errUsage marks a mistake in the command; errFailed one that was reported.
+var (
+	errUsage  = errors.New("usage")
+	errFailed = errors.New("not every image was delivered")
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case err == nil:
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	default:
+		if !errors.Is(err, errFailed) {
+			fmt.Fprintln(os.Stderr, "pixferry:", err)
+		}
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "send":
+			return send(ctx, args[1:], stdin, stdout, stderr)
+		case "recv":
+			return recv(ctx, args[1:], stdout, stderr)
+		case "help", "-h", "-help", "--help":
+			fmt.Fprint(stdout, usage)
+			return nil
+		}
+	}
+	fmt.Fprint(stderr, usage)
+	return errUsage
+}
+
+// misuse prints what is wrong with the command and how it should be.
+func misuse(stderr io.Writer, format string, a ...any) error {
+	fmt.Fprintf(stderr, "pixferry: "+format+"\n\n%s", append(a, usage)...)
+	return errUsage
+}

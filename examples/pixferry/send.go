@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"iter"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// retries is how often one image is tried anew before it counts as failed.
+var retries = &transport.RetryPolicy{MaxAttempts: 5}
+
+func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("pixferry send", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	message := flags.String("message", "", "send this `text` before the files")
+	concurrency := flags.Int("concurrency", 0, "images at once (0: what suits the transport)")
+	timeout := flags.Duration("timeout", 0, "give up after this `time` (0: never)")
+	id := flags.String("id", "", "transfer `ID` of the one file: 32 hexadecimal digits")
+	progress := flags.String("progress", "auto", "auto, always or never")
+	asJSON := flags.Bool("json", false, "one JSON object a line")
+	journalFile := flags.String("journal", "", "`file` that remembers unfinished deliveries (default: in the user's cache directory)")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return errUsage
+	}
+	if flags.NArg() == 0 || flags.NArg() == 1 && *message == "" {
+		return misuse(stderr, "send needs a URL and files")
+	}
+	files := flags.Args()[1:]
+	if *progress != "auto" && *progress != "always" && *progress != "never" {
+		return misuse(stderr, "-progress %s: want auto, always or never", *progress)
+	}
+	if *concurrency < 0 || *timeout < 0 {
+		return misuse(stderr, "-concurrency and -timeout cannot be negative")
+	}
+	var fixed transport.ID
+	if *id != "" {
+		var err error
+		if fixed, err = transport.ParseID(*id); err != nil {
+			return misuse(stderr, "-id: %v", err)
+		}
+		if len(files) != 1 {
+			return misuse(stderr, "-id names the transfer of one file, not of %d", len(files))
+		}
+	}
+	url := flags.Arg(0)
+	to, err := endpoint(url, false)
+	if err != nil {
+		return misuse(stderr, "%v", err)
+	}
+	if *timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, *timeout)
+		defer cancel()
+	}
+	journal, err := openJournal(*journalFile)
+	if err != nil {
+		return err
+	}
+	out := newReport(stdout, stderr, *asJSON, *progress)
+	defer out.close()
+	s := &sender{out: out, journal: journal, receiver: url, fixed: fixed, stdin: stdin, jobs: make(map[*transport.Image]*job)}
+
+	conn, err := dial(ctx, to)
+	if err != nil {
+		for _, file := range files {
+			out.image(result{Name: filepath.Base(file), Status: "failed", Error: err.Error()})
+		}
+		if len(files) > 0 {
+			return errFailed
+		}
+		return err
+	}
+	defer conn.Close()
+	if *message != "" {
+		if err := conn.SendMessage(ctx, transport.Message{Type: "text/plain", Data: []byte(*message)}); err != nil {
+			return err
+		}
+	}
+	err = transport.SendAll(ctx, conn, s.images(files), &transport.SendAllOptions{Concurrency: *concurrency, Send: s.options, Each: s.ended, CarryOn: true})
+	s.unsent(files, err)
+	if err != nil {
+		return errFailed
+	}
+	return nil
+}
+
+// dial tries again for a while: receivers and brokers restart.
+func dial(ctx context.Context, t transport.Transport) (conn transport.Conn, err error) {
+	err = transport.Retry(ctx, retries, func(ctx context.Context) error {
+		conn, err = t.Dial(ctx)
+		return err
+	})
+	return conn, err
+}
+
+// A sender follows the images of one command.
+type sender struct {
+	out      *report
+	journal  *journal
+	receiver string
+	fixed    transport.ID
+	stdin    io.Reader
+
+	mu   sync.Mutex
+	jobs map[*transport.Image]*job
+	done int
+}
+
+// A job is one image on its way.
+type job struct {
+	file  string
+	id    transport.ID
+	began time.Time
+}
+
+func (s *sender) images(files []string) iter.Seq2[*transport.Image, error] {
+	return func(yield func(*transport.Image, error) bool) {
+		for _, file := range files {
+			img := &transport.Image{Body: transport.File(file)}
+			if file == "-" {
+				img.Body = transport.Stream(s.stdin)
+			}
+			s.mu.Lock()
+			s.jobs[img] = &job{file: file, began: time.Now()}
+			s.mu.Unlock()
+			if !yield(img, nil) {
+				return
+			}
+		}
+	}
+}
+
+// options gives each image its ID: the one of the command line, or the
+// journal's, unless the same file is on its way in this very command.
+func (s *sender) options(img *transport.Image) *transport.SendOptions {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.jobs[img]
+	j.id = s.fixed
+	if j.id.IsZero() && j.file != "-" {
+		j.id, _ = s.journal.begin(s.receiver, j.file) // a file that cannot be read fails in Send, with a better error
+		for other, o := range s.jobs {
+			if other != img && o.id == j.id {
+				j.id = transport.NewID()
+			}
+		}
+	}
+	name := filepath.Base(j.file)
+	return &transport.SendOptions{ID: j.id, Retry: retries, Progress: func(acked, total int64) { s.out.progress(name, acked, total) }}
+}
+
+func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
+	s.mu.Lock()
+	j := s.jobs[img]
+	delete(s.jobs, img)
+	s.done++
+	s.mu.Unlock()
+	res := result{Name: filepath.Base(j.file), Bytes: r.Bytes, Seconds: time.Since(j.began).Seconds(), Resent: r.Resent, Resumed: r.Reused, Status: status(r, err)}
+	if err != nil {
+		res.Error = err.Error()
+	} else {
+		res.Digest = digestText(r)
+	}
+	// What a later try cannot mend, and what is delivered, needs no memory.
+	if j.file != "-" && (err == nil || res.Status == "rejected" && !transport.Retryable(err)) {
+		if err := s.journal.done(s.receiver, j.file); err != nil {
+			res.Error = "the journal: " + err.Error()
+		}
+	}
+	s.out.image(res)
+}
+
+// unsent reports the files whose turn never came.
+func (s *sender) unsent(files []string, err error) {
+	for _, file := range files[min(s.done, len(files)):] {
+		cause := "not begun"
+		if err != nil {
+			cause += ": " + err.Error()
+		}
+		s.out.image(result{Name: filepath.Base(file), Status: "failed", Error: cause})
+	}
+}
+
+// status names what became of an image.
+func status(r transport.Receipt, err error) string {
+	var failure *transport.Error
+	switch {
+	case err == nil && r.Level == transport.Sent:
+		return "sent"
+	case err == nil:
+		return "delivered"
+	case errors.As(err, &failure) && failure.Outcome == transport.Rejected:
+		return "rejected"
+	case errors.As(err, &failure) && failure.Outcome == transport.Unknown:
+		return "unknown"
+	}
+	return "failed"
+}
+
+func digestText(r transport.Receipt) string {
+	if r.Digest.IsZero() {
+		return ""
+	}
+	return r.Digest.String()
+}
