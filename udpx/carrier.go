@@ -14,6 +14,13 @@ import (
 // SPEC.md's early data with headers and some repetition.
 const maxEarly = 96 << 10
 
+// After its end a session's last message is repeated to a peer that goes on sending,
+// for farewellTime, which is longer than a peer with a transfer is ever silent.
+const (
+	farewellTime  = 30 * time.Second
+	farewellPause = 100 * time.Millisecond
+)
+
 // carrier is the place of one session on a socket.
 type carrier struct {
 	socket *socket
@@ -23,17 +30,20 @@ type carrier struct {
 	over   chan struct{}
 	last   bool // set before over is closed: the socket ends with this carrier
 
-	session *session.Session // set by Start
+	ending bool // the writer's: the session has ended and said its last
 
 	// The reader's.
-	proved bool // the peer has the address that it claims
-	early  int  // bytes from it before
+	proved   bool // the peer has the address that it claims
+	early    int  // bytes from it before
+	repeated time.Time
 
 	// Guarded by the socket's mutex.
+	id       wire.ConnID
+	remote   wire.ConnID      // what the session's messages go to
+	session  *session.Session // from Start until it has ended
+	farewell []byte           // its last message, for a peer that has not heard it
 	unproven *list.Element
-	remote   wire.ConnID // what the session's messages go to
 	queued   bool
-	released bool      // the session has ended; it only answers a peer that has not heard
 	due      time.Time // while timer >= 0
 	timer    int       // index in the heap
 }
@@ -58,7 +68,7 @@ func (c *carrier) Info() session.LinkInfo {
 // Start implements session.Carrier.
 func (c *carrier) Start(s *session.Session) {
 	if evicted := c.socket.add(c, s); evicted != nil {
-		evicted.session.Fail(errEvicted)
+		evicted.Fail(errEvicted)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
@@ -28,8 +29,9 @@ type reader struct {
 	answers  answers
 
 	// The messages to deliver to one session at once.
-	to  *carrier
-	run [][]byte
+	to      *carrier
+	session *session.Session
+	run     [][]byte
 }
 
 func (s *socket) runReader() {
@@ -118,13 +120,15 @@ func (r *reader) dispatch(packets []udpsock.Packet, now time.Time) {
 			}
 			if r.to == nil || id != lastID {
 				r.deliver(now)
-				if r.to = r.find(id, long, from); r.to == nil {
-					r.stranger(p.Addr, from, msg, now)
-					continue
-				}
+				r.to, r.session = r.find(id, long, from)
 				lastID = id
 			}
-			if r.takes(r.to, long, from, len(msg)) {
+			switch {
+			case r.to == nil:
+				r.stranger(p.Addr, from, msg, now)
+			case r.session == nil:
+				r.farewell(r.to, now)
+			case r.takes(r.to, long, from, len(msg)):
 				r.run = append(r.run, msg)
 			}
 		}
@@ -135,11 +139,19 @@ func (r *reader) dispatch(packets []udpsock.Packet, now time.Time) {
 // deliver gives the collected messages to their session.
 func (r *reader) deliver(now time.Time) {
 	if len(r.run) > 0 {
-		r.to.session.Deliver(now, nil, r.run...)
+		r.session.Deliver(now, nil, r.run...)
 		r.to.Wake()
 	}
 	clear(r.run)
-	r.to, r.run = nil, r.run[:0]
+	r.to, r.session, r.run = nil, nil, r.run[:0]
+}
+
+// farewell tells a peer again that the session is over.
+func (r *reader) farewell(c *carrier, now time.Time) {
+	if now.Sub(c.repeated) >= farewellPause {
+		c.repeated = now
+		r.answer(c.farewell, c.peer)
+	}
 }
 
 // takes reports whether a session takes a message. From a peer that has not proven its
@@ -150,7 +162,9 @@ func (r *reader) takes(c *carrier, long bool, from addrKey, size int) bool {
 	}
 	if !long && from == c.key {
 		c.proved = true
+		r.mu.Lock()
 		r.proven(c)
+		r.mu.Unlock()
 		return true
 	}
 	c.early += size

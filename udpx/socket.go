@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/internal/udpsock"
@@ -148,28 +149,31 @@ func (s *socket) fail(err error) {
 
 func (s *socket) failSessions(err error) {
 	s.mu.Lock()
-	all := make([]*carrier, 0, len(s.sessions.byID))
+	all := make([]*session.Session, 0, len(s.sessions.byID))
 	for _, c := range s.sessions.byID {
-		all = append(all, c)
+		if c.session != nil {
+			all = append(all, c.session)
+		}
 	}
 	s.mu.Unlock()
-	for _, c := range all {
-		c.session.Fail(err)
+	for _, ss := range all {
+		ss.Fail(err)
 	}
 }
 
 // add enters a carrier whose session begins. It returns the session that has to make
 // room for it, if any.
-func (s *socket) add(c *carrier, session *session.Session) (evicted *carrier) {
+func (s *socket) add(c *carrier, ss *session.Session) (evicted *session.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.session = session
-	s.sessions.byID[session.CID()] = c
+	c.session, c.id = ss, ss.CID()
+	s.sessions.byID[c.id] = c
 	if c.first != (firstID{}) {
 		s.sessions.byFirst[c.first] = c
 		if u := &s.sessions.unproven; u.Len() >= maxUnproven {
-			evicted = u.Remove(u.Front()).(*carrier)
-			evicted.unproven = nil
+			oldest := u.Front().Value.(*carrier)
+			evicted = oldest.session
+			s.proven(oldest)
 		}
 		c.unproven = s.sessions.unproven.PushBack(c)
 	}
@@ -177,47 +181,63 @@ func (s *socket) add(c *carrier, session *session.Session) (evicted *carrier) {
 	return evicted
 }
 
-// proven notes that the peer has the address that it claims.
+// proven notes that the peer has the address that it claims, or is gone. The mutex is
+// held.
 func (s *socket) proven(c *carrier) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if c.unproven != nil {
 		s.sessions.unproven.Remove(c.unproven)
 		c.unproven = nil
 	}
 }
 
+// leave lets go of a carrier's session, which has ended. What it has said last is
+// kept for the peer.
+func (s *socket) leave(c *carrier) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.session = nil
+	s.proven(c)
+	if c.farewell == nil {
+		s.remove(c)
+	} else {
+		s.timers.set(c, time.Now().Add(farewellTime))
+	}
+}
+
 // remove forgets a carrier. The mutex is held.
 func (s *socket) remove(c *carrier) {
 	t := &s.sessions
-	delete(t.byID, c.session.CID())
+	delete(t.byID, c.id)
 	if t.byFirst[c.first] == c {
 		delete(t.byFirst, c.first)
 	}
 	if t.byRemote[c.remote] == c {
 		delete(t.byRemote, c.remote)
 	}
-	if c.unproven != nil {
-		t.unproven.Remove(c.unproven)
-		c.unproven = nil
-	}
 	s.timers.stop(c)
 }
 
-// find returns the session of a message that went to id, nil for none.
-func (s *socket) find(id wire.ConnID, long bool, from addrKey) *carrier {
+// find returns the carrier of a message that went to id, nil for none, and its session,
+// nil if that has ended.
+func (s *socket) find(id wire.ConnID, long bool, from addrKey) (*carrier, *session.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.sessions.byID[id]
 	if c == nil && long {
 		c = s.sessions.byFirst[firstID{from, id}]
 	}
-	return c
+	if c == nil {
+		return nil, nil
+	}
+	return c, c.session
 }
 
-// findRemote returns the session that sends to id.
-func (s *socket) findRemote(id wire.ConnID) *carrier {
+// findRemote returns the session that sends to id, and its carrier.
+func (s *socket) findRemote(id wire.ConnID) (*carrier, *session.Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sessions.byRemote[id]
+	if c := s.sessions.byRemote[id]; c != nil {
+		return c, c.session
+	}
+	return nil, nil
 }

@@ -46,10 +46,15 @@ func (r *reader) stranger(from net.Addr, key addrKey, msg []byte, now time.Time)
 	if answer == nil || len(msg) < minAnswered || !r.answers.allowed(now) {
 		return
 	}
+	r.answer(answer, from)
+}
+
+// answer sends a message that no session sends. If it is lost the peer asks again.
+func (r *reader) answer(msg []byte, to net.Addr) {
 	if r.conn.Connected() {
-		from = nil
+		to = nil
 	}
-	_ = r.conn.WriteOne(answer, from) // if it is lost the peer asks again
+	_ = r.conn.WriteOne(msg, to)
 }
 
 // begin starts a session for a peer that says HELLO, if there is a Listener for it.
@@ -74,8 +79,8 @@ func (r *reader) reset(msg, frames []byte, now time.Time) {
 	if !f.Next() || f.Type != wire.TypeReset || reset.Parse(f.Body) != nil {
 		return
 	}
-	if c := r.findRemote(reset.Dest); c != nil {
-		c.session.Deliver(now, nil, msg)
+	if c, s := r.findRemote(reset.Dest); s != nil {
+		s.Deliver(now, nil, msg)
 		c.Wake()
 	}
 }

@@ -1,6 +1,7 @@
 package udpx
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/udpsock"
@@ -76,57 +77,74 @@ func (s *socket) enqueue(c *carrier) {
 func (s *socket) next() (c *carrier, due time.Time, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.refs == 0 {
-		return nil, due, true
-	}
-	if len(s.queue) == 0 {
-		due = s.timers.next()
-		if due.IsZero() {
-			return nil, due, false
+	for {
+		switch {
+		case s.refs == 0:
+			return nil, due, true
+		case len(s.queue) > 0:
+			c = s.queue[0]
+			s.queue[0] = nil
+			s.queue = s.queue[1:]
+			c.queued = false
+		default:
+			if c = s.timers.expired(time.Now()); c == nil {
+				return nil, s.timers.next(), false
+			}
 		}
-		return s.timers.expired(time.Now()), due, false
+		if c.session != nil {
+			return c, due, false
+		}
+		if c.timer < 0 { // its farewell has been there for long enough
+			s.remove(c)
+		}
 	}
-	c = s.queue[0]
-	s.queue[0] = nil
-	s.queue = s.queue[1:]
-	c.queued = false
-	return c, due, false
 }
 
 // poll takes messages from a session until it has none or the batch is full, which it
 // reports.
 func (w *writer) poll(c *carrier) (full bool) {
-	now := time.Now()
-	ended := c.session.Err() != nil
-	if due := c.session.Deadline(); !due.IsZero() && !due.After(now) {
-		c.session.Advance(now)
+	if c.ending {
+		return false
+	}
+	s, now := c.session, time.Now()
+	ended := s.Err() != nil
+	if due := s.Deadline(); !due.IsZero() && !due.After(now) {
+		s.Advance(now)
 	}
 	var p *udpsock.Packet // the train that grows
-	largest := max(c.session.MaxMessage(), w.largest())
+	largest := max(s.MaxMessage(), w.largest())
 	for {
 		if len(w.arena)-w.used < largest || len(w.packets) == batchPackets {
 			w.later(c)
 			return true
 		}
-		n := c.session.Poll(now, w.arena[w.used:w.used+largest])
+		n := s.Poll(now, w.arena[w.used:w.used+largest])
 		if n == 0 {
 			break
 		}
 		msg := w.arena[w.used : w.used+n]
 		w.used += n
+		if ended {
+			c.farewell = bytes.Clone(msg)
+		}
 		if p != nil && joins(p, n) {
 			p.Data = p.Data[:len(p.Data)+n]
 			if n < p.Segment {
-				p = nil // the last of its train is the only one that may be shorter
+				p = nil // only the last of a train may be shorter
 			}
 			continue
 		}
 		p = w.begin(c, msg)
 	}
-	w.schedule(c)
 	if ended {
+		c.ending = true
 		w.ended = append(w.ended, c)
+		return false
 	}
+	due := s.Deadline()
+	w.mu.Lock()
+	w.timers.set(c, due)
+	w.mu.Unlock()
 	return false
 }
 
@@ -161,14 +179,6 @@ func (w *writer) begin(c *carrier, msg []byte) *udpsock.Packet {
 	return &w.packets[len(w.packets)-1]
 }
 
-// schedule sets the carrier's timer.
-func (w *writer) schedule(c *carrier) {
-	due := c.session.Deadline()
-	w.mu.Lock()
-	w.timers.set(c, due)
-	w.mu.Unlock()
-}
-
 // later has a carrier polled again after the others.
 func (w *writer) later(c *carrier) {
 	w.mu.Lock()
@@ -191,7 +201,9 @@ func (w *writer) flush() {
 		w.packets, w.owners, w.used = w.packets[:0], w.owners[:0], 0
 	}
 	for _, c := range w.ended {
-		w.bury(c)
+		w.leave(c)
+		c.last = w.release()
+		close(c.over)
 	}
 	clear(w.ended)
 	w.ended = w.ended[:0]
@@ -205,22 +217,5 @@ func (w *writer) refused(c *carrier, p *udpsock.Packet) {
 		c.session.LimitMessage(below(p.Segment))
 	case udpsock.Refused(p.Err) && w.conn.Connected():
 		c.session.Fail(refusedError(c.peer, p.Err))
-	}
-}
-
-// bury lets go of a carrier whose session has ended. The session stays to be found
-// while it has something to repeat to a peer that has not heard of its end.
-func (w *writer) bury(c *carrier) {
-	gone := c.session.Deadline().IsZero()
-	w.mu.Lock()
-	released := c.released
-	c.released = true
-	if gone {
-		w.remove(c)
-	}
-	w.mu.Unlock()
-	if !released {
-		c.last = w.release()
-		close(c.over)
 	}
 }
