@@ -71,8 +71,12 @@ func (p *presence) claim(client mqtt.Client) error {
 }
 
 func (p *presence) publish(client mqtt.Client) mqtt.Token {
+	return client.Publish(presenceTopic(p.h.name), 1, true, p.payload())
+}
+
+func (p *presence) payload() []byte {
 	there := wire.Presence{Instance: p.instance, MaxMessage: uint32(p.h.sizes.largest()), Transfers: 64}
-	return client.Publish(presenceTopic(p.h.name), 1, true, there.Append(nil))
+	return there.Append(nil)
 }
 
 // begin claims the name for a listener, waits until others have seen that, and for

@@ -1,0 +1,55 @@
+// Package mqttx carries images through any MQTT 3.1.1 broker, with the native protocol
+// of SPEC.md. Broker and clients may lose, double and delay messages, and restart.
+//
+//	t := &mqttx.Transport{Broker: "mqtt://broker.example:1883", Name: "archive"}
+//	l, err := t.Listen(ctx)
+//
+//	t := &mqttx.Transport{Broker: "mqtt://broker.example:1883", Peer: "archive"}
+//	conn, err := t.Dial(ctx)
+//
+// # A client of your own
+//
+// A Hub puts any number of peers on a client that you have anyway, with one subscription,
+// and leaves your other traffic alone:
+//
+//	opts := mqtt.NewClientOptions().AddBroker("tcp://broker.example:1883").SetClientID("service")
+//	hub, err := mqttx.Attach(opts, nil) // last, before NewClient
+//	client := mqtt.NewClient(opts)
+//	client.Connect()
+//	conn, err := hub.Peer("dev-17").Dial(ctx)
+//	l, err := hub.Listen(ctx)
+//
+// Its messages have at most 120 KiB there. Leave SetOrderMatters as it is: handlers that
+// run in disorder cost speed. A handler of yours that blocks holds up the images too.
+//
+// # Names
+//
+// Peers have names, which say who sends and who receives: 1 to 128 bytes, of which all
+// but letters, digits, '-', '_' and '.' are written as '%' and two hexadecimal digits.
+// A Transport's name is also its client ID.
+//
+//	pf/i/{to}/{from}   all messages, at QoS 0
+//	pf/p/{name}        retained while a receiver of that name listens
+//
+// Without rules in the broker every client can use every name. These lines of a
+// mosquitto ACL file (acl_file) keep each client to its own, which then is proven; with
+// %u in place of %c the names are those of users:
+//
+//	pattern write pf/i/+/%c
+//	pattern read pf/i/%c/+
+//	pattern readwrite pf/p/%c
+//
+// # What can go wrong
+//
+//   - Nobody answers for 3 seconds: transport.ErrNoReceiver. A broker that does not let
+//     one of the two read or write says no more than this.
+//   - A second receiver of a name: transport.ErrNameTaken from Listen or Accept, or
+//     transport.ErrClientIDTaken where client IDs are the same too. The first goes on,
+//     if it was there for a few seconds.
+//   - A broker that refuses the client or its subscription: an error that says what to
+//     allow, and for which transport.Retryable is false.
+//   - A broker that is restarted: transfers wait, for Config.IdleTimeout at most, and go
+//     on where they were.
+//   - A broker with a limit for messages: sessions begin with 16 KiB and try larger ones
+//     carefully. Set MaxMessage where 16 KiB are too much.
+package mqttx

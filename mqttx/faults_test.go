@@ -1,0 +1,261 @@
+package mqttx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/testbroker"
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// A broker that loses messages, with and without telling their sender that it has them.
+func TestLossyBroker(t *testing.T) {
+	for name, fault := range map[string]testbroker.Fault{"lost": testbroker.Lose, "devoured": testbroker.Devour} {
+		t.Run(name, func(t *testing.T) {
+			b := testbroker.Embedded(t, testbroker.Options{})
+			r := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+			from := &Transport{Broker: b.URL(), Peer: "receiver"}
+			c := dial(t, from)
+			var mu sync.Mutex
+			harmed := 0
+			b.SetFaults(func(topic string, payload []byte) testbroker.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				if !strings.HasPrefix(topic, inboxPrefix) || crc32.ChecksumIEEE(payload)%20 > 0 {
+					return testbroker.None
+				}
+				harmed++
+				return fault
+			})
+			content := random(8 << 20)
+			mustSend(t, c, "image", content)
+			r.expect(t, "image", content)
+			mu.Lock()
+			defer mu.Unlock()
+			if resent := stats(from).ResentBytes; harmed < 5 || resent == 0 || resent > 4<<20 {
+				t.Errorf("%d messages were harmed, %d bytes sent again", harmed, resent)
+			}
+		})
+	}
+}
+
+// A broker that drops messages over a limit, or breaks the connection of who sends one,
+// without saying why.
+func TestLimitedBroker(t *testing.T) {
+	const limit = 100_000
+	for name, start := range map[string]func(t *testing.T) testbroker.Broker{
+		"disconnects": func(t *testing.T) testbroker.Broker {
+			return testbroker.Embedded(t, testbroker.Options{MaxPacket: limit})
+		},
+		"drops": func(t *testing.T) testbroker.Broker {
+			return testbroker.Mosquitto(t, fmt.Sprint("message_size_limit ", limit))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := start(t)
+			r := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+			from := &Transport{Broker: b.URL(), Peer: "receiver"}
+			c := dial(t, from)
+			content := random(12 << 20)
+			for i := range 2 {
+				mustSend(t, c, fmt.Sprint(i), content)
+				r.expect(t, fmt.Sprint(i), content)
+			}
+			if size := stats(from).ResentBytes; size > 2<<20 {
+				t.Errorf("%d bytes were sent again", size)
+			}
+			if size := from.hub.sessions.all(everyone)[0].session.MaxMessage(); size != 64<<10 {
+				t.Errorf("messages of %d bytes, want the largest that fit", size)
+			}
+			if lives := from.hub.lives; lives > 3 {
+				t.Errorf("%d connections", lives)
+			}
+		})
+	}
+}
+
+// A broker that takes even less than sessions begin with.
+func TestMaxMessage(t *testing.T) {
+	b := testbroker.Mosquitto(t, "message_size_limit 5000")
+	r := receive(t, &Transport{Broker: b.URL(), Name: "receiver", MaxMessage: 4 << 10})
+	c := dial(t, &Transport{Broker: b.URL(), Peer: "receiver", MaxMessage: 4 << 10})
+	content := random(1 << 20)
+	mustSend(t, c, "image", content)
+	r.expect(t, "image", content)
+}
+
+// A broker that refuses says so at once and for good.
+func TestRefusingBroker(t *testing.T) {
+	password := testbroker.Embedded(t, testbroker.Options{Password: "secret"})
+	inbox := testbroker.Embedded(t, testbroker.Options{Deny: func(_, topic string, write bool) bool {
+		return !write && strings.HasPrefix(topic, inboxPrefix)
+	}})
+	anonymous := testbroker.Mosquitto(t, "allow_anonymous false")
+	for name, c := range map[string]struct {
+		t    *Transport
+		want string
+	}{
+		"password":     {&Transport{Broker: password.URL(), Username: "u", Password: "wrong"}, "Password"},
+		"anonymous":    {&Transport{Broker: anonymous.URL()}, "Password"},
+		"subscription": {&Transport{Broker: inbox.URL()}, "pf/i/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			c.t.Peer = "receiver"
+			_, err := c.t.Dial(within(t))
+			if err == nil || transport.Retryable(err) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("dial: %v (retryable: %v), want one with %q", err, transport.Retryable(err), c.want)
+			}
+			_, err = c.t.Listen(within(t))
+			if err == nil || transport.Retryable(err) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("listen: %v", err)
+			}
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+	ok := &Transport{Broker: password.URL(), Name: "receiver", Username: "u", Password: "secret"}
+	r := receive(t, ok)
+	c := dial(t, &Transport{Broker: strings.Replace(password.URL(), "//", "//u:secret@", 1), Peer: "receiver"})
+	mustSend(t, c, "image", []byte("1"))
+	r.expect(t, "image", []byte("1"))
+}
+
+func TestNoBroker(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	silent := "mqtt://" + l.Addr().String() // takes connections and says nothing
+	for broker, want := range map[string]string{
+		"":                      "set Broker",
+		"localhost":             "mqtt://",
+		"http://localhost":      "mqtt://",
+		"mqtt://":               "host",
+		"mqtt://127.0.0.1:1":    "cannot connect",
+		"mqtts://127.0.0.1:1":   "cannot connect",
+		"ws://127.0.0.1:1/mqtt": "cannot connect",
+		silent:                  "deadline",
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		began := time.Now()
+		_, err := (&Transport{Broker: broker, Peer: "receiver"}).Dial(ctx)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q in it", broker, err, want)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%q: %v", broker, took)
+		}
+	}
+}
+
+// Of two receivers with one name, and so one client ID, one gives up and the other goes on.
+func TestSameClientID(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		first := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+		second := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+		ctx := within(t)
+		other := first
+		var err error
+		select {
+		case err = <-first.done:
+			other = second
+		case err = <-second.done:
+		case <-ctx.Done():
+			t.Fatal("neither has given up")
+		}
+		if !errors.Is(err, transport.ErrClientIDTaken) && !errors.Is(err, transport.ErrNameTaken) || transport.Retryable(err) {
+			t.Error(err)
+		}
+		t.Log(err)
+		c := dial(t, &Transport{Broker: b.URL(), Peer: "receiver"})
+		mustSend(t, c, "image", []byte("1"))
+		other.expect(t, "image", []byte("1"))
+	})
+}
+
+// With client IDs of their own the second of two receivers is told when it begins.
+func TestSameName(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		h1, _ := attach(t, userOptions(b, "id1"), &HubOptions{Name: "receiver"})
+		first := receive(t, h1)
+		h1.presence.mu.Lock()
+		h1.presence.since = h1.presence.since.Add(-claimTime) // it has been there for a while
+		h1.presence.mu.Unlock()
+		h2, client := attach(t, userOptions(b, "id2"), &HubOptions{Name: "receiver"})
+		if _, err := h2.Listen(within(t)); !errors.Is(err, transport.ErrNameTaken) {
+			t.Errorf("%v", err)
+		}
+		if !client.IsConnectionOpen() {
+			t.Error("the user's client was disconnected")
+		}
+		c := dial(t, &Transport{Broker: b.URL(), Peer: "receiver"})
+		mustSend(t, c, "image", []byte("1"))
+		first.expect(t, "image", []byte("1"))
+	})
+}
+
+// What a receiver left behind that has crashed keeps nobody out.
+func TestPresenceLeftBehind(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	h, client := attach(t, userOptions(b, "id"), nil)
+	left := presence{h: h, instance: 42}
+	done(t, client.Publish(presenceTopic("receiver"), 1, true, left.payload()))
+	receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+}
+
+// A receiver that was restarted is noticed at once, not after the idle time.
+func TestReceiverRestarts(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	start := func() (stop func(), r *receiver) {
+		h, client := attach(t, userOptions(b, "receiver").SetAutoReconnect(false), nil)
+		r = receive(t, h)
+		return func() {
+			client.Disconnect(0) // so that nobody is told
+			h.fail(errors.New("the program was killed"))
+		}, r
+	}
+	stop, _ := start()
+	c := dial(t, &Transport{Broker: b.URL(), Peer: "receiver", Config: native.Config{IdleTimeout: time.Minute}})
+	mustSend(t, c, "1", []byte("1"))
+	stop()
+	_, r := start()
+	began := time.Now()
+	mustSend(t, c, "2", []byte("2"))
+	r.expect(t, "2", []byte("2"))
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// The mosquitto lines of the package documentation let images through and keep names apart.
+func TestMosquittoACL(t *testing.T) {
+	acl := filepath.Join(t.TempDir(), "acl")
+	lines := "pattern write pf/i/+/%c\npattern read pf/i/%c/+\npattern readwrite pf/p/%c\n"
+	if err := os.WriteFile(acl, []byte(lines), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b := testbroker.Mosquitto(t, "acl_file "+acl)
+	r := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+	c := dial(t, &Transport{Broker: b.URL(), Name: "camera/1", Peer: "receiver"})
+	mustSend(t, c, "image", []byte("1"))
+	r.expect(t, "image", []byte("1"))
+
+	h, _ := attach(t, userOptions(b, "liar"), &HubOptions{Name: "camera"})
+	if _, err := h.Peer("receiver").Dial(within(t)); !errors.Is(err, transport.ErrNoReceiver) {
+		t.Errorf("somebody else's name: %v", err)
+	}
+}

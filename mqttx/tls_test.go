@@ -1,0 +1,48 @@
+package mqttx
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"encoding/pem"
+
+	"github.com/pixferry/pixferry/internal/testbroker"
+)
+
+func TestTLS(t *testing.T) {
+	web := httptest.NewUnstartedServer(nil) // for its certificate
+	web.StartTLS()
+	defer web.Close()
+	pair := web.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{
+		certFile: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		keyFile:  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := testbroker.Mosquitto(t, "certfile "+certFile+"\nkeyfile "+keyFile)
+	url := "mqtts" + b.URL()[len("mqtt"):]
+	pool := x509.NewCertPool()
+	pool.AddCert(web.Certificate())
+	config := &tls.Config{RootCAs: pool}
+	r := receive(t, &Transport{Broker: url, Name: "receiver", TLS: config})
+	c := dial(t, &Transport{Broker: url, Peer: "receiver", TLS: config})
+	content := random(1 << 20)
+	mustSend(t, c, "image", content)
+	r.expect(t, "image", content)
+	if _, err := (&Transport{Broker: url, Peer: "receiver"}).Dial(within(t)); err == nil {
+		t.Error("a certificate of an unknown authority is taken")
+	}
+}

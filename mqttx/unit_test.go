@@ -1,0 +1,144 @@
+package mqttx
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"dev-17":       "dev-17",
+		"A_b.9":        "A_b.9",
+		"a/b+c#d%":     "a%2Fb%2Bc%23d%25",
+		"Gerät":        "Ger%C3%A4t",
+		"\x00 \xff":    "%00%20%FF",
+		"$SYS":         "%24SYS",
+		"..":           "..",
+		"%41":          "%2541",
+		"\U0001f4f7":   "%F0%9F%93%B7",
+		"space inside": "space%20inside",
+	} {
+		if got := encodeName(name); got != want {
+			t.Errorf("%q is %s, want %s", name, got, want)
+		}
+		if got, ok := sender(inboxTopic("me", name)); !ok || got != name {
+			t.Errorf("%q comes back as %q, %v", name, got, ok)
+		}
+	}
+	for _, level := range []string{"", "%", "%4", "%4x", "%41", "%2f", "a%", "+", "a b", "%-1", "% 1", "%0x1", strings.Repeat("x", maxName+1)} {
+		if name, ok := sender("pf/i/me/" + level); ok {
+			t.Errorf("%q is taken as the name %q", level, name)
+		}
+	}
+}
+
+func FuzzSender(f *testing.F) {
+	f.Add("pf/i/me/a%2Fb")
+	f.Add("%")
+	f.Fuzz(func(t *testing.T, topic string) {
+		if name, ok := sender(topic); ok && encodeName(name) != topic[strings.LastIndexByte(topic, '/')+1:] {
+			t.Errorf("%q is a second way to write %q", topic, name)
+		}
+	})
+}
+
+func TestSizesOfAConnection(t *testing.T) {
+	now := time.Now()
+	z := newSizes(0, false)
+	if first, larger := z.begin(); first != firstSize || !slices.Equal(larger, ladder) {
+		t.Errorf("begins with %d, %v", first, larger)
+	}
+	z.sent(1000, now)
+	if z.lost(now) {
+		t.Error("a connection that carried small messages has ended because of their size")
+	}
+	z.sent(64<<10, now)
+	z.sent(240<<10-100, now.Add(time.Second))
+	if !z.lost(now.Add(2*time.Second)) || z.largest() != 120<<10 {
+		t.Errorf("the limit is %d after a connection ended at 240 KiB", z.largest())
+	}
+	z.sent(64<<10, now)
+	if z.lost(now.Add(trialTime)) {
+		t.Error("a size that was used for a while has ended a connection")
+	}
+	for range 5 { // a broker that takes ever less does not loop
+		_, larger := z.begin()
+		for _, size := range larger {
+			z.sent(size, now)
+		}
+		z.lost(now)
+	}
+	if first, larger := z.begin(); first != firstSize || larger != nil || z.room(firstSize) != firstSize {
+		t.Errorf("in the end there are %d, %v", first, larger)
+	}
+	if z := newSizes(0, true); z.largest() != sharedSize {
+		t.Errorf("%d bytes on a shared client", z.largest())
+	}
+	if z := newSizes(5000, false); z.room(5000) != 5000 {
+		t.Errorf("room for %d with a limit of 5,000", z.room(5000))
+	}
+}
+
+func TestTrial(t *testing.T) {
+	const small, large = 16 << 10, 64 << 10
+	now := time.Now()
+	var p trial
+	for range maxTries {
+		if p.sent(large, small, small, now) != 0 {
+			t.Error("given up at once")
+		}
+		now = now.Add(time.Second)
+	}
+	if p.sent(small, small, small, now) != 0 {
+		t.Error("given up before the last try was lost")
+	}
+	if got := p.sent(small, small, small, now.Add(trialTime)); got != large {
+		t.Errorf("%d after %d lost tries, want %d", got, maxTries, large)
+	}
+	p.sent(large, small, small, now)
+	p.sent(small, small, large, now) // it was acknowledged
+	if p != (trial{}) {
+		t.Errorf("%+v after a success", p)
+	}
+}
+
+func TestTimers(t *testing.T) {
+	var h timers
+	now := time.Now()
+	carriers := make([]*carrier, 50)
+	for i := range carriers {
+		carriers[i] = new(carrier)
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	want := make(map[*carrier]time.Time)
+	for range 5000 {
+		c := carriers[r.IntN(len(carriers))]
+		var due time.Time
+		if r.IntN(4) > 0 {
+			due = now.Add(time.Duration(r.IntN(1000)) * time.Millisecond)
+		}
+		h.set(c, due)
+		if delete(want, c); !due.IsZero() {
+			want[c] = due
+		}
+	}
+	last := time.Time{}
+	for len(h) > 0 {
+		due := h.next()
+		if h.pop(due.Add(-1)) != nil {
+			t.Fatal("popped before its time")
+		}
+		c := h.pop(due)
+		if due.Before(last) || !want[c].Equal(due) {
+			t.Fatalf("popped %v after %v, want %v", due, last, want[c])
+		}
+		last = due
+		delete(want, c)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d are missing", len(want))
+	}
+}
