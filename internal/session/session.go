@@ -58,6 +58,9 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		ReadAhead: 2 * largePiece,
 	}
 	rand.Read(cfg.Local.ResetToken[:])
+	if !s.info.Ordered { // datagrams, with a sender's address that anybody can write
+		cfg.PadHello, cfg.Unproven = wire.InitialMessage, true
+	}
 	if first != nil {
 		cfg.RemoteCID, cfg.FirstCID = first.Source, first.Dest
 	}
