@@ -252,17 +252,20 @@ func (r *receiving) compare(a *transport.Arrival) error {
 			break // the sender has sent all the rest without a look at the answer
 		}
 		if answered < len(held) {
-			if err := r.wait(); err != nil {
+			if err := context.Cause(r.ctx); err != nil {
 				return err
 			}
+			r.wait()
 		}
 	}
 	return a.Use(use)
 }
 
-// next waits for bytes to write or the end of them.
+// next waits for bytes to write or the end of them. What came before the transfer
+// was given up is still worth writing, for a resume.
 func (r *receiving) next() ([]run, *wire.Fin, error) {
 	for {
+		err := context.Cause(r.ctx)
 		r.s.mu.Lock()
 		queue, fin := r.queue, r.fin
 		r.queue = nil
@@ -270,18 +273,17 @@ func (r *receiving) next() ([]run, *wire.Fin, error) {
 		if len(queue) > 0 || fin != nil {
 			return queue, fin, nil
 		}
-		if err := r.wait(); err != nil {
+		if err != nil {
 			return nil, nil, err
 		}
+		r.wait()
 	}
 }
 
-func (r *receiving) wait() error {
+func (r *receiving) wait() {
 	select {
 	case <-r.wake:
-		return nil
 	case <-r.ctx.Done():
-		return context.Cause(r.ctx)
 	}
 }
 

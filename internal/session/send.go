@@ -232,7 +232,7 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 		s.mu.Unlock()
 		switch {
 		case receipt != nil:
-			return u.receipted(ctx, receipt)
+			return u.receipted(ctx, receipt, finished)
 		case reject != nil:
 			return r, rejection(reject)
 		case lost, ctx.Err() != nil:
@@ -387,14 +387,17 @@ func (u *upload) finish(x *sending) error {
 
 // receipted makes sure that the Sender can check the receipt: one that comes early
 // is for an image that the receiver keeps already.
-func (u *upload) receipted(ctx context.Context, w *wire.Receipt) (transport.Receipt, error) {
+func (u *upload) receipted(ctx context.Context, w *wire.Receipt, finished bool) (transport.Receipt, error) {
 	r := transport.Receipt{ID: w.ID, Level: transport.Level(w.Level), Bytes: w.Bytes, Reused: u.skip.Covered()}
 	var err error
 	if r.Digest, err = chunk.NewDigest(w.Algorithm, w.Digest); err != nil {
 		return r, err
 	}
-	err = u.read(ctx, func() (err error) { u.out.Digest, err = u.src.digest(ctx); return err })
+	if !finished {
+		err = u.read(ctx, func() (err error) { u.out.Digest, err = u.src.digest(ctx); return err })
+	}
 	if err != nil {
+		u.unknown.Store(true)
 		return r, err
 	}
 	if u.src.size != r.Bytes {
