@@ -56,6 +56,9 @@ func TestHigherAttemptTakesOver(t *testing.T) {
 		if err := a.Use([]int64{0, 3}); err != nil {
 			t.Fatal(err)
 		}
+		if a.Received() != block+100 {
+			t.Error("received:", a.Received())
+		}
 		if got := a.Missing(5); len(got) != 1 || got[0] != (chunk.Range{Start: block, End: 3 * block}) {
 			t.Error("missing:", got)
 		}
@@ -434,7 +437,7 @@ func fight(t *testing.T, rng *rand.Rand, in *Inbox, attempt uint32, content []by
 }
 
 func TestOfferWaitsOnlyAsLongAsItsContext(t *testing.T) {
-	store := &slowStore{open: make(chan struct{})}
+	store := &slowStore{}
 	s := &Server{Store: store}
 	bubble(t, s, func(t *testing.T) {
 		store.open = make(chan struct{})
@@ -461,6 +464,28 @@ func TestOfferWaitsOnlyAsLongAsItsContext(t *testing.T) {
 		close(store.open)
 		if err := <-first; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestConnEndsDuringAnOffer(t *testing.T) {
+	store := &slowStore{}
+	s := &Server{Store: store}
+	bubble(t, s, func(t *testing.T) {
+		store.open = make(chan struct{})
+		in, conn := inboxConn(t, s, "p")
+		result := make(chan error, 1)
+		go func() {
+			_, err := in.Offer(context.Background(), Offer{ID: MakeID(1, 1)})
+			result <- err
+		}()
+		synctest.Wait()
+		conn.Close()
+		synctest.Wait()
+		close(store.open)
+		wantReason(t, <-result, ReasonCanceled, true)
+		if len(s.assemblies) != 0 || len(in.arrivals) != 0 {
+			t.Error("the Arrival was left behind")
 		}
 	})
 }

@@ -25,6 +25,14 @@
 // is an [*Error] that tells which of three things happened: the peer did not
 // keep it, the peer refused it, or nobody here can know.
 //
+// # Implementing a protocol
+//
+// A Conn feeds what its peer sends to the [Inbox] that its Serve is given: Offer,
+// WriteAt, Finish. Its Send is a call of [Sender.Send] with a function that makes
+// one attempt. [Pipe], in pipe.go, is a small and complete one.
+//
+// # Keys
+//
 // Three keys, never one: the transfer [ID] names one delivery, the resume key
 // (peer or Source, name and size) only finds what a receiver already holds, and
 // the digest proves the content.

@@ -277,6 +277,25 @@ func TestShutdownRefusesMessages(t *testing.T) {
 	})
 }
 
+func TestStubbornMessageFunc(t *testing.T) {
+	var answer chan error
+	s := &Server{Message: func(context.Context, Conn, Message) error { return <-answer }}
+	synctest.Test(t, func(t *testing.T) {
+		answer = make(chan error)
+		in := inbox(t, s, "p")
+		result := make(chan error, 1)
+		go func() { result <- in.Message(context.Background(), Message{}) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		wantReason(t, <-result, ReasonGoingAway, true)
+		answer <- nil
+	})
+}
+
 func TestShutdownLosesPatience(t *testing.T) {
 	for _, streaming := range []bool{false, true} {
 		store := &spyStore{}
