@@ -75,6 +75,9 @@ func (c *Conn) reach() (*Session, error) {
 		if err == nil {
 			return s, nil
 		}
+		if c.ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			err = transport.ErrIdle // the deadline was not the caller's
+		}
 		if ctx.Err() != nil || !transport.Retryable(err) {
 			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", err)
 		}
