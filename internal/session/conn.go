@@ -152,10 +152,10 @@ func (c *Conn) Serve(ctx context.Context, in *transport.Inbox) error {
 	c.mu.Lock()
 	c.inbox = nil // what comes now is refused
 	c.calls--
-	s := c.s
+	last := c.last
 	c.mu.Unlock()
-	if s != nil {
-		s.dismiss(err)
+	if last != nil {
+		last.dismiss()
 	}
 	if errors.Is(err, transport.ErrPeerClosed) {
 		return nil

@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -314,20 +316,23 @@ func (r *receiving) finish(a *transport.Arrival, size int64, digest chunk.Digest
 	return receipt, err
 }
 
-// dismiss ends the workers because nobody serves any more, and waits for their
-// answers.
-func (s *Session) dismiss(err error) {
+// dismiss ends the workers because nobody serves any more, and waits until they have
+// written what has come and given their answers, unless user code holds them up.
+func (s *Session) dismiss() {
 	s.mu.Lock()
-	workers := make([]*receiving, 0, len(s.in))
-	for _, r := range s.in {
-		workers = append(workers, r)
-	}
+	workers := slices.Collect(maps.Values(s.in))
 	s.mu.Unlock()
 	gone := &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the receiver stops serving: try again later"}
 	for _, r := range workers {
 		r.cancel(gone)
 	}
+	patience := time.NewTimer(flushTime)
+	defer patience.Stop()
 	for _, r := range workers {
-		<-r.done
+		select {
+		case <-r.done:
+		case <-patience.C:
+			return
+		}
 	}
 }

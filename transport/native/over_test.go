@@ -46,6 +46,7 @@ func TestOverNarrowLinks(t *testing.T) {
 func TestOverOrderedLossyLinks(t *testing.T) {
 	conform(t, func(t testing.TB) *medium {
 		m := newMedium(native.LinkInfo{Protocol: "mem", Peer: "peer", Ordered: true, MaxMessage: 4 << 10})
+		m.pace = 50 * time.Microsecond
 		seed := uint64(0)
 		m.wrap = func(l native.Link) native.Link {
 			seed++
