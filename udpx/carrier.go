@@ -42,7 +42,8 @@ type carrier struct {
 	remote   wire.ConnID      // what the session's messages go to
 	session  *session.Session // from Start until it has ended
 	farewell []byte           // its last message, for a peer that has not heard it
-	unproven *list.Element
+	unproven *list.Element    // in the table of those, nil for others
+	begun    time.Time        // while unproven
 	queued   bool
 	due      time.Time // while timer >= 0
 	timer    int       // index in the heap
@@ -86,5 +87,10 @@ func (c *carrier) Wait() {
 		<-c.socket.done
 	}
 }
+
+// provingTime is how long a peer has to prove its address.
+const provingTime = 10 * time.Second
+
+var errUnproven = errors.New("udpx: the peer did not prove its address")
 
 var errEvicted = errors.New("udpx: too many peers at once that have not proven their address")

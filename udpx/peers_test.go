@@ -229,7 +229,7 @@ func TestPeerVanishes(t *testing.T) {
 
 		c := dial(t, &udpx.Transport{Conn: n.socket(), Addr: l.Addr().String(), Config: cfg})
 		var cut time.Time
-		time.AfterFunc(2*time.Second, func() { n.setDown(true); cut = time.Now() })
+		time.AfterFunc(2*time.Second, func() { cut = time.Now(); n.setDown(true) })
 		_, err = c.Send(t.Context(), &transport.Image{Body: transport.Bytes(noise(1, 16<<20))}, nil)
 		took := time.Since(cut)
 		if err == nil || !transport.Retryable(err) || took < idle || took > 2*idle+time.Second {

@@ -175,7 +175,7 @@ func (s *socket) add(c *carrier, ss *session.Session) (evicted *session.Session)
 			evicted = oldest.session
 			s.proven(oldest)
 		}
-		c.unproven = s.sessions.unproven.PushBack(c)
+		c.unproven, c.begun = s.sessions.unproven.PushBack(c), time.Now()
 	}
 	s.enqueue(c)
 	return evicted
@@ -196,7 +196,10 @@ func (s *socket) leave(c *carrier) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.session = nil
-	s.proven(c)
+	if c.unproven != nil {
+		c.farewell = nil // it may be for somebody else
+		s.proven(c)
+	}
 	if c.farewell == nil {
 		s.remove(c)
 	} else {

@@ -107,6 +107,9 @@ func (w *writer) poll(c *carrier) (full bool) {
 		return false
 	}
 	s, now := c.session, time.Now()
+	if w.overdue(c, now) {
+		s.Fail(errUnproven)
+	}
 	ended := s.Err() != nil
 	if due := s.Deadline(); !due.IsZero() && !due.After(now) {
 		s.Advance(now)
@@ -141,11 +144,28 @@ func (w *writer) poll(c *carrier) (full bool) {
 		w.ended = append(w.ended, c)
 		return false
 	}
-	due := s.Deadline()
-	w.mu.Lock()
-	w.timers.set(c, due)
-	w.mu.Unlock()
+	w.schedule(c, s.Deadline())
 	return false
+}
+
+// overdue reports whether the peer has not proven its address in time.
+func (w *writer) overdue(c *carrier, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return c.unproven != nil && now.Sub(c.begun) >= provingTime
+}
+
+// schedule has a carrier polled at a time, or never, but while its peer is not proven
+// when that is overdue.
+func (w *writer) schedule(c *carrier, due time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.unproven != nil {
+		if last := c.begun.Add(provingTime); due.IsZero() || due.After(last) {
+			due = last
+		}
+	}
+	w.timers.set(c, due)
 }
 
 // largest returns how large a message may be, for the probes of the path's MTU.
