@@ -1,0 +1,109 @@
+package udpx
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/udpsock"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// Datagram is the device protocol that sends an image as one datagram.
+//
+//	sender    the encoded image, 1 to 65,507 bytes
+//	receiver  "get message!!!"
+//
+// The receiver answers "bad image" instead if it does not keep the image. It tells
+// senders apart by address. There are no names, IDs or digests.
+//
+// A Receipt is of level Received: a receiver of this package answers when it has kept
+// the image, others when it has arrived. Without an answer the image may have arrived or
+// not, and sending it again can deliver it twice; what is sent next leaves from another
+// local port, so that a late answer is not taken for its own. An answer that the network
+// doubles can be taken for that to the next image.
+//
+// A Conn that was dialled sends, one image at a time, and one that was accepted serves.
+// Set the fields before the first use; it is safe for concurrent use then.
+type Datagram struct {
+	// Addr is, for Dial, the receiver's host:port, and for Listen the local one, ":0" if
+	// empty.
+	Addr string
+	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: no limit but the
+	// context.
+	AnswerTimeout time.Duration
+	// MaxPeers is how many senders are known at once; 0: 1,024. One more takes the place
+	// of the one that has been silent for the longest time, and is not heard if all have
+	// an image on its way.
+	MaxPeers int
+	// Forget ends the Conn of a sender that has been silent for so long; 0: a minute,
+	// negative: never. It has a new one when it is heard again.
+	Forget time.Duration
+	// Logger hears about what is lost; nil is silent.
+	Logger *slog.Logger
+	// Socket makes the sockets in place of the system, one for each Listen, Dial and
+	// missing answer, with another local address each. They are closed after use.
+	Socket func(ctx context.Context) (net.PacketConn, error)
+}
+
+// Dial returns a Conn that sends to Addr. It does not wait for the receiver.
+func (t *Datagram) Dial(ctx context.Context) (transport.Conn, error) {
+	c, err := t.device().dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &imageConn{c, func(ctx context.Context, out *transport.Outgoing) (int64, error) {
+		b, err := content(out, udpsock.MaxDatagram)
+		if err != nil {
+			return 0, err
+		}
+		return int64(len(b)), c.exchange(ctx, func(_ context.Context, l *line) error {
+			out.LastByteSent()
+			out.Count(int64(len(b)))
+			return l.write(b, true)
+		}, judgeImage)
+	}}, nil
+}
+
+// Listen takes images at Addr.
+func (t *Datagram) Listen(ctx context.Context) (transport.Listener, error) {
+	return t.device().listen(ctx)
+}
+
+func (t *Datagram) device() *device {
+	return device{
+		info: transport.Info{Protocol: "udp+datagram", Confirms: transport.Received, Concurrency: 1, MaxImage: udpsock.MaxDatagram},
+		addr: t.Addr, socket: t.Socket, answer: t.AnswerTimeout, forget: t.Forget, peers: t.MaxPeers, log: t.Logger,
+		serve: serveDatagrams,
+	}.withDefaults()
+}
+
+func serveDatagrams(ctx context.Context, p *peer, in *transport.Inbox) error {
+	for {
+		d, err := p.next(ctx, false, time.Time{})
+		if err != nil {
+			return err
+		}
+		if len(d.data) == 0 || isAnswer(d.data) {
+			continue
+		}
+		err = takeWhole(ctx, in, d.data)
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		p.replyImage(err)
+	}
+}
+
+// takeWhole delivers an image that came at once.
+func takeWhole(ctx context.Context, in *transport.Inbox, b []byte) error {
+	a, err := in.Offer(ctx, transport.Offer{Size: int64(len(b))})
+	if err != nil {
+		return err
+	}
+	if _, err := a.WriteAt(b, 0); err != nil {
+		return err
+	}
+	return finish(ctx, a)
+}

@@ -1,0 +1,62 @@
+package udpx_test
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/transporttest"
+	"github.com/pixferry/pixferry/udpx"
+)
+
+// sockets makes the sockets of a simulated network for a device protocol.
+func (n *network) sockets(context.Context) (net.PacketConn, error) { return n.socket(), nil }
+
+// around is a network that only takes its time.
+var around = path{Delay: 5 * time.Millisecond}
+
+func TestDatagramConformance(t *testing.T) {
+	p := transporttest.Properties{
+		Confirms: transport.Received, MinSize: 1, MaxSize: 65507, Boundaries: []int64{1472},
+		UnknownSize: true, Aborts: true, Live: true,
+	}
+	t.Run("loopback", func(t *testing.T) {
+		transporttest.TestTransport(t, func(testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
+			return &udpx.Datagram{Addr: "127.0.0.1:0"}, func(a net.Addr) transport.Transport { return &udpx.Datagram{Addr: a.String()} }
+		}, p)
+	})
+	p.Bubble = true
+	t.Run("virtual time", func(t *testing.T) {
+		transporttest.TestTransport(t, func(t testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
+			n := newNetwork(t, 1, around)
+			return &udpx.Datagram{Socket: n.sockets}, func(a net.Addr) transport.Transport {
+				return &udpx.Datagram{Socket: n.sockets, Addr: a.String()}
+			}
+		}, p)
+	})
+}
+
+func TestHeaderConformance(t *testing.T) {
+	p := transporttest.Properties{
+		Confirms: transport.Received, MinSize: 1, MaxSize: 3 << 20, Large: 2 << 20, Boundaries: []int64{4, 8, 1024, 1024 + 4, 1024 + 8, 2048},
+		UnknownSize: true, Aborts: true, Live: true,
+	}
+	t.Run("loopback", func(t *testing.T) {
+		transporttest.TestTransport(t, func(testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
+			return &udpx.Header{Addr: "127.0.0.1:0", MaxImage: 3 << 20}, func(a net.Addr) transport.Transport {
+				return &udpx.Header{Addr: a.String(), MaxImage: 3 << 20}
+			}
+		}, p)
+	})
+	p.Bubble = true
+	t.Run("virtual time", func(t *testing.T) {
+		transporttest.TestTransport(t, func(t testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
+			n := newNetwork(t, 1, around)
+			return &udpx.Header{Socket: n.sockets, MaxImage: 3 << 20}, func(a net.Addr) transport.Transport {
+				return &udpx.Header{Socket: n.sockets, Addr: a.String(), MaxImage: 3 << 20, Width: 4}
+			}
+		}, p)
+	})
+}

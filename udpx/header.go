@@ -1,0 +1,214 @@
+package udpx
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/framing"
+	"github.com/pixferry/pixferry/transport"
+)
+
+const (
+	headerPiece       = 1024 // bytes of an image in a datagram
+	defaultHeaderMax  = 64 << 20
+	defaultHeaderGap  = 250 * time.Microsecond
+	defaultHeaderIdle = 2 * time.Second
+)
+
+// Header is the device protocol that announces an image by a datagram with its size.
+//
+//	sender    the size as a signed C long, see SizeHeader
+//	sender    the bytes in datagrams of 1,024, the last one shorter
+//	receiver  "get message!!!"
+//
+// The receiver answers "bad image" instead if it does not keep the image, or if bytes are
+// missing and nothing has come for the idle time; it is then ready for the next one. It
+// tells senders apart by address and takes headers of either width. There are no names,
+// IDs or digests.
+//
+// Nothing is numbered and nothing sent again, so the sender paces itself. With the default
+// Gap of 250 µs, 4 MB/s, a receiver with the usual buffer of 208 KiB, which holds about
+// 90 datagrams, may be busy elsewhere for 20 ms without losing one.
+//
+// # What can be mistaken
+//
+// A receiver here never takes a header for data, nor data for a header, but in what
+// follows. All datagrams of an image have 1,024 bytes but the last, so another length is
+// a header or a loss. Only a last one that is as long as the sender's headers, and reads
+// as a size up to MaxImage, can be either: it is a header if more follows within 100 ms,
+// and the image's end if not. A lost header leaves data without an image: they are
+// skipped, and answered "bad image" when they end. Datagrams that overtake each other
+// within an image, or one doubled and one lost, go unnoticed: use the native protocol
+// on networks that do so.
+//
+// # What a receipt means
+//
+// A Receipt is of level Received: a receiver of this package answers when it has kept
+// the image, others when as many bytes have arrived. An answer that comes before all was
+// sent is ignored. Without an answer the image may have arrived or not, and sending it
+// again can deliver it twice; what is sent next leaves from another local port, so that a
+// late answer is not taken for its own. An answer that the network doubles can be taken
+// for that to the next image.
+//
+// A receiver in the field that has lost a datagram, or whose sender has given up half-way
+// (its context has ended, its source has failed, a newer live frame came), takes the next
+// image for the rest, whatever port that comes from.
+//
+// A Conn that was dialled sends, one image at a time, and one that was accepted serves.
+// Set the fields before the first use; it is safe for concurrent use then.
+type Header struct {
+	// Addr is, for Dial, the receiver's host:port, and for Listen the local one, ":0" if
+	// empty.
+	Addr string
+	// Width is the size of a header to send in bytes: 8 as 64-bit Linux has it, also for
+	// 0, or 4 as Windows and 32-bit systems have it.
+	Width int
+	// Order is that of a header's bytes, also of those received; by default LittleEndian.
+	Order framing.Order
+	// Gap is the mean time between two datagrams of an image. After a delay up to 2 ms
+	// are made up for. 0: 250 µs; negative: none.
+	Gap time.Duration
+	// MaxImage is the largest image in bytes; 0: 64 MiB. What says more is no header.
+	MaxImage int64
+	// Idle is after how long a silence an image is given up of which bytes are missing;
+	// 0: 2 s, negative: never.
+	Idle time.Duration
+	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: no limit but the
+	// context. It should be longer than the receiver's idle time.
+	AnswerTimeout time.Duration
+	// MaxPeers, Forget, Logger and Socket are as in [Datagram].
+	MaxPeers int
+	Forget   time.Duration
+	Logger   *slog.Logger
+	Socket   func(ctx context.Context) (net.PacketConn, error)
+}
+
+// Dial returns a Conn that sends to Addr. It does not wait for the receiver.
+func (t *Header) Dial(ctx context.Context) (transport.Conn, error) {
+	width, err := headerWidth(t.Width)
+	if err != nil {
+		return nil, dialError(fmt.Errorf("udpx.Header: %w", err))
+	}
+	d := t.device()
+	d.info.MaxImage = min(d.info.MaxImage, maxHeaderSize(width))
+	c, err := d.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	gap := cmp.Or(t.Gap, defaultHeaderGap)
+	return &imageConn{c, func(ctx context.Context, out *transport.Outgoing) (int64, error) {
+		var body io.Reader = out.Body
+		size := out.Body.Size
+		if size < 0 {
+			b, err := content(out, d.info.MaxImage)
+			if err != nil {
+				return 0, err
+			}
+			body, size = bytes.NewReader(b), int64(len(b))
+		}
+		if size == 0 {
+			return 0, errEmpty
+		}
+		header, err := SizeHeader{size, width, t.Order}.Append(nil)
+		if err != nil {
+			return 0, err
+		}
+		return size, c.exchange(ctx, func(ctx context.Context, l *line) error {
+			return sendPieces(ctx, l, header, chunk.Split(body, size, headerPiece), pacer{gap: gap}, out)
+		}, judgeImage)
+	}}, nil
+}
+
+// Listen takes images at Addr.
+func (t *Header) Listen(ctx context.Context) (transport.Listener, error) {
+	return t.device().listen(ctx)
+}
+
+func (t *Header) device() *device {
+	most := cmp.Or(max(t.MaxImage, 0), defaultHeaderMax)
+	return device{
+		info: transport.Info{Protocol: "udp+header", Confirms: transport.Received, Concurrency: 1, MaxImage: most},
+		addr: t.Addr, socket: t.Socket, answer: t.AnswerTimeout, forget: t.Forget, peers: t.MaxPeers, log: t.Logger,
+		serve: func(ctx context.Context, p *peer, in *transport.Inbox) error {
+			s := headerServer{peer: p, in: in, state: headerState{
+				order: t.Order, most: most, idle: cmp.Or(t.Idle, defaultHeaderIdle),
+			}}
+			return s.run(ctx)
+		},
+	}.withDefaults()
+}
+
+// headerServer takes the images of one peer.
+type headerServer struct {
+	*peer
+	in      *transport.Inbox
+	state   headerState
+	arrival *transport.Arrival // nil: none, or it is refused
+}
+
+func (s *headerServer) run(ctx context.Context) error {
+	for {
+		d, err := s.next(ctx, s.state.phase != headerIdle, s.state.deadline)
+		var steps []headerStep
+		switch {
+		case err == nil:
+			steps = s.state.take(d.at, d.data)
+		case errors.Is(err, errNothing):
+			steps = s.state.expire()
+		default:
+			s.lose(err)
+			return err
+		}
+		for _, step := range steps {
+			if s.do(ctx, step); ctx.Err() != nil {
+				s.lose(ctx.Err())
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// do does one step. An image that is refused goes on without an Arrival, for its sender
+// listens at its end.
+func (s *headerServer) do(ctx context.Context, step headerStep) {
+	a := s.arrival
+	switch step.kind {
+	case headerBegins:
+		s.arrival, _ = s.in.Offer(ctx, transport.Offer{Size: step.at})
+	case headerData:
+		if a == nil {
+			return
+		}
+		if _, err := a.WriteAt(step.data, step.at); err != nil {
+			s.arrival = nil
+		}
+	case headerWhole:
+		s.arrival = nil
+		if a == nil {
+			s.reply(AnswerBad)
+		} else if err := finish(ctx, a); err == nil || ctx.Err() == nil {
+			s.replyImage(err)
+		}
+	case headerLost:
+		s.hub.device.log.Warn("image lost", "peer", s.addr, "err", step.err)
+		s.lose(step.err)
+	case headerBad:
+		s.reply(AnswerBad)
+	}
+}
+
+// lose gives up the image that is on its way.
+func (s *headerServer) lose(err error) {
+	if s.arrival != nil {
+		s.arrival.Abort(err)
+		s.arrival = nil
+	}
+}

@@ -1,0 +1,140 @@
+package udpx
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// maxJSON is the largest JSON text, in bytes.
+const maxJSON = 1024
+
+const jsonType = "application/json"
+
+// JSON is the device protocol that sends JSON texts beside the images of Datagram or
+// Header, to a port of their own. It has messages and no images.
+//
+//	sender    a JSON text in UTF-8, at most 1,024 bytes
+//	receiver  "get the msg"
+//
+// The receiver answers "error: " and the reason instead if it does not take the text;
+// SendMessage reports this, and any other answer, as a *transport.RejectedError. Only
+// [transport.Message].Data travels. Received ones have the Type "application/json".
+//
+// SendMessage waits for the answer. A receiver of this package sends that when
+// Server.Message has returned nil. Without an answer the text may have arrived or not,
+// and is not repeated; the next one leaves from another local port, so that a late
+// answer is not taken for its own.
+//
+// A Conn that was dialled sends, and one that was accepted serves. Set the fields before
+// the first use; it is safe for concurrent use then.
+type JSON struct {
+	// Addr is, for Dial, the receiver's host:port, and for Listen the local one, ":0" if
+	// empty.
+	Addr string
+	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: no limit but the
+	// context.
+	AnswerTimeout time.Duration
+	// MaxPeers, Forget, Logger and Socket are as in [Datagram].
+	MaxPeers int
+	Forget   time.Duration
+	Logger   *slog.Logger
+	Socket   func(ctx context.Context) (net.PacketConn, error)
+}
+
+// Dial returns a Conn that sends messages to Addr. It does not wait for the receiver.
+func (t *JSON) Dial(ctx context.Context) (transport.Conn, error) {
+	c, err := t.device().dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &jsonConn{c}, nil
+}
+
+// Listen takes messages at Addr.
+func (t *JSON) Listen(ctx context.Context) (transport.Listener, error) {
+	return t.device().listen(ctx)
+}
+
+func (t *JSON) device() *device {
+	return device{
+		info: transport.Info{Protocol: "udp+json", Confirms: transport.Received, Concurrency: 1, Messages: true},
+		addr: t.Addr, socket: t.Socket, answer: t.AnswerTimeout, forget: t.Forget, peers: t.MaxPeers, log: t.Logger,
+		serve: serveJSON,
+	}.withDefaults()
+}
+
+var errNotJSON = errors.New("the message is not a JSON text in UTF-8")
+
+// checkJSON returns what is wrong with a text.
+func checkJSON(b []byte) error {
+	switch {
+	case len(b) > maxJSON:
+		return &transport.TooLargeError{What: "message", Size: int64(len(b)), Max: maxJSON}
+	case !utf8.Valid(b) || !json.Valid(b):
+		return errNotJSON
+	}
+	return nil
+}
+
+// jsonConn is the side that sends messages.
+type jsonConn struct{ *caller }
+
+func (c *jsonConn) SendMessage(ctx context.Context, m transport.Message) error {
+	if err := checkJSON(m.Data); err != nil {
+		return &transport.Error{Op: "message", Err: err}
+	}
+	outcome := transport.NotKept
+	err := c.exchange(ctx, func(_ context.Context, l *line) error {
+		outcome = transport.Unknown
+		return l.write(m.Data, true)
+	}, judgeMessage)
+	if err == nil {
+		return nil
+	}
+	if refused := (*transport.RejectedError)(nil); errors.As(err, &refused) {
+		outcome = transport.Rejected
+	}
+	return &transport.Error{Op: "message", Outcome: outcome, Err: err}
+}
+
+// judgeMessage tells what an answer to a JSON text means.
+func judgeMessage(answer []byte) error {
+	if string(answer) == AnswerMessage {
+		return nil
+	}
+	text := strings.TrimPrefix(strings.ToValidUTF8(string(answer[:min(len(answer), maxJSON)]), "?"), AnswerError)
+	return &transport.RejectedError{Text: fmt.Sprintf("the receiver answers %q", text)}
+}
+
+func serveJSON(ctx context.Context, p *peer, in *transport.Inbox) error {
+	for {
+		d, err := p.next(ctx, false, time.Time{})
+		if err != nil {
+			return err
+		}
+		if isAnswer(d.data) {
+			continue
+		}
+		if err = checkJSON(d.data); err == nil {
+			err = in.Message(ctx, transport.Message{Type: jsonType, Data: d.data})
+		}
+		if err == nil {
+			p.reply(AnswerMessage)
+			continue
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		text := AnswerError + err.Error()
+		p.reply(strings.ToValidUTF8(text[:min(len(text), maxJSON)], "?"))
+	}
+}
