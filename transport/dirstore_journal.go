@@ -16,7 +16,7 @@ import (
 // The journal of a partial image: which of its blocks are in the partial file.
 // Payloads of its records (receiptlog_record.go):
 //
-//	'P'  resume key 32          first of all
+//	'P'  resume key 32 | of the ID 32   first of all
 //	'T'  boot ID                blocks above were written, or found intact, in this run of the system
 //	'B'  index 8 | digest       a block is written
 //	'D'  index 8                a block is forgotten
@@ -30,16 +30,23 @@ const (
 	kindDrop    = 'D'
 )
 
-// A journalKey stands for the key, the size and the algorithm of an offer; zero:
-// not resumable. An image of one block is not: it is whole or has no block.
+// A journalKey stands for the resume key or the ID of an offer, with its size and
+// algorithm.
 type journalKey [sha256.Size]byte
 
-func makeJournalKey(o PartialOffer) journalKey {
+// journalKeys are what a partial image is found again by: its ID, or else its
+// resume key. Zero: not resumable. An image of one block is not: it is whole or
+// has no block.
+type journalKeys struct{ key, id journalKey }
+
+func makeJournalKeys(o PartialOffer) (k journalKeys) {
 	if o.Key == "" || o.Size >= 0 && o.Size <= chunk.BlockSize {
-		return journalKey{}
+		return k
 	}
 	b := binary.LittleEndian.AppendUint64([]byte{o.Algorithm.ID}, uint64(o.Size))
-	return sha256.Sum256(append(b, o.Key...))
+	k.key = sha256.Sum256(append(b, o.Key...))
+	k.id = sha256.Sum256(append(b, o.ID[:]...))
+	return k
 }
 
 // A journal is open while its partial image is leased.
@@ -50,13 +57,13 @@ type journal struct {
 }
 
 // createJournal makes an empty journal.
-func createJournal(d *disk, name string, key journalKey, boot string) (*journal, error) {
+func createJournal(d *disk, name string, k journalKeys, boot string) (*journal, error) {
 	f, err := d.create(name)
 	if err != nil {
 		return nil, err
 	}
 	j := &journal{file: f}
-	if err := j.append(append([]byte{kindPartial}, key[:]...), append([]byte{kindBoot}, boot...)); err != nil {
+	if err := j.append(slices.Concat([]byte{kindPartial}, k.key[:], k.id[:]), append([]byte{kindBoot}, boot...)); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -97,19 +104,19 @@ func (j *journal) drop(indices []int64) error {
 
 var errJournal = errors.New("not a journal of this version")
 
-// readJournalKey returns the resume key of a journal.
-func readJournalKey(r io.Reader) (key journalKey, err error) {
+// readJournalKeys returns the keys of a journal.
+func readJournalKeys(r io.Reader) (k journalKeys, err error) {
 	first := errors.New("first record") // all that is needed
 	_, err = readRecords(r, func(payload []byte) error {
-		if payload[0] == kindPartial && copy(key[:], payload[1:]) == len(key) {
+		if payload[0] == kindPartial && copy(k.key[:], payload[1:]) == len(k.key) && copy(k.id[:], payload[1+len(k.key):]) == len(k.id) {
 			return first
 		}
 		return errJournal
 	})
 	if errors.Is(err, first) {
-		return key, nil
+		return k, nil
 	}
-	return journalKey{}, errors.Join(errJournal, err)
+	return journalKeys{}, errors.Join(errJournal, err)
 }
 
 // openJournal opens a journal and returns the blocks that content still holds,

@@ -41,13 +41,13 @@ type openDir struct {
 	mu       sync.Mutex
 	receipts receipts
 	pending  map[ID]*placing          // on their way to their final names
-	idle     map[journalKey]idleImage // wait for their senders
+	idle     map[journalKey]idleImage // by resume key: wait for their senders
 	expired  time.Time                // when idle was last searched for stale ones
 }
 
 // An idleImage is a partial image without a lease.
 type idleImage struct {
-	key   journalKey
+	keys  journalKeys
 	token string
 	used  time.Time
 	worth int64 // size of its journal: the more blocks the more
@@ -182,12 +182,12 @@ func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error 
 		if err != nil {
 			return err
 		}
-		key, err := readJournalKey(f)
+		keys, err := readJournalKeys(f)
 		info, serr := f.Stat()
 		f.Close()
 		if err == nil && serr == nil {
 			delete(content, token)
-			d.park(idleImage{key, token, info.ModTime(), info.Size()})
+			d.park(idleImage{keys, token, info.ModTime(), info.Size()})
 		}
 	}
 	for token := range content {
@@ -215,11 +215,11 @@ func (d *openDir) erase(token string) error {
 // more blocks stays.
 func (d *openDir) park(image idleImage) {
 	d.mu.Lock()
-	other, twice := d.idle[image.key]
+	other, twice := d.idle[image.keys.key]
 	if twice && other.worth > image.worth {
 		image, other = other, image
 	}
-	d.idle[image.key] = image
+	d.idle[image.keys.key] = image
 	d.mu.Unlock()
 	if twice {
 		_ = d.erase(other.token)
@@ -241,7 +241,7 @@ func (d *openDir) evict() {
 		}
 	}
 	for _, image := range gone {
-		delete(d.idle, image.key)
+		delete(d.idle, image.keys.key)
 	}
 	full := len(d.idle) > maxIdle
 	d.mu.Unlock()
@@ -263,7 +263,7 @@ func (d *openDir) eraseOldest() bool {
 			oldest = image
 		}
 	}
-	delete(d.idle, oldest.key)
+	delete(d.idle, oldest.keys.key)
 	d.mu.Unlock()
 	if oldest.token == "" {
 		return false

@@ -15,8 +15,8 @@ type dirPartial struct {
 	dir     *openDir
 	token   string
 	file    *diskFile
-	journal *journal   // nil until the first Checkpoint
-	key     journalKey // zero: not resumable
+	journal *journal    // nil until the first Checkpoint
+	keys    journalKeys // zero: not resumable
 	held    []chunk.Block
 	blocks  int   // recorded in the journal
 	failed  error // why content or journal cannot be relied on
@@ -33,8 +33,8 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 		}
 	}
 	d.evict()
-	key := makeJournalKey(o)
-	if image, ok := d.take(key); ok {
+	keys := makeJournalKeys(o)
+	if image, ok := d.take(keys); ok {
 		p, err := d.resume(ctx, o, image)
 		if err == nil {
 			return p, nil
@@ -45,7 +45,7 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 		}
 		_ = d.erase(image.token) // it cannot be read: start afresh
 	}
-	p := &dirPartial{dir: d, token: rand.Text(), key: key}
+	p := &dirPartial{dir: d, token: rand.Text(), keys: keys}
 	err := d.withSpace(func() (err error) {
 		p.file, err = d.disk.create(contentFile(p.token))
 		return err
@@ -56,12 +56,18 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 	return p, nil
 }
 
-// take removes a partial image from those that wait.
-func (d *openDir) take(key journalKey) (idleImage, bool) {
+// take removes a partial image from those that wait: of the same ID, whoever
+// sends it now, or else with the same resume key.
+func (d *openDir) take(k journalKeys) (idleImage, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	image, ok := d.idle[key]
-	delete(d.idle, key)
+	image, ok := d.idle[k.key]
+	for _, other := range d.idle {
+		if other.keys.id == k.id {
+			image, ok = other, true
+		}
+	}
+	delete(d.idle, image.keys.key)
 	return image, ok
 }
 
@@ -75,7 +81,7 @@ func (d *openDir) resume(ctx context.Context, o PartialOffer, image idleImage) (
 		file.Close()
 		return nil, err
 	}
-	return &dirPartial{dir: d, token: image.token, file: file, journal: j, key: image.key, held: held, blocks: len(held)}, nil
+	return &dirPartial{dir: d, token: image.token, file: file, journal: j, keys: image.keys, held: held, blocks: len(held)}, nil
 }
 
 // withSpace repeats an operation that finds the disk full as long as partial
@@ -125,11 +131,11 @@ func (p *dirPartial) Held() []chunk.Block { return slices.Clone(p.held) }
 
 // Checkpoint implements [Partial].
 func (p *dirPartial) Checkpoint(blocks []chunk.Block) error {
-	if err := p.usable(); err != nil || p.key == (journalKey{}) || len(blocks) == 0 {
+	if err := p.usable(); err != nil || p.keys == (journalKeys{}) || len(blocks) == 0 {
 		return err
 	}
 	if p.journal == nil {
-		j, err := createJournal(&p.dir.disk, journalFile(p.token), p.key, p.dir.boot)
+		j, err := createJournal(&p.dir.disk, journalFile(p.token), p.keys, p.dir.boot)
 		if err != nil {
 			return p.fail(err)
 		}
@@ -158,7 +164,7 @@ func (p *dirPartial) Keep() error {
 		return p.Discard()
 	}
 	p.end()
-	p.dir.park(idleImage{p.key, p.token, p.dir.now(), p.journal.end})
+	p.dir.park(idleImage{p.keys, p.token, p.dir.now(), p.journal.end})
 	return nil
 }
 

@@ -324,7 +324,7 @@ func TestDirStoreBoundsWaitingImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range maxIdle + 10 {
-		s.opened.park(idleImage{journalKey{byte(i), byte(i >> 8), 1}, "token", s.opened.now(), 1})
+		s.opened.park(idleImage{journalKeys{key: journalKey{byte(i), byte(i >> 8), 1}}, "token", s.opened.now(), 1})
 	}
 	_, first := s.opened.idle[journalKey{9, 0, 1}]
 	_, next := s.opened.idle[journalKey{10, 0, 1}]

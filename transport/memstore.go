@@ -100,15 +100,15 @@ func (s *MemStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prepare()
-	key := makeJournalKey(o)
+	keys := makeJournalKeys(o)
 	for i, p := range s.idle {
-		if p.key == key {
+		if p.keys.id == keys.id || p.keys.key == keys.key {
 			s.idle = slices.Delete(s.idle, i, i+1)
 			p.ended = false
 			return p, nil
 		}
 	}
-	p := &memPartial{store: s, key: key, content: chunk.NewBuffer(s.maxBytes()), base: memOverhead}
+	p := &memPartial{store: s, keys: keys, content: chunk.NewBuffer(s.maxBytes()), base: memOverhead}
 	for k, v := range o.Image.Meta {
 		p.base += int64(len(k) + len(v))
 	}
@@ -158,7 +158,7 @@ func (s *MemStore) reserve(p *memPartial, n int64) error {
 // A memPartial is an image in a MemStore: leased, waiting or kept.
 type memPartial struct {
 	store   *MemStore
-	key     journalKey // zero: not resumable
+	keys    journalKeys // zero: not resumable
 	content *chunk.Buffer
 	held    []chunk.Block
 	base    int64 // reckoned without the bytes
@@ -203,7 +203,7 @@ func (p *memPartial) Held() []chunk.Block { return slices.Clone(p.held) }
 
 // Checkpoint implements [Partial].
 func (p *memPartial) Checkpoint(blocks []chunk.Block) error {
-	if p.key != (journalKey{}) {
+	if p.keys != (journalKeys{}) {
 		p.held = append(p.held, blocks...)
 	}
 	return nil

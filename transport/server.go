@@ -133,6 +133,10 @@ func (s *Server) Serve(ctx context.Context, l Listener) error {
 	if err := s.start(); err != nil {
 		return err
 	}
+	// A Store that cannot work at all fails here and not at the first image.
+	if _, _, err := s.store.Receipt(ctx, ID{}); err != nil {
+		return err
+	}
 	accepting, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	v := &serve{stop: stop, close: l.Close}

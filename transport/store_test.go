@@ -1,0 +1,73 @@
+package transport
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// A sender whose name or address has changed goes on under the same ID.
+func TestStoresFindAPartialImageByItsIDOrElseByItsKey(t *testing.T) {
+	block := bytes.Repeat([]byte{7}, chunk.BlockSize)
+	offer := func(id byte, key string) PartialOffer {
+		return PartialOffer{ID: ID{id}, Key: key, Image: Image{Name: "a.jpg"}, Size: 3 * chunk.BlockSize, Algorithm: XXH3}
+	}
+	dir := &DirStore{Dir: t.TempDir()}
+	defer dir.Close()
+	for name, store := range map[string]Store{"dir": dir, "mem": &MemStore{}} {
+		t.Run(name, func(t *testing.T) {
+			p, err := store.Open(t.Context(), offer(1, "sender"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.WriteAt(block, 0); err != nil {
+				t.Fatal(err)
+			}
+			sum := chunk.NewBlockHasher(XXH3)
+			if err := p.Checkpoint([]chunk.Block{{Index: 0, Digest: sum.Sum(block)}}); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Keep(); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []struct {
+				what  string
+				offer PartialOffer
+				held  int
+			}{
+				{"another ID and key", offer(2, "other"), 0},
+				{"the ID from elsewhere", offer(1, "moved"), 1},
+				{"the key with another ID", offer(3, "sender"), 1},
+			} {
+				p, err := store.Open(t.Context(), c.offer)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := len(p.Held()); n != c.held {
+					t.Errorf("%s: %d blocks held, want %d", c.what, n, c.held)
+				}
+				p.Keep()
+			}
+		})
+	}
+}
+
+func TestServerWithAStoreThatCannotWorkFailsAtOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	srv := &Server{Store: &DirStore{Dir: filepath.Join(file, "below")}}
+	if err := srv.Serve(t.Context(), nobody{}); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("Serve: %v, want an error that names the directory", err)
+	}
+}
+
+// nobody is a listener whom no peer finds.
+type nobody struct{ Listener }
+
+func (nobody) Close() error { return nil }
