@@ -1,0 +1,221 @@
+package tcpx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// What the device protocols over TCP ([Begin], [Command], [Frames]) have in common.
+
+const (
+	// deviceTimeout is how long a peer that is to answer, or is in the middle of
+	// something, may be silent by default.
+	deviceTimeout = 30 * time.Second
+	// deviceIdle is how long a peer may think, by default, before it begins.
+	deviceIdle = 10 * time.Minute
+	// devicePiece is the size of a write of an image's bytes: some of the devices
+	// take no more at once.
+	devicePiece = 1024
+	// deviceText is the size of the longest text.
+	deviceText = 1024
+)
+
+// limit returns the time that an option means: 0 is the default, and a negative
+// one no limit, which comes out as 0.
+func limit(option, fallback time.Duration) time.Duration {
+	if option == 0 {
+		return fallback
+	}
+	return max(option, 0)
+}
+
+// A dialFunc opens connections as net.Dialer.DialContext does.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// deviceLink is a connection whose waits end with a time and with a context.
+type deviceLink struct {
+	net.Conn
+	timeout time.Duration // 0: no limit
+	ready   time.Time     // when the next text may go
+}
+
+// joinDevice dials.
+func joinDevice(ctx context.Context, dial dialFunc, addr string, timeout time.Duration) (*deviceLink, error) {
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, timeout, errSilent(timeout))
+		defer cancel()
+	}
+	conn, err := dial(ctx, "tcp", addr)
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, transport.ErrIdle) {
+		err = fmt.Errorf("%s cannot be reached: %w", addr, cause)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return newDeviceLink(conn, timeout), nil
+}
+
+func newDeviceLink(conn net.Conn, timeout time.Duration) *deviceLink {
+	setOptions(conn, timeout)
+	return &deviceLink{Conn: conn, timeout: timeout}
+}
+
+func errSilent(after time.Duration) error {
+	return fmt.Errorf("nothing for %v: %w", after, transport.ErrIdle)
+}
+
+// past is a deadline that frees whoever is blocked.
+var past = time.Unix(1, 0)
+
+// bounded runs one read or write, with its deadline setter, for at most wait (0:
+// no limit) and until ctx ends.
+func bounded(ctx context.Context, wait time.Duration, set func(time.Time) error, do func() (int, error)) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	deadline := time.Time{}
+	if wait > 0 {
+		deadline = time.Now().Add(wait)
+	}
+	set(deadline)
+	freed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { set(past); close(freed) })
+	n, err := do()
+	if !stop() {
+		<-freed // or it would free whoever comes next
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if err = ctx.Err(); err == nil {
+			err = errSilent(wait)
+		}
+	}
+	return n, err
+}
+
+func (l *deviceLink) read(ctx context.Context, p []byte, wait time.Duration) (int, error) {
+	return bounded(ctx, wait, l.SetReadDeadline, func() (int, error) { return l.Conn.Read(p) })
+}
+
+func (l *deviceLink) write(ctx context.Context, p []byte) error {
+	_, err := bounded(ctx, l.timeout, l.SetWriteDeadline, func() (int, error) { return l.Conn.Write(p) })
+	return err
+}
+
+// settle waits until the next bytes may go.
+func (l *deviceLink) settle(ctx context.Context) error { return sleep(ctx, time.Until(l.ready)) }
+
+// say writes a text, and keeps what follows apart from it by a pause: the programs
+// in the field take what one receive returns for one text.
+func (l *deviceLink) say(ctx context.Context, text string, pause time.Duration) error {
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
+	if err := l.write(ctx, []byte(text)); err != nil {
+		return err
+	}
+	l.ready = time.Now().Add(pause)
+	return nil
+}
+
+// reset ends the connection in such a way that the peer gets an error: after an
+// orderly close it would take the part of an image that it has for all of it.
+func (l *deviceLink) reset() error {
+	conn := l.Conn
+	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok { // whose Close would be orderly
+		conn = secured.NetConn()
+	}
+	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
+		c.SetLinger(0)
+	}
+	return conn.Close()
+}
+
+// finish ends the stream in good order.
+func (l *deviceLink) finish() error {
+	if c, ok := l.Conn.(interface{ CloseWrite() error }); ok {
+		if err := c.CloseWrite(); err != nil {
+			return errors.Join(err, l.Close())
+		}
+	}
+	return l.Close()
+}
+
+// sleep waits for d or the end of the context, whose error it returns.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d > 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+	return ctx.Err()
+}
+
+// deviceConn is what the dialling Conns share: one Send or SendMessage at a time
+// has the turn, and with it the connection, if there is one. Nothing is dialled
+// before there is something to send, and after a failure the next call dials again.
+type deviceConn struct {
+	transport.UnimplementedConn
+	info   transport.Info
+	sender transport.Sender
+	turn   chan struct{} // capacity 1: full while somebody has the turn
+	closed atomic.Bool
+	life   context.Context
+	end    context.CancelFunc
+	shut   func() // ends the connection in good order; called with the turn
+}
+
+func newDeviceConn(info transport.Info, shut func()) deviceConn {
+	life, end := context.WithCancel(context.Background())
+	return deviceConn{info: info, turn: make(chan struct{}, 1), life: life, end: end, shut: shut}
+}
+
+func (c *deviceConn) Info() transport.Info { return c.info }
+
+// take waits for the turn.
+func (c *deviceConn) take(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		c.release()
+		return err
+	}
+	return nil
+}
+
+// release gives the turn back. After Close, whoever has it ends the connection.
+func (c *deviceConn) release() {
+	if c.closed.Load() {
+		c.shut()
+	}
+	<-c.turn
+}
+
+// Close implements transport.Conn.
+func (c *deviceConn) Close() error {
+	c.closed.Store(true)
+	c.end()
+	c.sender.Close(transport.ErrClosed)
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if c.take(ctx) == nil { // else a source that does not heed its context has it, and release does the rest
+		c.release()
+	}
+	return nil
+}

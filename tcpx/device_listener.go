@@ -1,0 +1,158 @@
+package tcpx
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// serveFunc takes what the peer of an accepted connection sends, until its orderly
+// end (nil) or a failure.
+type serveFunc func(ctx context.Context, r *deviceReader, in *transport.Inbox) error
+
+// deviceListener accepts connections for a device protocol.
+type deviceListener struct {
+	net.Listener
+	accepted chan acceptedConn
+	closed   chan struct{}
+	stop     sync.Once
+	stopped  chan struct{} // the goroutine that accepts has ended
+	conn     func(net.Conn) transport.Conn
+}
+
+type acceptedConn struct {
+	conn net.Conn
+	err  error
+}
+
+// listenDevice listens on addr, unless there is a listener already. Each Conn takes
+// with serve.
+func listenDevice(ctx context.Context, l net.Listener, addr string, info transport.Info, wait waits, serve serveFunc) (transport.Listener, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if l == nil {
+		var err error
+		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err != nil {
+			return nil, err
+		}
+	}
+	if wait.quiet == 0 { // no text's end is told by a pause
+		wait.quiet = wait.timeout
+	}
+	d := &deviceListener{Listener: l, accepted: make(chan acceptedConn), closed: make(chan struct{}), stopped: make(chan struct{})}
+	d.conn = func(conn net.Conn) transport.Conn {
+		info.Peer = conn.RemoteAddr().String()
+		return &deviceServer{info: info, reader: newDeviceReader(conn, wait), serve: serve}
+	}
+	go d.run()
+	return d, nil
+}
+
+func (l *deviceListener) run() {
+	defer close(l.stopped)
+	for {
+		conn, err := l.Listener.Accept()
+		select {
+		case l.accepted <- acceptedConn{conn, err}:
+		case <-l.closed:
+			if err == nil {
+				conn.Close()
+			}
+			return
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+}
+
+// Accept implements transport.Listener.
+func (l *deviceListener) Accept(ctx context.Context) (transport.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-l.closed:
+		return nil, transport.ErrClosed
+	case <-l.stopped: // it was closed elsewhere
+		return nil, transport.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case a := <-l.accepted:
+		if a.err != nil {
+			return nil, a.err
+		}
+		return l.conn(a.conn), nil
+	}
+}
+
+// Close implements transport.Listener.
+func (l *deviceListener) Close() error {
+	var err error
+	l.stop.Do(func() {
+		close(l.closed)
+		err = l.Listener.Close()
+	})
+	<-l.stopped
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// deviceServer is an accepted connection.
+type deviceServer struct {
+	transport.UnimplementedConn
+	info   transport.Info
+	reader *deviceReader
+	serve  serveFunc
+	served atomic.Bool
+	closed atomic.Bool
+}
+
+func (s *deviceServer) Info() transport.Info { return s.info }
+
+// Serve implements transport.Conn.
+func (s *deviceServer) Serve(ctx context.Context, in *transport.Inbox) error {
+	err := transport.ErrServed
+	if !s.served.Swap(true) {
+		err = s.serve(ctx, s.reader, in)
+		s.reader.Close()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case s.closed.Load():
+		return transport.ErrClosed
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return &transport.Error{Op: "serve", Err: err}
+}
+
+// Close implements transport.Conn.
+func (s *deviceServer) Close() error {
+	s.closed.Store(true)
+	s.reader.Close()
+	return nil
+}
+
+// namePattern makes names for images that come without one.
+type namePattern struct {
+	pattern string
+	count   atomic.Uint64
+}
+
+// next returns the next name, or "" for what the Inbox makes of ID and content.
+func (p *namePattern) next() string {
+	n := strconv.FormatUint(p.count.Add(1), 10)
+	return strings.NewReplacer("{n}", n, "{time}", time.Now().Format("20060102-150405.000")).Replace(p.pattern)
+}

@@ -1,0 +1,163 @@
+package tcpx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// waits are the times that a server gives its peer; 0: no limit.
+type waits struct {
+	timeout time.Duration // in the middle of something
+	idle    time.Duration // before it begins something
+	quiet   time.Duration // after a text of which nothing else tells the end
+}
+
+// deviceReader takes texts and images from a connection, however TCP has cut and
+// joined them.
+type deviceReader struct {
+	*deviceLink
+	waits waits
+	buf   []byte // memory
+	ahead []byte // the part of it that is read and not taken
+}
+
+func newDeviceReader(conn net.Conn, w waits) *deviceReader {
+	return &deviceReader{deviceLink: newDeviceLink(conn, w.timeout), waits: w, buf: make([]byte, 32<<10)}
+}
+
+// A splitFunc finds a text at the start of data, which is not empty, and returns
+// its length: 0 while it is not all there. paused says that nothing more has come
+// for a while, or that the stream has ended.
+type splitFunc func(data []byte, paused bool) (n int, err error)
+
+// text returns the next text. If the stream ends the error is io.EOF before it, and
+// io.ErrUnexpectedEOF within.
+func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error) {
+	for paused := false; ; {
+		wait := r.waits.idle
+		if len(r.ahead) > 0 {
+			n, err := split(r.ahead, paused)
+			if err == nil && n == 0 && len(r.ahead) > deviceText {
+				err = fmt.Errorf("%.40q... is no text of this protocol: one has at most %d bytes", r.ahead, deviceText)
+			}
+			if n > 0 || err != nil {
+				return r.taken(n), err
+			}
+			if wait = r.waits.quiet; paused {
+				wait = r.timeout
+			}
+		}
+		err := r.fill(ctx, wait)
+		switch {
+		case err == nil:
+			paused = false
+		case len(r.ahead) > 0 && !paused && ctx.Err() == nil && (err == io.EOF || errors.Is(err, transport.ErrIdle)):
+			paused = true // and if the stream has ended the next fill says so again
+		case err == io.EOF && len(r.ahead) > 0:
+			return "", io.ErrUnexpectedEOF
+		default:
+			return "", err
+		}
+	}
+}
+
+func (r *deviceReader) taken(n int) string {
+	s := string(r.ahead[:n])
+	r.ahead = r.ahead[n:]
+	return s
+}
+
+// fill reads more behind what is there already.
+func (r *deviceReader) fill(ctx context.Context, wait time.Duration) error {
+	r.ahead = r.buf[:copy(r.buf, r.ahead)]
+	n, err := r.read(ctx, r.buf[len(r.ahead):], wait)
+	r.ahead = r.buf[:len(r.ahead)+n]
+	if n > 0 {
+		err = nil // it comes again
+	}
+	return err
+}
+
+// literal splits off a text that is known beforehand.
+func literal(text string) splitFunc {
+	return func(data []byte, _ bool) (int, error) {
+		n := min(len(text), len(data))
+		if string(data[:n]) != text[:n] {
+			return 0, fmt.Errorf("%.40q came, where %q is due", data, text)
+		}
+		if n < len(text) {
+			return 0, nil
+		}
+		return n, nil
+	}
+}
+
+// image feeds the Arrival from offset 0 on: size bytes, or with -1 all up to the
+// end of the stream. Each byte is shown to seen too, if that is set. An error has
+// aborted the Arrival.
+func (r *deviceReader) image(ctx context.Context, a *transport.Arrival, size int64, seen io.Writer) error {
+	for off := int64(0); off != size; {
+		if len(r.ahead) == 0 {
+			err := r.fill(ctx, r.timeout)
+			if err == io.EOF && size < 0 {
+				return nil
+			}
+			if err != nil {
+				a.Abort(cutShort(off, size, err))
+				return fmt.Errorf("the image was cut: %w", err)
+			}
+		}
+		p := r.ahead
+		if size >= 0 {
+			p = p[:min(int64(len(p)), size-off)]
+		}
+		if _, err := a.WriteAt(p, off); err != nil {
+			return err
+		}
+		if seen != nil {
+			seen.Write(p)
+		}
+		off += int64(len(p))
+		r.ahead = r.ahead[len(p):]
+	}
+	return nil
+}
+
+// cutShort is what becomes of an image whose sender has failed.
+func cutShort(got, size int64, cause error) error {
+	of := ""
+	if size >= 0 {
+		of = fmt.Sprintf(" of %d", size)
+	}
+	return &transport.RejectedError{Reason: transport.ReasonIncomplete, Retryable: true, Text: fmt.Sprintf("the sender's connection failed after %d%s bytes: %v", got, of, cause)}
+}
+
+// shutdownGrace is how long an image that is being finished when Serve's context
+// ends may take until the peer is not told any more.
+const shutdownGrace = 100 * time.Millisecond
+
+// keep finishes the Arrival. When the context ends meanwhile the result is still
+// taken if it is just coming in.
+func keep(ctx context.Context, a *transport.Arrival) error {
+	_, err := a.Finish(ctx, -1, chunk.Digest{})
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+		defer cancel()
+		_, err = a.Finish(last, -1, chunk.Digest{})
+	}
+	return err
+}
+
+// startsLike reports whether one of a and b is the beginning of the other.
+func startsLike(a []byte, b string) bool {
+	n := min(len(a), len(b))
+	return bytes.Equal(a[:n], []byte(b[:n]))
+}

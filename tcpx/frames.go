@@ -1,0 +1,115 @@
+package tcpx
+
+import (
+	"context"
+	"net"
+	"path"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// Frames is the protocol of cameras that send many images over one TCP connection.
+//
+//	client  FORMAT|DIR       server  ok, or it closes       (FrameSource)
+//	client  LENGTH|NAME      server  ok                     (FrameHeader)
+//	client  LENGTH bytes     server  ok
+//	client  continue, then the next LENGTH|NAME; or over
+//
+// Texts are UTF-8 of at most 1024 bytes without terminators. The server takes them
+// however TCP cuts and joins them, from any number of clients at once. The client
+// leaves a pause behind continue, for servers that take one receive for one text,
+// and sends over once, with Close.
+//
+// A receipt is of level [transport.Received]: the peer has answered that it has the
+// bytes. The server here answers when its Server has kept the image; those in the
+// field answer first. There is no word for a refusal: a server closes the
+// connection instead, and so does the one here for what its Server refuses.
+//
+// An image that is taken has FORMAT as its Source and DIR as Meta["dir"]; use
+// [FramePath] to store it below DIR. Names and DIRs that are not plain names are
+// refused. Media type and all other metadata are not carried, and neither is an ID.
+//
+// A Conn that was dialled sends one image at a time, in the order of the calls. It
+// connects when the first one is there; after a failure, which ends the connection,
+// the next image makes a new one. An image that is cancelled between LENGTH|NAME and
+// the last ok ends the connection too. Bodies of unknown size cannot be sent. It
+// cannot serve, and an accepted one cannot send.
+//
+// Only Addr is needed. A Frames is safe for concurrent use; do not change or copy it
+// after its first use.
+type Frames struct {
+	// Addr is the "host:port" to dial, and to listen on if Listener is nil.
+	Addr string
+	// Format and Dir are what the client sends first; "": "visible" and "images".
+	Format, Dir string
+	// Formats are those that the server accepts; empty: all.
+	Formats []string
+	// Tiny says that the server can take images of 0 and 1 byte, as the one here can.
+	// Those in the field hang at such an image, so without it the client refuses them.
+	Tiny bool
+	// Pause is what the client leaves behind continue, and the server between its two
+	// answers to an empty image; 0: 50 ms, negative: none, for peers that need none,
+	// such as those here.
+	Pause time.Duration
+	// Quiet is the pause that ends a text for the server if nothing else does, which
+	// is so for FORMAT|DIR and for names without the extension of an image; 0: 100 ms,
+	// negative: only Timeout does.
+	Quiet time.Duration
+	// Timeout is how long the peer may be silent when something is due: an answer, the
+	// rest of a text, the taking and the coming of the image's next bytes. 0: 30 s,
+	// negative: no limit.
+	Timeout time.Duration
+	// IdleTimeout is how long a client may wait before its next text; 0: 10 minutes,
+	// negative: no limit.
+	IdleTimeout time.Duration
+	// DialContext replaces net.Dialer's.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Listener replaces net.Listen. It belongs to the transport.Listener then.
+	Listener net.Listener
+}
+
+var _ transport.Transport = (*Frames)(nil)
+
+// frameDir is the metadata key of DIR.
+const frameDir = "dir"
+
+// FramePath is for [transport.DirStore].Path: DIR/NAME for an image that came over
+// [Frames], and the plain name for others.
+func FramePath(img *transport.Image) string { return path.Join(img.Meta[frameDir], img.Name) }
+
+func (f *Frames) info() transport.Info {
+	return transport.Info{Protocol: "tcp+frames", Peer: f.Addr, Confirms: transport.Received, Concurrency: 1}
+}
+
+func (f *Frames) pause() time.Duration { return limit(f.Pause, 50*time.Millisecond) }
+
+// Dial implements transport.Transport. It does not connect: Send does.
+func (f *Frames) Dial(ctx context.Context) (transport.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	source := FrameSource{Format: f.Format, Dir: f.Dir}
+	if source.Format == "" {
+		source.Format = "visible"
+	}
+	if source.Dir == "" {
+		source.Dir = "images"
+	}
+	text, err := source.Append(nil)
+	if err != nil {
+		return nil, err
+	}
+	conn := &framesConn{f: f, source: string(text)}
+	conn.deviceConn = newDeviceConn(f.info(), conn.hangUp)
+	return conn, nil
+}
+
+// Listen implements transport.Transport.
+func (f *Frames) Listen(ctx context.Context) (transport.Listener, error) {
+	times := waits{timeout: limit(f.Timeout, deviceTimeout), idle: limit(f.IdleTimeout, deviceIdle), quiet: limit(f.Quiet, 100*time.Millisecond)}
+	return listenDevice(ctx, f.Listener, f.Addr, f.info(), times, func(ctx context.Context, r *deviceReader, in *transport.Inbox) error {
+		s := framesServer{f: f, r: r, in: in}
+		return s.serve(ctx)
+	})
+}
