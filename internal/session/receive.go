@@ -99,10 +99,11 @@ func (r *receiving) work() {
 	receipt, err := r.receive()
 	s := r.s
 	s.do(func(e *arq.Engine) {
-		if err != nil {
-			e.Reject(r.handle, refusal(err))
-		} else {
+		switch {
+		case err == nil:
 			e.Receipt(r.handle, receipt)
+		case !errors.Is(err, errUndecided):
+			e.Reject(r.handle, refusal(err))
 		}
 		delete(s.in, r.handle)
 		bytes, events := r.drop()
@@ -301,6 +302,10 @@ func (r *receiving) write(queue []run, to func(run) error) (err error) {
 	return err
 }
 
+// errUndecided ends a wait for a Handler that may still agree. The peer hears of the
+// end of the session, and knows that it does not know.
+var errUndecided = errors.New("the wait for the Handler was given up")
+
 // finish waits for the receipt. If the wait is given up the receipt may be there
 // already, which Shutdown counts on.
 func (r *receiving) finish(a *transport.Arrival, size int64, digest chunk.Digest) (transport.Receipt, error) {
@@ -310,8 +315,8 @@ func (r *receiving) finish(a *transport.Arrival, size int64, digest chunk.Digest
 		defer cancel()
 		receipt, err = a.Finish(ctx, size, digest)
 	}
-	if err != nil && errors.Is(err, context.Canceled) {
-		err = context.Cause(r.ctx)
+	if rejected := (*transport.RejectedError)(nil); err != nil && !errors.As(err, &rejected) {
+		err = errUndecided
 	}
 	return receipt, err
 }

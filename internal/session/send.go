@@ -23,12 +23,13 @@ func (c *Conn) Send(ctx context.Context, img *transport.Image, o *transport.Send
 	c.enter()
 	defer c.leave()
 	again := o != nil && !o.ID.IsZero()
+	var sent chunk.Ranges
 	return c.sender.Send(ctx, c.Info(), img, o, func(ctx context.Context, out *transport.Outgoing) (transport.Receipt, error) {
 		meta := wire.Metadata{Name: out.Image.Name, MediaType: out.Image.MediaType, Source: out.Image.Source, Pairs: out.Image.Meta}
 		if !out.Image.Captured.IsZero() {
 			meta.Captured = out.Image.Captured.UnixNano()
 		}
-		u := &upload{conn: c, op: "send", out: out, known: again, src: newSource(out.Body, c.ep.cfg.Digest)}
+		u := &upload{conn: c, op: "send", out: out, known: again, sent: &sent, src: newSource(out.Body, c.ep.cfg.Digest)}
 		again = true
 		u.offer = wire.Offer{ID: out.ID, Oldest: out.Oldest, Kind: wire.KindImage, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
 		if out.Options.Live != nil {
@@ -48,7 +49,7 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 	meta := wire.Metadata{MessageType: m.Type}
 	body := &transport.OpenBody{Size: int64(len(m.Data)), ReaderAt: bytes.NewReader(m.Data)}
 	out := &transport.Outgoing{ID: transport.NewID()}
-	u := &upload{conn: c, op: "message", out: out, src: newSource(body, c.ep.cfg.Digest)}
+	u := &upload{conn: c, op: "message", out: out, sent: &chunk.Ranges{}, src: newSource(body, c.ep.cfg.Digest)}
 	u.offer = wire.Offer{ID: out.ID, Kind: wire.KindMessage, Flags: wire.OfferInteractive, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
 	_, err := u.send(ctx)
 	if e := (*transport.Error)(nil); err == nil || errors.As(err, &e) {
@@ -71,8 +72,8 @@ type upload struct {
 	known bool       // the receiver may hold a part of it from before
 	src   *source
 
-	skip     chunk.Ranges // what the receiver holds, in the present session
-	supplied int64        // bytes given to engines
+	skip chunk.Ranges  // what the receiver holds, in the present session
+	sent *chunk.Ranges // what was given to engines, in all attempts
 
 	// Shared.
 	present atomic.Pointer[sending]
@@ -360,7 +361,7 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 		return offset, true, err
 	}
 	u.out.Count(int64(n))
-	u.supplied += int64(n)
+	u.sent.Add(offset, offset+int64(n))
 	err = errLost
 	x.s.do(func(e *arq.Engine) {
 		if err = e.Supply(x.handle, offset, b.mem[:n]); err == nil {
@@ -388,7 +389,7 @@ func (u *upload) finish(x *sending) error {
 // receipted makes sure that the Sender can check the receipt: one that comes early
 // is for an image that the receiver keeps already.
 func (u *upload) receipted(ctx context.Context, w *wire.Receipt, finished bool) (transport.Receipt, error) {
-	r := transport.Receipt{ID: w.ID, Level: transport.Level(w.Level), Bytes: w.Bytes, Reused: u.skip.Covered()}
+	r := transport.Receipt{ID: w.ID, Level: transport.Level(w.Level), Bytes: w.Bytes, Reused: max(0, w.Bytes-u.sent.Covered())}
 	var err error
 	if r.Digest, err = chunk.NewDigest(w.Algorithm, w.Digest); err != nil {
 		return r, err
@@ -402,9 +403,6 @@ func (u *upload) receipted(ctx context.Context, w *wire.Receipt, finished bool) 
 	}
 	if u.src.size != r.Bytes {
 		return r, transport.ErrIDUsed
-	}
-	if u.supplied == 0 {
-		r.Reused = r.Bytes
 	}
 	return r, nil
 }
