@@ -16,13 +16,14 @@ type ackTracker struct {
 	largest   int64 // the newest message, -1: none
 	largestAt time.Duration
 
-	pending  int           // messages that ask for an acknowledgement since the last ACK
-	gap      bool          // one of them revealed or filled a gap
-	now      bool          // acknowledge with the next Poll
-	due      time.Duration // acknowledge by then; 0: nothing pending
-	sentAt   time.Duration // of the last ACK
-	unasked  int           // ACKs since the last message that asks for one itself
-	unpruned bool          // an ACK in flight that, once acknowledged, shortens the next
+	pending int           // messages that ask for an acknowledgement since the last ACK
+	gap     bool          // one of them revealed or filled a gap
+	now     bool          // acknowledge with the next Poll
+	due     time.Duration // acknowledge by then; 0: nothing pending
+	sentAt  time.Duration // of the last ACK
+	again   time.Duration // send the last ACK once more then, should nothing arrive; 0: no more
+	pause   time.Duration // between repetitions, doubling
+	unasked int           // ACKs since the last message that asks for one itself
 }
 
 func newAckTracker() ackTracker { return ackTracker{largest: -1, maxRanges: 32} }
@@ -49,14 +50,16 @@ func (a *ackTracker) add(number int64, now time.Duration, eliciting bool) {
 	}
 }
 
+// ackInterval is the longest pause between ACKs while messages arrive.
+const ackInterval = 10 * time.Millisecond
+
 // settle decides at the end of a batch whether and when to acknowledge: at once for
-// urgent news, soon after a gap, otherwise after a quarter of a round trip, at most
-// maxAckDelay.
+// urgent news, soon after a gap, otherwise after an eighth of a round trip.
 func (a *ackTracker) settle(now, rtt time.Duration, urgent bool) {
 	if a.pending == 0 {
 		return
 	}
-	wait := min(rtt/4, maxAckDelay)
+	wait := min(rtt/8, ackInterval)
 	due := now + wait
 	if a.gap {
 		due = max(now, min(due, a.sentAt+wait/2))
@@ -70,9 +73,18 @@ func (a *ackTracker) settle(now, rtt time.Duration, urgent bool) {
 	}
 }
 
-// sent notes that an ACK went out.
-func (a *ackTracker) sent(now time.Duration) {
-	a.pending, a.gap, a.now, a.due = 0, false, false, 0
+// sent notes that an ACK went out. It is repeated a few times, ever more rarely, while nothing new
+// arrives, as a sender whose window is full waits for it.
+func (a *ackTracker) sent(now, rtt time.Duration) {
+	if a.pending > 0 {
+		a.pause = max(rtt/4, granularity)
+	} else {
+		a.pause *= 2
+	}
+	a.pending, a.gap, a.now, a.due, a.again = 0, false, false, 0, 0
+	if a.pause <= 4*max(rtt, granularity) {
+		a.again = now + a.pause
+	}
 	a.sentAt = now
 }
 

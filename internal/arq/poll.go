@@ -84,10 +84,10 @@ type builder struct {
 
 func (b *builder) left() int { return b.limit - len(b.buf) }
 
-// ack adds an ACK if one is pending.
+// ack adds an ACK if one is due.
 func (b *builder) ack() {
 	a := &b.e.acks
-	if a.pending == 0 && !a.now || a.largest < 0 {
+	if !a.now || a.largest < 0 {
 		return
 	}
 	ranges := wire.MaxAckRanges
@@ -100,7 +100,7 @@ func (b *builder) ack() {
 	b.buf = f.Append(b.buf, &a.got, ranges, b.left())
 	if len(b.buf) > before {
 		b.message.ackLargest = a.largest
-		a.sent(b.e.now)
+		a.sent(b.e.now, b.e.rtt.estimate())
 	}
 }
 

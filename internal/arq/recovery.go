@@ -50,7 +50,7 @@ func newRecovery(cfg *Config, message int) *recovery {
 	r := &recovery{ordered: cfg.Ordered, largest: -1, threshold: packetThreshold, eighths: timeThreshold}
 	if !cfg.Ordered {
 		if r.cc = cfg.Controller; r.cc == nil {
-			r.cc = cc.NewCubic(message)
+			r.cc = cc.NewRate(message)
 		}
 		r.ask(message)
 	}
@@ -143,7 +143,7 @@ func (r *recovery) settle(e *Engine, b *batch) {
 			MinRTT: e.rtt.min, SRTT: e.rtt.smoothed, AppLimited: b.flight.appLimited,
 			Delivered: d.bytes, DeliveredAtSend: b.flight.delivered}
 		if b.newest {
-			s.RTT = e.rtt.latest
+			s.RTT = max(e.rtt.latest-b.delay, e.rtt.min)
 		}
 		took := max(b.flight.at-b.flight.firstSentAt, e.now-b.flight.deliveredAt)
 		if took > 0 && took >= e.rtt.min {

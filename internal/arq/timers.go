@@ -61,8 +61,13 @@ func (e *Engine) deadline() time.Duration {
 	e.watch()
 	ping, at := e.silence()
 	at = min(at, ping)
-	if e.acks.due > 0 && !e.acks.now {
-		at = min(at, e.acks.due)
+	if a := &e.acks; !a.now {
+		if a.due > 0 {
+			at = min(at, a.due)
+		}
+		if e.repeatsAcks() {
+			at = min(at, a.again)
+		}
 	}
 	if e.controls.repeat > 0 {
 		at = min(at, e.controls.repeat)
@@ -79,6 +84,11 @@ func (e *Engine) deadline() time.Duration {
 	return at
 }
 
+// repeatsAcks reports whether the last ACK is to be sent again at acks.again: a sender may wait for it.
+func (e *Engine) repeatsAcks() bool {
+	return e.acks.again > 0 && e.recovery != nil && e.ins.len() > 0
+}
+
 func (e *Engine) advance() {
 	if e.ending.over() {
 		return
@@ -87,8 +97,8 @@ func (e *Engine) advance() {
 	if r := e.recovery; r != nil {
 		r.advance(e)
 	}
-	if e.acks.due > 0 && e.acks.due <= e.now {
-		e.acks.now = true
+	if a := &e.acks; a.due > 0 && a.due <= e.now || e.repeatsAcks() && a.again <= e.now {
+		a.now = true
 	}
 	e.controls.advance(e.now)
 	if p := &e.persist; p.at > 0 && p.at <= e.now {

@@ -34,6 +34,22 @@ type minRTT struct {
 	min, max time.Duration
 	at       time.Duration // when min was last seen, or nearly
 	fresh    time.Duration // smallest since the probe for it began; 0: none
+	base     time.Duration // smallest in the round after this flow's own queue was drained
+}
+
+// drained notes the smallest round trip of a round in which this flow has no queue of its own.
+func (m *minRTT) drained(least time.Duration) { m.base = least }
+
+// shared reports whether there is a queue that is not this flow's: another fills the bottleneck.
+func (m *minRTT) shared() bool { return m.base > m.min+max(m.min/4, slack) }
+
+// own returns the round trip that this flow's part of the pipe is reckoned with: beside another's
+// queue a quarter of that is added, which leaves either a third of the bottleneck or more.
+func (m *minRTT) own() time.Duration {
+	if m.shared() {
+		return (3*m.min + m.base) / 4
+	}
+	return m.min
 }
 
 // rttLife is how long a smallest round trip holds without being seen again.
@@ -70,10 +86,18 @@ func (m *minRTT) refresh(now time.Duration) {
 	m.max, m.at = m.min, now
 }
 
+// slack is by how much round trips differ for reasons of the two computers: late timers, batches.
+const slack = 500 * time.Microsecond
+
+// queued reports whether a round trip shows the beginning of a queue.
+func (m *minRTT) queued(rtt, packet time.Duration) bool {
+	return rtt > m.min+max(m.min/8+4*packet, slack)
+}
+
 // filled reports whether a round trip shows a queue: a quarter over the smallest, and in the upper
 // part of what has been seen.
 func (m *minRTT) filled(rtt time.Duration) bool {
-	return rtt > m.min+m.min/4 && float64(rtt-m.min) > 0.6*float64(m.max-m.min)
+	return rtt > m.min+max(m.min/4, slack) && float64(rtt-m.min) > 0.6*float64(m.max-m.min)
 }
 
 // round is one round trip's worth of acknowledgements.
@@ -82,10 +106,15 @@ type round struct {
 	began         time.Duration
 	count         int // rounds since the mode began
 	lost, arrived int64
-	most          time.Duration // longest round trip
+	most, least   time.Duration // longest and shortest round trip; 0: none
 }
 
-func (o *round) sample(rtt time.Duration) { o.most = max(o.most, rtt) }
+func (o *round) sample(rtt time.Duration) {
+	o.most = max(o.most, rtt)
+	if o.least == 0 || rtt > 0 && rtt < o.least {
+		o.least = rtt
+	}
+}
 
 func (o *round) ended(s *Sample) bool { return s.DeliveredAtSend >= o.end }
 
@@ -133,26 +162,28 @@ func (l *lossMeter) congested(o *round) bool {
 	return float64(o.lost)/n > p+max(lossMargin, lossSigmas*math.Sqrt(p*(1-p)/n))
 }
 
-// cut is the answer to congestion: less for a while.
+// cut is the answer to congestion: less for a while, and then what was before.
 type cut struct {
-	active bool
-	until  time.Duration
+	limit float64 // bytes a second; 0: none
+	until time.Duration
 }
 
 const cutFactor = 0.7
 
-func (c *cut) begin(now, rtt time.Duration) {
-	c.active, c.until = true, now+min(time.Second, 30*rtt)
+func (c *cut) begin(now, rtt time.Duration, bandwidth float64) {
+	c.limit, c.until = cutFactor*bandwidth, now+min(time.Second, 30*rtt)
 }
 
-func (c *cut) over(now time.Duration) bool { return !c.active || now >= c.until }
-func (c *cut) end()                        { c.active = false }
+func (c *cut) active() bool                { return c.limit > 0 }
+func (c *cut) over(now time.Duration) bool { return now >= c.until }
+func (c *cut) end()                        { c.limit = 0 }
 
-func (c *cut) factor() float64 {
-	if c.active {
-		return cutFactor
+// apply returns a bandwidth within the limit.
+func (c *cut) apply(bandwidth float64) float64 {
+	if c.active() {
+		return min(bandwidth, c.limit)
 	}
-	return 1
+	return bandwidth
 }
 
 // startup decides when start-up has found the bandwidth.

@@ -18,7 +18,7 @@ type Rate struct {
 	mode    mode
 	gain    float64 // of the pacing rate over the bandwidth
 	next    int64   // number of the next message
-	flight  int64   // bytes in flight as of the last batch
+	before  float64 // bandwidth when the probe began
 
 	rtt   minRTT
 	bw    maxFilter
@@ -82,11 +82,11 @@ func (r *Rate) Undo(now time.Duration, p Packet) {
 
 // bandwidth returns the rate in bytes a second at which the bottleneck is just filled.
 func (r *Rate) bandwidth() float64 {
-	return float64(r.bw.max()) / (1 - r.loss.p()) * r.cut.factor()
+	return r.cut.apply(float64(r.bw.max()) / (1 - r.loss.p()))
 }
 
 // bdp returns the bandwidth-delay product in bytes.
-func (r *Rate) bdp() float64 { return r.bandwidth() * r.rtt.min.Seconds() }
+func (r *Rate) bdp() float64 { return r.bandwidth() * r.rtt.own().Seconds() }
 
 // packetTime returns how long the bottleneck takes for a full message.
 func (r *Rate) packetTime() time.Duration {
@@ -130,13 +130,12 @@ func (r *Rate) Burst() int64 {
 	if r.rtt.min == 0 {
 		return 10 * r.message
 	}
-	burst := min(float64(r.Rate())/1000, r.bdp()/4, float64(64*r.message))
+	burst := min(float64(r.Rate())/1000, float64(64*r.message))
 	return max(int64(burst), 2*r.message)
 }
 
 // Acked implements [Controller].
 func (r *Rate) Acked(s *Sample) {
-	r.flight = s.InFlight
 	if s.RTT > 0 {
 		r.rtt.sample(s.Now, s.RTT)
 	}
@@ -156,17 +155,26 @@ func (r *Rate) Acked(s *Sample) {
 // endRound judges the round that has just passed.
 func (r *Rate) endRound(s *Sample) {
 	o := &r.round
-	if full := r.rtt.filled(o.most); r.loss.congested(o) && full && r.mode != startUp {
-		r.cut.begin(s.Now, r.rtt.min)
-		r.loss.from = r.next
-	} else if o.most > 0 && o.most <= r.rtt.min+r.rtt.min/8+4*r.packetTime() && s.Now-o.began < 4*s.SRTT+maxClump {
+	if r.mode == cruise && o.count == 1 {
+		r.rtt.drained(o.least)
+	}
+	if full := r.rtt.filled(o.most); r.loss.congested(o) && full && r.mode > drain && !r.cut.active() {
+		r.cut.begin(s.Now, r.rtt.min, r.bandwidth())
+		r.forget()
+	} else if o.most > 0 && !r.rtt.queued(o.most, r.packetTime()) && s.Now-o.began < 4*s.SRTT+maxClump {
 		r.loss.add(o)
 	}
-	if !s.AppLimited {
+	if !s.AppLimited && !r.cut.active() { // what was before the cut is to be restored
 		r.bw.rotate()
 	}
 	r.start.round(r.bandwidth(), s.AppLimited)
 	o.restart(s)
+}
+
+// forget leaves out what was sent so far when loss is counted.
+func (r *Rate) forget() {
+	r.loss.from = r.next
+	r.round.lost, r.round.arrived = 0, 0
 }
 
 // maxClump is how late acknowledgements may be for a round to be one round's worth.
@@ -176,13 +184,14 @@ const maxClump = 100 * time.Millisecond
 func (r *Rate) step(s *Sample) {
 	switch r.mode {
 	case startUp:
-		queue := s.RTT > r.rtt.min+r.rtt.min/8+4*r.packetTime()
-		if r.start.full(queue, s.RTT > 0) {
+		if r.start.full(r.rtt.queued(s.RTT, r.packetTime()), s.RTT > 0) {
 			r.enter(drain, drainGain)
-			r.loss.from = r.next
 		}
 	case drain, probeDown:
 		if float64(s.InFlight) <= r.bdp() || r.round.count >= 2 {
+			if r.mode == drain {
+				r.forget() // what start-up overflowed proves nothing
+			}
 			r.enter(cruise, 1)
 		}
 	case cruise:
@@ -190,10 +199,15 @@ func (r *Rate) step(s *Sample) {
 		case r.rtt.stale(s.Now, s.RTT, r.packetTime()):
 			r.enter(probeRTT, 1)
 		case r.round.count >= cycle-2 && r.cut.over(s.Now):
-			r.enter(probeUp, upGain)
+			r.probe(s)
 		}
 	case probeUp:
-		if r.round.count >= 1 {
+		switch {
+		case r.rtt.filled(s.RTT) && !r.rtt.shared():
+			r.enter(probeDown, downGain)
+		case r.round.count >= 1 && r.bandwidth() > 1.15*r.before: // there is more
+			r.probe(s)
+		case r.round.count >= 1:
 			r.enter(probeDown, downGain)
 		}
 	case probeRTT:
@@ -204,10 +218,18 @@ func (r *Rate) step(s *Sample) {
 	}
 }
 
+// probe looks for more bandwidth, or, if there is a queue already, lets that drain.
+func (r *Rate) probe(s *Sample) {
+	r.cut.end()
+	if r.rtt.filled(s.RTT) && !r.rtt.shared() {
+		r.enter(probeDown, downGain)
+		return
+	}
+	r.before = r.bandwidth()
+	r.enter(probeUp, upGain)
+}
+
 func (r *Rate) enter(m mode, gain float64) {
 	r.mode, r.gain = m, gain
 	r.round.count = 0
-	if m == probeUp {
-		r.cut.end()
-	}
 }

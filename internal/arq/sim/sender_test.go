@@ -7,6 +7,7 @@ import (
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/arq/cc"
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
@@ -27,6 +28,7 @@ type sender struct {
 	session *session
 	up      bool
 	lives   int
+	cubic   bool
 	wait    bool  // for ACCEPT before sending
 	resent  int64 // over all sessions
 }
@@ -103,6 +105,9 @@ func (s *sender) dial() {
 	}
 	cfg := s.cfg
 	cfg.LocalCID, cfg.RemoteCID = s.w.cid(), s.w.cid()
+	if s.cubic {
+		cfg.Controller = cc.NewCubic(cfg.MaxMessage)
+	}
 	var ss *session
 	ss = s.ep.add(cfg, func(ev arq.Event) {
 		if s.session == ss {

@@ -37,7 +37,7 @@ func TestSim(t *testing.T) {
 	if testing.Short() {
 		seeds = 40
 	}
-	for seed := uint64(1); seed <= seeds && !t.Failed(); seed++ {
+	for seed := uint64(1); seed <= seeds; seed++ {
 		simulate(t, seed, false)
 	}
 }
@@ -146,7 +146,7 @@ func (s *scenario) program(w *world) {
 		s.receiver.handler = time.Minute
 	}
 	cfg.Initiator = true
-	s.sender = &sender{w: w, ep: s.a, cfg: cfg, r: s.receiver, wait: r.IntN(2) == 0}
+	s.sender = &sender{w: w, ep: s.a, cfg: cfg, r: s.receiver, wait: r.IntN(2) == 0, cubic: r.IntN(3) == 0}
 	// As much as the slower of link and CUBIC at this loss moves in some seconds.
 	budget := min(float64(s.there.Rate)*5, 4e6)
 	for i := range 1 + r.IntN(8) {
@@ -260,7 +260,9 @@ func (s *scenario) finish(w *world) {
 		resent += x.Stats().ResentBytes
 	}
 	w.log("done: %d bytes, %d sent twice, there %+v, back %+v", total, resent, s.a.out.Stats, s.b.out.Stats)
-	if lost := s.a.out.Stats.LostBytes; !s.faults && float64(resent) > 1.05*float64(lost)+0.05*float64(total)+50_000 {
+	// (With few ranges in an ACK much is unknown.)
+	few := s.sender.cfg.Local.AckRanges < 32
+	if lost := s.a.out.Stats.LostBytes; !s.faults && !few && float64(resent) > 1.05*float64(lost)+0.05*float64(total)+50_000 {
 		w.fail("%d bytes sent twice, %d lost of %d", resent, lost, total)
 	}
 	// Without transfers sessions end by themselves and leave nothing behind.

@@ -1,0 +1,102 @@
+package sim
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/arq/cc"
+)
+
+// "queueing delay of rate at 0 % loss, 95th percentile, under 1 base RTT"
+func TestRateKeepsQueuesShort(t *testing.T) {
+	for _, queue := range []int64{1, 4} {
+		cfg := Config{Rate: 20 * mbit, Delay: 25 * time.Millisecond}
+		cfg.Queue = queue * cfg.BDP()
+		p := alone(t, cfg, cc.NewRate(1200))
+		var over, all int
+		p.every(10*time.Millisecond, func() {
+			all++
+			if delay := float64(p.a.ep.out.Queued(p.w.clock.Now())) / float64(cfg.Rate); delay > 0.05 {
+				over++
+			}
+		})
+		p.run(20 * time.Second)
+		if float64(over) > 0.05*float64(all) {
+			t.Errorf("queue of %d BDP: over one round trip in %d of %d samples", queue, over, all)
+		}
+		if used := float64(p.received) / 20 / float64(cfg.Rate); used < 0.93 {
+			t.Errorf("queue of %d BDP: %.2f of the link used", queue, used)
+		}
+	}
+}
+
+// "Nothing collapses at 125 ms RTT and more, after a 5 s blackout, or when the rate halves or doubles in
+// mid-transfer"
+func TestRateFollowsThePath(t *testing.T) {
+	const rate = 20 * mbit
+	cfg := Config{Rate: rate, Delay: 65 * time.Millisecond, Loss: Bernoulli(0.01)}
+	change := func(p *plain, f func(*Config)) {
+		c := p.a.ep.out.Config()
+		f(&c)
+		p.a.ep.out.Change(c)
+	}
+	for name, c := range map[string]struct {
+		change func(p *plain)
+		after  float64 // rate of the link after the change
+		within time.Duration
+	}{
+		"blackout": {func(p *plain) {
+			p.a.ep.out.Down(true)
+			p.b.ep.out.Down(true)
+			p.w.clock.After(5*time.Second, func() {
+				p.a.ep.out.Down(false)
+				p.b.ep.out.Down(false)
+			})
+		}, rate, 12 * time.Second},
+		"half":        {func(p *plain) { change(p, func(c *Config) { c.Rate /= 2 }) }, rate / 2, 5 * time.Second},
+		"double":      {func(p *plain) { change(p, func(c *Config) { c.Rate *= 2 }) }, rate * 2, 5 * time.Second},
+		"longer":      {func(p *plain) { change(p, func(c *Config) { c.Delay *= 2 }) }, rate, 15 * time.Second},
+		"more loss":   {func(p *plain) { change(p, func(c *Config) { c.Loss = Bernoulli(0.2) }) }, rate * 0.8, 15 * time.Second},
+		"other queue": {func(p *plain) { change(p, func(c *Config) { c.Queue = c.BDP() / 4 }) }, rate, 5 * time.Second},
+	} {
+		p := alone(t, cfg, cc.NewRate(1200))
+		p.run(10 * time.Second)
+		if used := float64(p.received) / 10 / rate; used < 0.8 {
+			t.Errorf("%s: %.2f of the link used before", name, used)
+		}
+		c.change(p)
+		p.run(c.within)
+		before := p.received
+		p.run(10 * time.Second)
+		if used := float64(p.received-before) / 10 / c.after; used < 0.8 {
+			t.Errorf("%s: %.2f of the link used %v after the change: %+v", name, used, c.within, p.a.Stats())
+		}
+	}
+}
+
+// alone starts an endless flow.
+func alone(t *testing.T, cfg Config, control cc.Controller) *plain {
+	w := newWorld(1)
+	w.fail = func(f string, a ...any) { t.Fatalf(f, a...) }
+	back := cfg
+	back.Queue = 1 << 30
+	p := newPlain(w, cfg, back, func(c *arq.Config) { c.Controller = control })
+	p.send(1 << 40)
+	return p
+}
+
+// run lets time pass.
+func (p *plain) run(d time.Duration) {
+	until := p.w.clock.Now().Add(d)
+	p.w.clock.At(until, func() {})
+	for p.w.clock.Step(until) {
+	}
+}
+
+func (p *plain) every(d time.Duration, f func()) {
+	p.w.clock.After(d, func() {
+		f()
+		p.every(d, f)
+	})
+}
