@@ -65,13 +65,13 @@ func (c *Config) hello(instance uint64, info LinkInfo) wire.Hello {
 	}
 	return wire.Hello{
 		MaxMessage:   uint32(largest),
-		Window:       uint32(min(window, math.MaxUint32)),
+		Window:       uint32(min(int64(window), math.MaxUint32)),
 		Messages:     uint16(messages),
 		AckRanges:    256,
 		Transfers:    uint16(min(c.Transfers, math.MaxUint16)),
 		Metadata:     maxMetadata,
 		MessageBytes: maxMessage,
-		Reorder:      uint32(min(c.Window, math.MaxUint32)),
+		Reorder:      uint32(min(int64(c.Window), math.MaxUint32)),
 		IdleMillis:   uint32(min(c.Idle.Milliseconds(), math.MaxUint32)),
 		Instance:     instance,
 	}
