@@ -1,6 +1,7 @@
 package mqttx
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -25,12 +26,14 @@ const (
 	firstPause = 250 * time.Millisecond
 	mostPause  = 5 * time.Second
 
+	readAhead = 16 << 10 // bytes
+
 	// pahoPause replaces paho's pause, which knows no jitter and cannot be ended.
 	pahoPause = 10 * time.Millisecond
 )
 
-// options returns what the Transport's client is made with.
-func (t *Transport) options() (*mqtt.ClientOptions, error) {
+// options returns what a client of the Transport's is made with.
+func (t *Transport) options(name string) (*mqtt.ClientOptions, error) {
 	o := mqtt.NewClientOptions()
 	if t.ClientOptions != nil {
 		*o = *t.ClientOptions
@@ -45,7 +48,7 @@ func (t *Transport) options() (*mqtt.ClientOptions, error) {
 	if len(o.Servers) == 0 {
 		return nil, errors.New(`mqttx.Transport: set Broker, for example to "mqtt://localhost:1883"`)
 	}
-	o.ClientID = cmp.Or(o.ClientID, encodeName(t.name))
+	o.ClientID = cmp.Or(o.ClientID, encodeName(name))
 	o.Username, o.Password = cmp.Or(t.Username, o.Username), cmp.Or(t.Password, o.Password)
 	if t.TLS != nil {
 		o.TLSConfig = t.TLS
@@ -143,32 +146,51 @@ func (c *ownClient) pause() {
 func (c *ownClient) open(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, o.ConnectTimeout)
 	defer cancel()
-	dialer := cmp.Or(o.Dialer, &net.Dialer{})
-	var conn net.Conn
-	var err error
-	switch u.Scheme {
-	case "mqtt", "tcp":
-		conn, err = dialer.DialContext(ctx, "tcp", u.Host)
-	case "mqtts", "tls", "ssl":
-		conn, err = (&tls.Dialer{NetDialer: dialer, Config: o.TLSConfig}).DialContext(ctx, "tcp", u.Host)
-	case "ws", "wss":
+	if u.Scheme == "ws" || u.Scheme == "wss" {
 		bare := *u
 		bare.User = nil
-		conn, err = mqtt.NewWebsocket(bare.String(), o.TLSConfig, o.ConnectTimeout, o.HTTPHeaders, o.WebsocketOptions)
-	default:
-		err = fmt.Errorf("unknown scheme %q", u.Scheme)
+		conn, err := mqtt.NewWebsocket(bare.String(), o.TLSConfig, o.ConnectTimeout, o.HTTPHeaders, o.WebsocketOptions)
+		if err != nil {
+			return nil, err
+		}
+		return c.bind(conn, conn), nil
 	}
+	raw, err := cmp.Or(o.Dialer, &net.Dialer{}).DialContext(ctx, "tcp", u.Host)
 	if err != nil {
 		return nil, err
 	}
-	return &boundConn{conn, context.AfterFunc(c.ctx, func() { conn.Close() })}, nil
+	conn := quick(raw)
+	if u.Scheme != "mqtt" && u.Scheme != "tcp" {
+		config := o.TLSConfig.Clone()
+		if config == nil {
+			config = &tls.Config{}
+		}
+		if config.ServerName == "" {
+			config.ServerName = u.Hostname()
+		}
+		secure := tls.Client(conn, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			raw.Close()
+			return nil, err
+		}
+		conn = secure
+	}
+	return c.bind(conn, raw), nil
 }
 
-// boundConn is a connection that ends with a context.
+// bind has a connection end with the client, and read in larger pieces than paho, which
+// asks for headers byte by byte.
+func (c *ownClient) bind(conn, raw net.Conn) net.Conn {
+	return &boundConn{conn, bufio.NewReaderSize(conn, readAhead), context.AfterFunc(c.ctx, func() { raw.Close() })}
+}
+
 type boundConn struct {
 	net.Conn
+	r    *bufio.Reader
 	stop func() bool
 }
+
+func (c *boundConn) Read(p []byte) (int, error) { return c.r.Read(p) }
 
 func (c *boundConn) Close() error {
 	c.stop()

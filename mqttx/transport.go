@@ -42,7 +42,6 @@ type Transport struct {
 	Config native.Config
 
 	once     sync.Once
-	name     string
 	endpoint *session.Endpoint
 
 	mu  sync.Mutex
@@ -65,7 +64,26 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if err != nil {
 		return nil, dialError(err)
 	}
-	return conn, nil
+	h, err := t.open(ctx)
+	if err != nil {
+		conn.Close()
+		return nil, dialError(err)
+	}
+	return &ownConn{Conn: conn, h: h}, nil
+}
+
+// ownConn keeps the client connected until it is closed: a client that comes back at
+// once with the same ID is confused with the one before by some brokers (mochi).
+type ownConn struct {
+	*session.Conn
+	h    *Hub
+	once sync.Once
+}
+
+func (c *ownConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(c.h.release)
+	return err
 }
 
 // Listen takes peers that dial Name. The Listener's address is a URL that ends with it.
@@ -79,12 +97,7 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 }
 
 func (t *Transport) start() *session.Endpoint {
-	t.once.Do(func() {
-		t.name, t.endpoint = t.Name, newEndpoint(t.Config)
-		if t.name == "" {
-			t.name = "pf-" + rand.Text()
-		}
-	})
+	t.once.Do(func() { t.endpoint = newEndpoint(t.Config) })
 	return t.endpoint
 }
 
@@ -119,14 +132,18 @@ func (t *Transport) open(ctx context.Context) (*Hub, error) {
 
 // connect makes a hub whose client begins to connect.
 func (t *Transport) connect() (*Hub, error) {
-	if err := checkName(t.name); err != nil {
+	name := t.Name
+	if name == "" {
+		name = "pf-" + rand.Text()
+	}
+	if err := checkName(name); err != nil {
 		return nil, &transport.RejectedError{Reason: transport.ReasonName, Text: err.Error()}
 	}
-	opts, err := t.options()
+	opts, err := t.options(name)
 	if err != nil {
 		return nil, err
 	}
-	h := newHub(t.name, opts.Servers[0], false, t.MaxMessage, t.endpoint, logger(t.Config))
+	h := newHub(name, opts.Servers[0], false, t.MaxMessage, t.endpoint, logger(t.Config))
 	h.own = newOwnClient(h, opts)
 	h.own.connect()
 	return h, nil
