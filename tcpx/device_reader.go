@@ -41,28 +41,33 @@ type splitFunc func(data []byte, paused bool) (n int, err error)
 // text returns the next text. If the stream ends the error is io.EOF before it, and
 // io.ErrUnexpectedEOF within.
 func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error) {
-	for paused := false; ; {
+	for paused := error(nil); ; { // why: silence, or the end
 		wait := r.waits.idle
 		if len(r.ahead) > 0 {
-			n, err := split(r.ahead, paused)
+			n, err := split(r.ahead, paused != nil)
 			if err == nil && n == 0 && len(r.ahead) > deviceText {
 				err = fmt.Errorf("%.40q... is no text of this protocol: one has at most %d bytes", r.ahead, deviceText)
 			}
 			if n > 0 || err != nil {
 				return r.taken(n), err
 			}
-			if wait = r.waits.quiet; paused {
-				wait = r.timeout
+			wait = r.waits.quiet
+			if paused != nil {
+				wait = r.timeout - r.waits.quiet
+			}
+			switch {
+			case paused == io.EOF:
+				return "", io.ErrUnexpectedEOF
+			case paused != nil && r.timeout > 0 && wait <= 0:
+				return "", paused
 			}
 		}
 		err := r.fill(ctx, wait)
 		switch {
 		case err == nil:
-			paused = false
-		case len(r.ahead) > 0 && !paused && ctx.Err() == nil && (err == io.EOF || errors.Is(err, transport.ErrIdle)):
-			paused = true // and if the stream has ended the next fill says so again
-		case err == io.EOF && len(r.ahead) > 0:
-			return "", io.ErrUnexpectedEOF
+			paused = nil
+		case len(r.ahead) > 0 && paused == nil && ctx.Err() == nil && (err == io.EOF || errors.Is(err, transport.ErrIdle)):
+			paused = err
 		default:
 			return "", err
 		}
