@@ -28,7 +28,6 @@ type Conn struct {
 	s         *Session      // the present one, or nil
 	last      *Session      // the present one or the one before
 	info      LinkInfo      // of last
-	calls     int           // of Send, SendMessage and Serve that run
 	redialing chan struct{} // while that goroutine runs; closed at its end
 	episodes  int           // of redialling that came to nothing
 	why       error         // why the last of those did
@@ -49,21 +48,7 @@ func (c *Conn) change() {
 	c.changed = make(chan struct{})
 }
 
-// enter counts a call, for which a lost link is dialled again.
-func (c *Conn) enter() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls++
-	c.redial()
-}
-
-func (c *Conn) leave() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.calls--
-}
-
-// session waits for a session that runs.
+// session waits for a session that runs. A link that was lost is dialled again.
 func (c *Conn) session(ctx context.Context) (*Session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -74,11 +59,12 @@ func (c *Conn) session(ctx context.Context) (*Session, error) {
 			return nil, context.Cause(c.ctx)
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case c.s != nil:
+		case c.s != nil && c.s.Err() == nil:
 			return c.s, nil
 		case c.episodes > episode:
 			return nil, c.why
 		}
+		c.redial()
 		changed := c.changed
 		c.mu.Unlock()
 		select {
@@ -114,7 +100,6 @@ func (c *Conn) lost(s *Session, err error) {
 		return
 	}
 	c.ep.cfg.Logger.Info("link lost", "peer", c.info.Peer, "err", err)
-	c.redial()
 	c.change()
 }
 
@@ -143,15 +128,12 @@ func (c *Conn) Serve(ctx context.Context, in *transport.Inbox) error {
 		return &transport.Error{Op: "serve", Err: transport.ErrServed}
 	}
 	c.served, c.inbox = true, in
-	c.calls++
-	c.redial()
 	c.mu.Unlock()
 	close(c.serving)
 
 	err := c.watch(ctx)
 	c.mu.Lock()
 	c.inbox = nil // what comes now is refused
-	c.calls--
 	last := c.last
 	c.mu.Unlock()
 	if last != nil {
@@ -166,7 +148,7 @@ func (c *Conn) Serve(ctx context.Context, in *transport.Inbox) error {
 // watch returns when ctx or the Conn has ended, or the peer cannot be reached again.
 func (c *Conn) watch(ctx context.Context) error {
 	for {
-		_, err := c.session(ctx)
+		s, err := c.session(ctx)
 		if err != nil {
 			if ctx.Err() == nil { // it cannot be served again
 				c.mu.Lock()
@@ -175,15 +157,8 @@ func (c *Conn) watch(ctx context.Context) error {
 			}
 			return err
 		}
-		c.mu.Lock()
-		changed := c.changed
-		gone := c.s == nil
-		c.mu.Unlock()
-		if gone {
-			continue
-		}
 		select {
-		case <-changed:
+		case <-s.Done():
 		case <-ctx.Done():
 		}
 	}

@@ -17,7 +17,7 @@
 //   - Each transfer has one worker while it lasts: the sender's reads and hashes the
 //     body, the receiver's calls the Inbox. Workers take the session's mutex only
 //     to exchange buffers with the engine.
-//   - A Conn that lost its link while calls run has one goroutine that redials.
+//   - A Conn whose link was lost has one goroutine that redials while a call needs it.
 //
 // # Who owns what
 //

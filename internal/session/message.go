@@ -26,32 +26,28 @@ type answer struct {
 	err  error
 }
 
-// once runs f for an ID unless it has run with success before or runs right now;
-// it then waits for that.
+// once waits for what f returns for an ID. It begins f unless it has run with success
+// before or runs right now. The context bounds only the waiting: f goes on although
+// the link has died, or the peer would send the message again.
 func (as *answers) once(ctx context.Context, id transport.ID, f func() error) error {
-	for {
-		as.mu.Lock()
-		an := as.by[id]
-		if an == nil {
-			an = &answer{done: make(chan struct{})}
-			as.add(id, an)
-			as.mu.Unlock()
-			an.err = f()
-			close(an.done)
-			if an.err != nil {
+	as.mu.Lock()
+	an := as.by[id]
+	if an == nil {
+		an = &answer{done: make(chan struct{})}
+		as.add(id, an)
+		go func() {
+			if an.err = f(); an.err != nil {
 				as.remove(id)
 			}
-			return an.err
-		}
-		as.mu.Unlock()
-		select {
-		case <-an.done:
-			if an.err == nil {
-				return nil
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+			close(an.done)
+		}()
+	}
+	as.mu.Unlock()
+	select {
+	case <-an.done:
+		return an.err
+	case <-ctx.Done():
+		return errUndecided
 	}
 }
 
@@ -107,7 +103,7 @@ func (r *receiving) message(in *transport.Inbox, meta *wire.Metadata) (*wire.Rec
 		return nil, err
 	}
 	err := r.s.conn.ep.messages.once(r.ctx, r.offer.ID, func() error {
-		return in.Message(r.ctx, transport.Message{Type: meta.MessageType, Data: data})
+		return in.Message(context.WithoutCancel(r.ctx), transport.Message{Type: meta.MessageType, Data: data})
 	})
 	if err != nil {
 		return nil, err

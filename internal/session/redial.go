@@ -34,10 +34,9 @@ func (c *Conn) join(ctx context.Context) (*Session, error) {
 	return nil, s.Err()
 }
 
-// redial begins to dial again if calls need a session and there is none. The mutex is
-// held.
+// redial begins to dial again if there is no session. The mutex is held.
 func (c *Conn) redial() {
-	if c.s != nil || c.calls == 0 || c.dial == nil || c.redialing != nil || c.ctx.Err() != nil {
+	if c.s != nil || c.dial == nil || c.redialing != nil || c.ctx.Err() != nil {
 		return
 	}
 	over := make(chan struct{})
@@ -55,13 +54,12 @@ func (c *Conn) redial() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.redialing = nil
-		switch {
-		case err == nil:
-		case errors.Is(err, transport.ErrPeerClosed):
-			c.finish(err)
-		default:
+		if err != nil {
 			c.episodes, c.why = c.episodes+1, err
-			c.change()
+		}
+		c.change()
+		if errors.Is(err, transport.ErrPeerClosed) {
+			c.finish(err)
 		}
 	}()
 }

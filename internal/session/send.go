@@ -20,8 +20,6 @@ var errLost = errors.New("the session has ended")
 
 // Send implements transport.Conn.
 func (c *Conn) Send(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
-	c.enter()
-	defer c.leave()
 	again := o != nil && !o.ID.IsZero()
 	var sent chunk.Ranges
 	return c.sender.Send(ctx, c.Info(), img, o, func(ctx context.Context, out *transport.Outgoing) (transport.Receipt, error) {
@@ -44,8 +42,6 @@ func (c *Conn) Send(ctx context.Context, img *transport.Image, o *transport.Send
 
 // SendMessage implements transport.Conn.
 func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
-	c.enter()
-	defer c.leave()
 	meta := wire.Metadata{MessageType: m.Type}
 	body := &transport.OpenBody{Size: int64(len(m.Data)), ReaderAt: bytes.NewReader(m.Data)}
 	out := &transport.Outgoing{ID: transport.NewID()}
@@ -207,6 +203,9 @@ func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 		r, err := u.run(ctx, s)
 		if !errors.Is(err, errLost) {
 			return r, err
+		}
+		if errors.Is(s.Err(), transport.ErrIdle) {
+			return r, s.Err() // the time for another try is over
 		}
 		if err := u.src.restart(); err != nil {
 			return transport.Receipt{}, fmt.Errorf("%w (%w)", err, s.Err())
