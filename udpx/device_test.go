@@ -14,8 +14,8 @@ import (
 // sockets makes the sockets of a simulated network for a device protocol.
 func (n *network) sockets(context.Context) (net.PacketConn, error) { return n.socket(), nil }
 
-// around is a network that only takes its time.
-var around = path{Delay: 5 * time.Millisecond}
+// around is a network that only takes its time. With a rate datagrams keep their order.
+var around = path{Delay: 5 * time.Millisecond, Rate: 64 << 20}
 
 func TestDatagramConformance(t *testing.T) {
 	p := transporttest.Properties{
