@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
@@ -14,7 +15,9 @@ import (
 
 const (
 	// maxRead is how many packets are read at once while there are many.
-	maxRead = 64
+	maxRead = 32
+	// lightReads is after how many reads that give few packets fewer are read at once.
+	lightReads = 64
 	// maxFailures is how many reads in a row may fail before the socket counts as
 	// broken: single failures are answers to what was sent.
 	maxFailures = 100
@@ -25,6 +28,7 @@ type reader struct {
 	*socket
 	memory   [][]byte // of packets
 	packets  []udpsock.Packet
+	light    int // reads that gave few packets, in a row
 	failures int
 	answers  answers
 
@@ -55,13 +59,18 @@ func (s *socket) runReader() {
 	}
 }
 
-// adapt follows the traffic: a socket without any holds memory for one packet.
+// adapt follows the traffic: a socket with little holds memory for few packets.
 func (r *reader) adapt(n int) {
-	switch size := len(r.packets); {
+	size := len(r.packets)
+	if n > size/4 {
+		r.light = 0
+	}
+	switch r.light++; {
 	case n == size:
 		r.grow(min(2*size, maxRead))
-	case n < size/4:
-		r.grow(size / 2)
+	case r.light == lightReads:
+		r.light = 0
+		r.grow((size + 1) / 2)
 	}
 }
 
@@ -72,7 +81,7 @@ func (r *reader) grow(n int) {
 	}
 	clear(r.memory[n:])
 	r.memory = r.memory[:n]
-	r.packets = make([]udpsock.Packet, n)
+	r.packets = slices.Grow(r.packets[:0], n)[:n]
 }
 
 // failed handles an error of a read and reports whether the reader is to end.
