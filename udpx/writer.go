@@ -111,19 +111,39 @@ func (w *writer) poll(c *carrier) (full bool) {
 		s.Fail(errUnproven)
 	}
 	ended := s.Err() != nil
-	if due := s.Deadline(); !due.IsZero() && !due.After(now) {
-		s.Advance(now)
+	if w.take(c, now, ended) {
+		w.later(c)
+		return true
 	}
-	var p *udpsock.Packet // the train that grows
-	largest := max(s.MaxMessage(), w.largest())
-	for {
-		if len(w.arena)-w.used < largest || len(w.packets) == batchPackets {
+	due := s.Deadline()
+	if !due.IsZero() && !due.After(now) {
+		s.Advance(now)
+		if w.take(c, now, ended) {
 			w.later(c)
 			return true
 		}
-		n := s.Poll(now, w.arena[w.used:w.used+largest])
+		due = s.Deadline()
+	}
+	if ended {
+		c.ending = true
+		w.ended = append(w.ended, c)
+	} else {
+		w.schedule(c, due)
+	}
+	return false
+}
+
+// take adds a session's messages to the batch and reports whether it is full.
+func (w *writer) take(c *carrier, now time.Time, ended bool) (full bool) {
+	var p *udpsock.Packet // the train that grows
+	largest := max(c.session.MaxMessage(), w.largest())
+	for {
+		if len(w.arena)-w.used < largest || len(w.packets) == batchPackets {
+			return true
+		}
+		n := c.session.Poll(now, w.arena[w.used:w.used+largest])
 		if n == 0 {
-			break
+			return false
 		}
 		msg := w.arena[w.used : w.used+n]
 		w.used += n
@@ -139,13 +159,6 @@ func (w *writer) poll(c *carrier) (full bool) {
 		}
 		p = w.begin(c, msg)
 	}
-	if ended {
-		c.ending = true
-		w.ended = append(w.ended, c)
-		return false
-	}
-	w.schedule(c, s.Deadline())
-	return false
 }
 
 // overdue reports whether the peer has not proven its address in time.
