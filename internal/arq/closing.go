@@ -68,7 +68,8 @@ func (e *Engine) end(err error) {
 			n.until = e.now + 3*e.rtt.probeTimeout()
 		}
 	}
-	e.sent, e.controls, e.schedule, e.waiting = sentRing{next: e.sent.next, base: e.sent.next}, controls{}, scheduler{}, waitingOffers{}
+	e.sent.clear(e.sent.next)
+	e.controls, e.schedule, e.waiting = controls{}, scheduler{}, waitingOffers{}
 	e.outs, e.ins = table[outgoing]{}, table[incoming]{}
 	e.events.push(Event{Kind: Closed, Err: err})
 }

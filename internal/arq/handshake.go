@@ -27,10 +27,19 @@ func (e *Engine) startHandshake() {
 	}
 }
 
-// accepts reports whether a message with this header is for this session.
+// accepts reports whether a message with this header is for this session, and from the peer that
+// it began with: a peer that was restarted may answer the same first message anew.
 func (e *Engine) accepts(h *wire.Header) bool {
-	return h.Dest == e.cfg.LocalCID || h.Long && !e.cfg.Initiator && h.Dest == e.cfg.FirstCID ||
-		h.Version == wire.VersionNone && h.Long && h.Dest == 0
+	if h.Long {
+		if h.Version == wire.VersionNone {
+			return h.Dest == 0 || h.Dest == e.cfg.LocalCID
+		}
+		if h.Source != e.handshake.dest && (e.handshake.known || !e.cfg.Initiator) {
+			return false
+		}
+		return h.Dest == e.cfg.LocalCID || !e.cfg.Initiator && h.Dest == e.cfg.FirstCID
+	}
+	return h.Dest == e.cfg.LocalCID
 }
 
 // onHeader notes what a message's header proves.

@@ -3,6 +3,7 @@ package arq
 import "github.com/pixferry/pixferry/internal/wire"
 
 const (
+	ackRoom     = 64 // bytes for a few ranges
 	leastData   = 32 // bytes of payload worth a DATA frame beside others
 	pruneRanges = 8  // an ACK with more ranges asks now and then for an acknowledgement of its own
 	pruneEvery  = 16
@@ -22,6 +23,9 @@ func (e *Engine) poll(buf []byte) int {
 	b.start = len(b.buf)
 	b.message = e.sent.push()
 	*b.message = sentMessage{at: e.now, state: outstanding, ackLargest: -1, facts: b.message.facts}
+	if h := e.handshake.hello; may && h != nil && (e.acks.now || h.due()) {
+		b.introduce(ackRoom)
+	}
 	b.ack()
 	if may {
 		b.controls()
@@ -66,8 +70,7 @@ func (e *Engine) pollClose(buf []byte) int {
 	}
 	n.due = false
 	b := n.frame.Append(e.header().Append(buf[:0]))
-	e.sent.next++
-	e.sent.base = e.sent.next
+	e.sent.clear(e.sent.next + 1)
 	return len(wire.Seal(b))
 }
 
@@ -122,11 +125,14 @@ func (b *builder) controls() {
 	}
 }
 
-// introduce repeats HELLO in front of what is about to be added, so many bytes, until the peer
-// is known to have it: without it the rest of the message is of no use.
+// introduce puts HELLO in front of what is about to be added, so many bytes. On a link that loses it
+// is repeated until the peer is known to have it: without it the rest of the message is of no use.
 func (b *builder) introduce(coming int) {
-	h := &b.e.handshake
-	if c := h.hello; h.long && !b.eliciting && b.e.recovery != nil && c != nil && c.fact >= 0 && c.frame.Len()+coming <= b.left() {
+	c := b.e.handshake.hello
+	if c == nil || b.eliciting || c.frame.Len()+coming > b.left() {
+		return
+	}
+	if c.due() || c.fact >= 0 && b.e.handshake.long && b.e.recovery != nil {
 		b.control(c)
 	}
 }

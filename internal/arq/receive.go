@@ -92,7 +92,7 @@ func (e *Engine) receiveFrames(h *wire.Header, number int64, frames []byte) (eli
 func (e *Engine) receiveFrame(h *wire.Header, number int64, t wire.Type, body []byte) error {
 	if !e.handshake.known {
 		switch t {
-		case wire.TypeHello, wire.TypeAck, wire.TypeClose, wire.TypePadding, wire.TypePing:
+		case wire.TypeHello, wire.TypeClose, wire.TypePadding:
 		default:
 			return errEarly
 		}

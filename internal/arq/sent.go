@@ -93,3 +93,6 @@ func (r *sentRing) shrink() {
 		r.buf = nil
 	}
 }
+
+// clear forgets every message; next is the number of the next.
+func (r *sentRing) clear(next int64) { *r = sentRing{base: next, next: next, oldest: next} }
