@@ -1,0 +1,167 @@
+package pixferry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"iter"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/pixferry/pixferry/tcpx"
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// The snippets of README.md: readme_test.go holds them to this file.
+
+func sendFile(ctx context.Context) error {
+	t := &tcpx.Transport{Addr: "127.0.0.1:9999"}
+	conn, err := t.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	receipt, err := conn.Send(ctx, &transport.Image{Body: transport.File("cam.jpg")}, nil)
+	if err != nil {
+		return err
+	}
+	fmt.Println(receipt.Level, receipt.Bytes, receipt.Digest)
+	return nil
+}
+
+func receiveToDirectory(ctx context.Context) error {
+	t := &tcpx.Transport{Addr: ":9999"}
+	listener, err := t.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	store := &transport.DirStore{Dir: "in"}
+	defer store.Close()
+	srv := &transport.Server{Store: store}
+	return srv.Serve(ctx, listener)
+}
+
+func handle() *transport.Server {
+	return &transport.Server{
+		Store: &transport.DirStore{Dir: "in"},
+		Handler: func(ctx context.Context, in *transport.Incoming) error {
+			body, err := in.Image.Body.Open(ctx)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			config, _, err := image.DecodeConfig(body)
+			if err != nil {
+				return transport.Reject("not a picture: %v", err) // for good; other errors may be retried
+			}
+			fmt.Println(in.Peer, in.Image.Name, config.Width, config.Height)
+			return nil
+		},
+	}
+}
+
+func sendSurely(ctx context.Context, conn transport.Conn, id transport.ID) (transport.Receipt, error) {
+	img := &transport.Image{Body: transport.File("cam.jpg"), Source: "gate-7"}
+	return conn.Send(ctx, img, &transport.SendOptions{
+		ID:      id, // keep it beside the image: asking again never stores twice
+		Require: transport.Kept,
+		Retry:   &transport.RetryPolicy{MaxAttempts: 8},
+	})
+}
+
+func whatNow(err error) string {
+	var failure *transport.Error
+	switch {
+	case !errors.As(err, &failure):
+		return "it is kept"
+	case failure.Outcome == transport.Unknown:
+		return "ask again under the same ID: " + failure.ID.String()
+	case transport.Retryable(err):
+		return "try again later"
+	default:
+		return "give it up: " + err.Error()
+	}
+}
+
+func sendMany(ctx context.Context, conn transport.Conn, images iter.Seq2[*transport.Image, error]) error {
+	return transport.SendAll(ctx, conn, images, &transport.SendAllOptions{
+		Concurrency: 8,
+		CarryOn:     true,
+		Each:        func(img *transport.Image, r transport.Receipt, err error) { fmt.Println(img.Name, r.Level, err) },
+	})
+}
+
+func sendLive(ctx context.Context, conn transport.Conn, frame []byte) error {
+	_, err := conn.Send(ctx, &transport.Image{Body: transport.Bytes(frame)}, &transport.SendOptions{
+		Live: &transport.Live{Source: "gate-7", MaxAge: time.Second},
+	})
+	if errors.Is(err, transport.ErrSuperseded) {
+		return nil // a newer frame has taken its place
+	}
+	return err
+}
+
+func answerCamera(ctx context.Context, t transport.Transport) error {
+	listener, err := t.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	srv := &transport.Server{
+		Store: &transport.DirStore{Dir: "in"},
+		Message: func(ctx context.Context, camera transport.Conn, m transport.Message) error {
+			return camera.SendMessage(ctx, transport.Message{Type: "command", Data: []byte("snap")})
+		},
+	}
+	return srv.Serve(ctx, listener)
+}
+
+func shutDown(srv *transport.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(ctx) // images on their way may end, new ones are told to come back
+}
+
+func overSerial(open func(ctx context.Context) (net.Conn, error)) transport.Transport {
+	link := func(ctx context.Context) (native.Link, error) {
+		line, err := open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return native.Stream(line), nil
+	}
+	return native.Over(link, native.OneAtATime(link), native.Config{})
+}
+
+func Example() {
+	dir, _ := os.MkdirTemp("", "pixferry")
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+
+	listener, err := (&tcpx.Transport{Addr: "127.0.0.1:0"}).Listen(ctx)
+	if err != nil {
+		panic(err)
+	}
+	store := &transport.DirStore{Dir: dir}
+	defer store.Close()
+	srv := &transport.Server{Store: store}
+	go srv.Serve(ctx, listener)
+
+	conn, err := (&tcpx.Transport{Addr: listener.Addr().String()}).Dial(ctx)
+	if err != nil {
+		panic(err)
+	}
+	picture := image.NewGray(image.Rect(0, 0, 640, 480))
+	receipt, err := conn.Send(ctx, &transport.Image{Name: "grey.png", Body: transport.Encode(picture, "image/png")}, nil)
+	fmt.Println(receipt.Level, err)
+	fmt.Println(conn.Close(), srv.Shutdown(ctx))
+	_, err = os.Stat(filepath.Join(dir, "grey.png"))
+	fmt.Println(err)
+	// Output:
+	// kept <nil>
+	// <nil> <nil>
+	// <nil>
+}
