@@ -68,6 +68,8 @@ func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error
 			paused = nil
 		case len(r.ahead) > 0 && paused == nil && ctx.Err() == nil && (err == io.EOF || errors.Is(err, transport.ErrIdle)):
 			paused = err
+		case len(r.ahead) > 0:
+			return "", noEOF(err)
 		default:
 			return "", err
 		}
