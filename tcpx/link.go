@@ -40,13 +40,14 @@ type link struct {
 	r    *bufio.Reader
 	w    *framing.Writer
 
+	drain time.Duration
 	close func() error
 }
 
 // newLink takes the connection over.
 func newLink(conn net.Conn, userTimeout time.Duration) *link {
 	setOptions(conn, userTimeout)
-	l := &link{conn: conn, r: bufio.NewReaderSize(conn, readAhead), w: framing.NewWriter(conn, prefix)}
+	l := &link{conn: conn, r: bufio.NewReaderSize(conn, readAhead), w: framing.NewWriter(conn, prefix), drain: drainTime}
 	l.close = sync.OnceValue(l.shut)
 	return l
 }
@@ -95,7 +96,7 @@ func (l *link) shut() error {
 	l.conn.SetDeadline(time.Now()) // frees a blocked write
 	half, ok := l.conn.(interface{ CloseWrite() error })
 	if ok && half.CloseWrite() == nil {
-		l.conn.SetReadDeadline(time.Now().Add(drainTime))
+		l.conn.SetReadDeadline(time.Now().Add(l.drain))
 		io.Copy(io.Discard, l.conn)
 	}
 	return l.conn.Close()

