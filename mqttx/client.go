@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
-	"sync"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -94,8 +93,7 @@ type ownClient struct {
 	ctx    context.Context // ends with the client
 	cancel context.CancelFunc
 	gone   chan struct{} // closed when it is disconnected for good
-	once   sync.Once
-	tries  int // to reconnect, since the last connection that lasted
+	tries  int           // to reconnect, since the last connection that lasted
 }
 
 func newOwnClient(h *Hub, o *mqtt.ClientOptions) *ownClient {
@@ -206,16 +204,12 @@ func (c *ownClient) isGone() bool {
 	}
 }
 
-// end disconnects the client for good, after what the hub still has to say.
+// end disconnects the client for good.
 func (c *ownClient) end() {
-	c.once.Do(func() {
-		if c.client.IsConnectionOpen() {
-			c.h.pump.flush()
-			c.h.sessions.answered()
-			c.client.Disconnect(uint(flushTime.Milliseconds()))
-		}
-		c.cancel()
-		c.client.Disconnect(0)
-		close(c.gone)
-	})
+	if c.client.IsConnectionOpen() {
+		c.client.Disconnect(uint(flushTime.Milliseconds()))
+	}
+	c.cancel()
+	c.client.Disconnect(0)
+	close(c.gone)
 }

@@ -62,11 +62,12 @@ type Hub struct {
 	pump     *pump
 	sessions sessions
 	presence presence
+	named    bool // by the user
+	ending   sync.Once
 	dead     chan struct{} // closed with err
 
 	mu       sync.Mutex
 	client   mqtt.Client
-	order    bool          // the client calls handlers in order
 	up       chan struct{} // closed while the client is connected and subscribed
 	isUp     bool
 	since    time.Time // when the client was connected; zero while it is not
@@ -82,7 +83,7 @@ func newHub(name string, broker *url.URL, shared bool, maxMessage int, ep *sessi
 	h := &Hub{
 		name: name, broker: broker.Scheme + "://" + broker.Host,
 		endpoint: ep, sizes: newSizes(maxMessage, shared),
-		order: true, up: make(chan struct{}), dead: make(chan struct{}),
+		up: make(chan struct{}), dead: make(chan struct{}),
 	}
 	h.log = log.With("broker", h.broker, "name", name)
 	h.pump = newPump(h.sizes)
@@ -111,6 +112,7 @@ func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 		return nil, errors.New("mqttx.Attach: add a broker to the client's options first")
 	}
 	h := newHub(name, opts.Servers[0], true, o.MaxMessage, newEndpoint(o.Config), logger(o.Config))
+	h.named = true
 	h.chain(opts)
 	return h, nil
 }
@@ -158,7 +160,7 @@ func (h *Hub) chain(opts *mqtt.ClientOptions) {
 			notify(c, n)
 		}
 	}
-	if !opts.WillEnabled {
+	if h.named && !opts.WillEnabled {
 		opts.SetBinaryWill(presenceTopic(h.name), gonePayload, 1, true)
 	}
 }
@@ -170,14 +172,12 @@ func (h *Hub) connected(c mqtt.Client) {
 	h.client, h.since, h.why = c, time.Now(), nil
 	h.lives++
 	life := h.lives
-	reader := c.OptionsReader()
-	h.order = reader.Order()
 	h.mu.Unlock()
 
-	err := h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
-	if err == nil && h.listening() != nil {
-		err = h.presence.claim(c)
+	if h.named {
+		h.presence.claim(c) // first, so that we do not answer for another
 	}
+	err := h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
 	if err != nil {
 		if final(err) {
 			h.fail(err)
@@ -197,8 +197,11 @@ func (h *Hub) connected(c mqtt.Client) {
 // subscribe returns when the broker has agreed.
 func (h *Hub) subscribe(c mqtt.Client, filter string, handler mqtt.MessageHandler) error {
 	token := c.Subscribe(filter, 0, handler).(*mqtt.SubscribeToken)
-	if err := h.wait(token, replyTime); err != nil {
-		return err
+	if !h.pause(token.Done(), replyTime) {
+		return fmt.Errorf("no answer from the broker %s for %v", h.broker, replyTime)
+	}
+	if token.Error() != nil {
+		return token.Error()
 	}
 	for _, code := range token.Result() {
 		if code > 2 {
@@ -208,19 +211,22 @@ func (h *Hub) subscribe(c mqtt.Client, filter string, handler mqtt.MessageHandle
 	return nil
 }
 
-// wait waits for a token, which may never be completed.
-func (h *Hub) wait(token mqtt.Token, patience time.Duration) error {
-	timer := time.NewTimer(patience)
+// pause waits for an event, for the hub's failure or for a time, and reports whether the
+// event came.
+func (h *Hub) pause(event <-chan struct{}, most time.Duration) bool {
+	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {
-	case <-token.Done():
-		return token.Error()
+	case <-event:
+		return true
 	case <-h.dead:
-		return h.Err()
 	case <-timer.C:
-		return fmt.Errorf("no answer from the broker %s for %v", h.broker, patience)
 	}
+	return false
 }
+
+// wait waits for a token, which may never be completed.
+func wait(token mqtt.Token, most time.Duration) { token.WaitTimeout(most) }
 
 // down notes that the client is not connected, and returns for how long it was; 0: that
 // is known.
@@ -290,9 +296,27 @@ func (h *Hub) fail(err error) {
 		l.fail(err)
 	}
 	h.sessions.fail(err)
-	if h.own != nil {
-		go h.own.end()
-	}
+	go h.end()
+}
+
+// end gives back what the hub has of the broker's, and its own client.
+func (h *Hub) end() {
+	h.ending.Do(func() {
+		h.mu.Lock()
+		client := h.client
+		h.mu.Unlock()
+		if client != nil && client.IsConnectionOpen() {
+			h.pump.flush()
+			h.sessions.answered()
+			if h.own == nil {
+				wait(client.Unsubscribe(inboxFilter(h.name)), flushTime)
+			}
+			h.presence.withdraw(client)
+		}
+		if h.own != nil {
+			h.own.end()
+		}
+	})
 }
 
 // Err returns why the hub can do no more, nil while it can.
@@ -300,13 +324,6 @@ func (h *Hub) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.err
-}
-
-// listening returns the hub's listener, nil if there is none.
-func (h *Hub) listening() *listener {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.listener
 }
 
 // lasted reports whether the last connection was not a short one.
@@ -324,12 +341,6 @@ func (h *Hub) connectedSince() time.Time {
 		return time.Time{}
 	}
 	return h.since
-}
-
-func (h *Hub) ordered() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.order
 }
 
 // hold takes a reference. It returns false if the hub has failed, or its own client
@@ -356,7 +367,7 @@ func (h *Hub) release() {
 	}
 	h.mu.Unlock()
 	if last {
-		h.own.end()
+		h.end()
 	}
 }
 
@@ -438,20 +449,12 @@ func (h *Hub) dial(ctx context.Context, peer string) (session.Carrier, error) {
 	return h.newCarrier(peer, nil), nil
 }
 
-// Close ends what is still open, and takes the hub's subscription back. The client stays
+// Close ends what is still open, and takes the hub's subscriptions back. The client stays
 // connected and is the caller's.
 func (h *Hub) Close() error {
-	h.mu.Lock()
-	l, client, up := h.listener, h.client, h.isUp
-	h.mu.Unlock()
-	if l != nil {
-		l.Close()
-	}
-	if up {
-		h.wait(client.Unsubscribe(inboxFilter(h.name)), flushTime)
-	}
 	h.fail(transport.ErrClosed)
 	h.sessions.wait()
+	h.end()
 	return nil
 }
 

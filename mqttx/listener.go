@@ -15,7 +15,6 @@ type listener struct {
 	h       *Hub
 	backlog *session.Backlog
 	closing sync.Once
-	failed  chan struct{} // closed with err
 
 	mu  sync.Mutex
 	err error
@@ -23,7 +22,7 @@ type listener struct {
 
 // listen opens the hub's listener. It takes over the caller's reference.
 func (h *Hub) listen(ctx context.Context) (transport.Listener, error) {
-	l := &listener{h: h, backlog: session.NewBacklog(), failed: make(chan struct{})}
+	l := &listener{h: h, backlog: session.NewBacklog()}
 	err := h.join(ctx)
 	if err == nil {
 		err = h.setListener(l)
@@ -32,18 +31,17 @@ func (h *Hub) listen(ctx context.Context) (transport.Listener, error) {
 		h.release()
 		return nil, listenError(err)
 	}
-	if err := h.presence.begin(ctx, l); err != nil {
-		l.Close()
-		return nil, listenError(err)
-	}
 	return l, nil
 }
 
 func (h *Hub) setListener(l *listener) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.listener != nil {
-		return errors.New("this hub listens already: close that Listener first, or use another name")
+	switch {
+	case h.err != nil:
+		return h.err
+	case h.listener != nil:
+		return errors.New("this name listens already: close that Listener first")
 	}
 	h.listener = l
 	return nil
@@ -72,37 +70,23 @@ func (l *listener) fail(err error) {
 	defer l.mu.Unlock()
 	if l.err == nil {
 		l.err = err
-		close(l.failed)
 		go l.backlog.Close()
-	}
-}
-
-// stop has the hub refuse new peers.
-func (l *listener) stop() {
-	l.h.mu.Lock()
-	l.h.listener = nil
-	client := l.h.client
-	up := l.h.isUp
-	l.h.mu.Unlock()
-	l.mu.Lock()
-	mine := l.err == nil
-	l.mu.Unlock()
-	if up {
-		l.h.presence.withdraw(client, mine)
 	}
 }
 
 // Close implements transport.Listener.
 func (l *listener) Close() error {
 	l.closing.Do(func() {
-		l.stop()
+		l.h.mu.Lock()
+		l.h.listener = nil
+		l.h.mu.Unlock()
 		l.backlog.Close()
 		l.h.release()
 	})
 	return nil
 }
 
-// listening returns the hub's listener, nil if there is none, with a reference to the
+// accepting returns the hub's listener, nil if there is none, with a reference to the
 // hub for a session of it.
 func (h *Hub) accepting() *listener {
 	h.mu.Lock()

@@ -1,7 +1,6 @@
 package mqttx
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -15,17 +14,17 @@ import (
 )
 
 const (
-	// claimTime is how long a receiver is new: one that is new gives way to another of
-	// its name, and after that it stands.
+	// claimTime is how long a peer is new: one that is new gives way to another of its
+	// name, and after that it stands.
 	claimTime = time.Second
 
-	// echoTime is how long Listen waits for its own presence to come back, and
+	// echoTime is how long a new peer waits for its own presence to come back, and
 	// contestTime for the objection of another that seems to be there.
 	echoTime    = 2 * time.Second
 	contestTime = 500 * time.Millisecond
 
-	// maxContests is how often a receiver answers one other that does not give way
-	// either, after the two were parted from each other.
+	// maxContests is how often a peer answers one other that does not give way either,
+	// after the two were parted from each other.
 	maxContests = 3
 )
 
@@ -33,18 +32,19 @@ const (
 // (mochi) refuse as a will.
 var gonePayload = []byte{0}
 
-// presence says that a receiver of a name is there, and finds others of that name. It
-// is retained, so what others left behind when they crashed looks like one that is
-// there; whoever is there answers a presence that is not his own by his own.
+// presence says that a peer is there, and finds others of its name. It is retained, so
+// what others left behind when they crashed looks like one that is there; whoever is
+// there answers a presence that is not its own by its own.
 type presence struct {
 	h        *Hub
 	instance uint64
 
 	mu         sync.Mutex
 	client     mqtt.Client
-	since      time.Time     // of the claim; zero: there is none
+	since      time.Time     // of the first claim; zero: there is none
 	echo       chan struct{} // closed when our own presence has come back
 	echoed     bool
+	lost       bool   // the name is another's
 	rival      uint64 // instance of the last other one
 	contests   int    // with it
 	publishing bool
@@ -53,25 +53,35 @@ type presence struct {
 func (p *presence) init(h *Hub) {
 	var b [8]byte
 	rand.Read(b[:])
-	p.h, p.instance = h, binary.LittleEndian.Uint64(b[:])
+	p.h, p.instance, p.echo = h, binary.LittleEndian.Uint64(b[:]), make(chan struct{})
 }
 
-// claim announces this receiver on a new connection or for a new listener.
-func (p *presence) claim(client mqtt.Client) error {
+// claim announces this peer on a new connection. The first time it waits until others
+// have seen that, and for their objection if there seem to be any. A broker that does
+// not allow this only keeps two of a name from being found.
+func (p *presence) claim(client mqtt.Client) {
 	p.mu.Lock()
 	p.client = client
-	if p.since.IsZero() {
-		p.since, p.echo, p.echoed, p.rival = time.Now(), make(chan struct{}), false, 0
+	first := p.since.IsZero()
+	if first {
+		p.since = time.Now()
 	}
 	p.mu.Unlock()
 	if err := p.h.subscribe(client, presenceTopic(p.h.name), p.receive); err != nil {
-		return err
+		p.h.log.Warn("cannot see others of this name", "err", err)
+		return
 	}
-	return p.h.wait(p.publish(client), replyTime)
-}
-
-func (p *presence) publish(client mqtt.Client) mqtt.Token {
-	return client.Publish(presenceTopic(p.h.name), 1, true, p.payload())
+	p.publish(client, p.payload())
+	if !first {
+		return
+	}
+	p.h.pause(p.echo, echoTime)
+	p.mu.Lock()
+	alone := p.rival == 0
+	p.mu.Unlock()
+	if !alone {
+		p.h.pause(nil, contestTime)
+	}
 }
 
 func (p *presence) payload() []byte {
@@ -79,56 +89,23 @@ func (p *presence) payload() []byte {
 	return there.Append(nil)
 }
 
-// begin claims the name for a listener, waits until others have seen that, and for
-// their objection if there seem to be any.
-func (p *presence) begin(ctx context.Context, l *listener) error {
-	p.h.mu.Lock()
-	client := p.h.client
-	p.h.mu.Unlock()
-	if err := p.claim(client); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	echo := p.echo
-	p.mu.Unlock()
-	if err := p.pause(ctx, l, echo, echoTime); err != nil {
-		return err
-	}
-	p.mu.Lock()
-	alone := p.rival == 0
-	p.mu.Unlock()
-	if alone {
-		return nil
-	}
-	return p.pause(ctx, l, nil, contestTime)
+func (p *presence) publish(client mqtt.Client, payload []byte) {
+	token := client.Publish(presenceTopic(p.h.name), 1, true, payload)
+	p.h.pause(token.Done(), replyTime)
 }
 
-// pause waits for the listener's failure, for an event or for a time.
-func (p *presence) pause(ctx context.Context, l *listener, event <-chan struct{}, most time.Duration) error {
-	timer := time.NewTimer(most)
-	defer timer.Stop()
-	select {
-	case <-l.failed:
-		return l.err
-	case <-p.h.dead:
-		return p.h.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-event:
-	case <-timer.C:
-	}
-	return nil
-}
-
-// withdraw ends the claim. The presence is taken away if it is ours.
-func (p *presence) withdraw(client mqtt.Client, mine bool) {
+// withdraw ends the claim, and takes the presence away if it is ours.
+func (p *presence) withdraw(client mqtt.Client) {
 	p.mu.Lock()
+	ours := !p.since.IsZero() && !p.lost
+	claimed := !p.since.IsZero()
 	p.since = time.Time{}
 	p.mu.Unlock()
-	topic := presenceTopic(p.h.name)
-	p.h.wait(client.Unsubscribe(topic), flushTime)
-	if mine {
-		p.h.wait(client.Publish(topic, 1, true, []byte{}), flushTime)
+	if claimed {
+		wait(client.Unsubscribe(presenceTopic(p.h.name)), flushTime)
+	}
+	if ours {
+		wait(client.Publish(presenceTopic(p.h.name), 1, true, []byte{}), flushTime)
 	}
 }
 
@@ -142,7 +119,7 @@ func (p *presence) receive(_ mqtt.Client, m mqtt.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.since.IsZero():
+	case p.since.IsZero() || p.lost:
 	case gone: // the will of an earlier connection, or another gave way
 		p.repair()
 	case there.Instance == p.instance:
@@ -157,16 +134,15 @@ func (p *presence) receive(_ mqtt.Client, m mqtt.Message) {
 	}
 }
 
-// contest answers another receiver of our name. The mutex is held.
+// contest answers another peer of our name. The mutex is held.
 func (p *presence) contest(rival uint64) {
 	if p.rival != rival {
 		p.rival, p.contests = rival, 0
 	}
 	p.contests++
-	if time.Since(p.since) < claimTime || p.contests > maxContests && rival < p.instance {
-		if l := p.h.listening(); l != nil {
-			go l.fail(fmt.Errorf("the broker %s has another receiver %q: %w", p.h.broker, p.h.name, transport.ErrNameTaken))
-		}
+	p.lost = time.Since(p.since) < claimTime || p.contests > maxContests && rival < p.instance
+	if p.lost {
+		go p.h.fail(fmt.Errorf("another client of the broker %s has the name %q: %w", p.h.broker, p.h.name, transport.ErrNameTaken))
 		return
 	}
 	p.repair()
@@ -180,7 +156,7 @@ func (p *presence) repair() {
 	p.publishing = true
 	client := p.client
 	go func() {
-		p.h.wait(p.publish(client), replyTime)
+		p.publish(client, p.payload())
 		p.mu.Lock()
 		p.publishing = false
 		p.mu.Unlock()

@@ -144,6 +144,7 @@ func (t *Transport) connect() (*Hub, error) {
 		return nil, err
 	}
 	h := newHub(name, opts.Servers[0], false, t.MaxMessage, t.endpoint, logger(t.Config))
+	h.named = t.Name != ""
 	h.own = newOwnClient(h, opts)
 	h.own.connect()
 	return h, nil
