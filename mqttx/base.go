@@ -1,0 +1,181 @@
+package mqttx
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// Base speaks the base protocol with image hardware ("BASE"): packages of an image on one
+// topic, each answered on another before the next one is sent. The side that sends dials,
+// the side that takes listens:
+//
+//	conn, err := (&mqttx.Base{Broker: "mqtt://broker.example:1883"}).Dial(ctx)
+//	receipt, err := conn.Send(ctx, &transport.Image{Body: transport.File("image.jpg")}, nil)
+//
+//	server     to BASE: begin(NAME;SIZE)   data(0)   data(1)   ...   data(n-1)   finished
+//	BASE    from BASE:                 1         1         1   ...           1            over
+//
+// BaseMessage, BaseAnswer and BaseHead have the layout. Messages go at QoS 0, not retained.
+//
+// A receipt is [transport.Received]: BASE has said that the transfer is over, and the
+// protocol cannot say whether it has the image. This BASE says so only after the image is
+// kept or was refused. Names arrive, other metadata do not; there are no IDs, so that a
+// Send that is repeated may deliver twice. Images have at least one byte and at most
+// 32,767 packages: 45,873,800 bytes at 1,400.
+//
+// One image at a time goes to a BASE: the Sends of all Conns of one Base value take turns,
+// in the order in which they were called. Do not have two programs send to one BASE at
+// once, or two listen for one pair of topics.
+//
+// The zero value needs Broker, or ClientOptions with a broker. Set the fields before the
+// first use, and do not copy a Base after it. It is safe for concurrent use.
+type Base struct {
+	// Broker, Username, Password, TLS and ClientOptions are those of a Transport. A client
+	// ID in ClientOptions is the beginning of the real ones, which no two clients share.
+	Broker             string
+	Username, Password string
+	TLS                *tls.Config
+	ClientOptions      *mqtt.ClientOptions
+
+	// ToBase and FromBase are the topics, seen from the server; empty: mqttTestPub and
+	// mqttTestSub.
+	ToBase, FromBase string
+
+	// PackageSize is how many bytes of the image a message carries, 1 to 32,767. Both
+	// sides must agree. 0: 1,400.
+	PackageSize int
+	// Timeout is how long the sender waits for an answer before it repeats what it sent
+	// last. BASE asks no faster than that for what is missing at the end, so set the
+	// sender's on both sides. 0: 5 seconds.
+	Timeout time.Duration
+	// Attempts is how often the sender says the same without an answer, or the same
+	// package is asked for; and for how many Timeouts a silent sender keeps BASE waiting.
+	// 0: 12. Negative: no limit.
+	Attempts int
+	// ZeroBased is for hardware that counts from 0 in answers of status 0: they ask for
+	// package Number. Else it is Number-1.
+	ZeroBased bool
+
+	// LastFirst has BASE ask for the last package before all others, for senders that
+	// never send it on their own.
+	LastFirst bool
+	// Truncated has BASE hand over what is there, up to the first gap, of an image whose
+	// rest does not come. Its name becomes like image.truncated.jpg, and its Meta has
+	// "truncated" with what is missing. Else it is dropped. The error, with what is
+	// missing, goes to [transport.Hooks] and the log in either case.
+	Truncated bool
+
+	// Logger hears about lost connections and messages that are not understood; nil: silent.
+	Logger *slog.Logger
+
+	once sync.Once
+	turn chan struct{} // holds a token while nobody sends
+	log  *slog.Logger
+}
+
+const (
+	defaultToBase      = "mqttTestPub"
+	defaultFromBase    = "mqttTestSub"
+	defaultPackageSize = 1400
+	defaultBaseTimeout = 5 * time.Second
+	defaultAttempts    = 12
+)
+
+var _ transport.Transport = (*Base)(nil)
+
+func (b *Base) toBase() string         { return cmp.Or(b.ToBase, defaultToBase) }
+func (b *Base) fromBase() string       { return cmp.Or(b.FromBase, defaultFromBase) }
+func (b *Base) packageSize() int       { return cmp.Or(b.PackageSize, defaultPackageSize) }
+func (b *Base) timeout() time.Duration { return cmp.Or(b.Timeout, defaultBaseTimeout) }
+func (b *Base) attempts() int          { return cmp.Or(b.Attempts, defaultAttempts) }
+
+// firstNumber is what a request for the first package says.
+func (b *Base) firstNumber() int {
+	if b.ZeroBased {
+		return 0
+	}
+	return 1
+}
+
+// check says what is wrong with the fields.
+func (b *Base) check() error {
+	for _, topic := range []string{b.toBase(), b.fromBase()} {
+		if strings.ContainsAny(topic, "#+\x00") || len(topic) > 65535 {
+			return fmt.Errorf("mqttx.Base: %.80q cannot be a topic that is written to", topic)
+		}
+	}
+	switch {
+	case b.Broker == "" && (b.ClientOptions == nil || len(b.ClientOptions.Servers) == 0):
+		return errors.New(`mqttx.Base: set Broker, for example to "mqtt://localhost:1883"`)
+	case b.toBase() == b.fromBase():
+		return fmt.Errorf("mqttx.Base: ToBase and FromBase are both %q: they must differ", b.toBase())
+	case b.PackageSize < 0 || b.PackageSize > maxData:
+		return fmt.Errorf("mqttx.Base: a PackageSize of %d: 1 to %d are possible", b.PackageSize, maxData)
+	case b.Timeout < 0:
+		return errors.New("mqttx.Base: Timeout is negative")
+	}
+	return nil
+}
+
+func (b *Base) start() error {
+	b.once.Do(func() {
+		b.turn = make(chan struct{}, 1)
+		b.turn <- struct{}{}
+		b.log = cmp.Or(b.Logger, slog.New(slog.DiscardHandler))
+	})
+	return b.check()
+}
+
+// info describes a Conn of either side.
+func (b *Base) info(broker, peer string) transport.Info {
+	return transport.Info{
+		Protocol: "mqtt+base", Peer: broker + "/" + peer, Confirms: transport.Received,
+		Concurrency: 1, MaxImage: maxNumber * int64(b.packageSize()),
+	}
+}
+
+// connect returns a client that hears what comes on one topic.
+func (b *Base) connect(ctx context.Context, publish, subscribe string) (*baseLink, error) {
+	if err := b.start(); err != nil {
+		return nil, err
+	}
+	opts, err := (&Transport{Broker: b.Broker, Username: b.Username, Password: b.Password, TLS: b.TLS, ClientOptions: b.ClientOptions}).options("base")
+	if err != nil {
+		return nil, err
+	}
+	opts.SetClientID(opts.ClientID + "-" + rand.Text()[:10])
+	return dialBase(ctx, opts, publish, subscribe, b.log)
+}
+
+// Dial connects to the broker and returns when it has agreed to the subscription, so that
+// no answer is lost. Whether BASE is there shows with the first Send:
+// transport.ErrNoReceiver.
+func (b *Base) Dial(ctx context.Context) (transport.Conn, error) {
+	link, err := b.connect(ctx, b.toBase(), b.fromBase())
+	if err != nil {
+		return nil, dialError(err)
+	}
+	return &baseConn{base: b, link: link}, nil
+}
+
+// Listen connects to the broker as BASE. The Listener has one Conn, which takes the images
+// of whoever sends; when it is closed there is another one.
+func (b *Base) Listen(ctx context.Context) (transport.Listener, error) {
+	link, err := b.connect(ctx, b.fromBase(), b.toBase())
+	if err != nil {
+		return nil, listenError(err)
+	}
+	return newBaseListener(b, link), nil
+}

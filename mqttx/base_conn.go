@@ -1,0 +1,133 @@
+package mqttx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// baseConn is the Conn of the side that sends.
+type baseConn struct {
+	transport.UnimplementedConn
+	base   *Base
+	link   *baseLink
+	sender transport.Sender
+}
+
+// Info implements transport.Conn.
+func (c *baseConn) Info() transport.Info { return c.base.info(c.link.broker, c.base.toBase()) }
+
+// Close implements transport.Conn.
+func (c *baseConn) Close() error {
+	c.sender.Close(transport.ErrClosed)
+	c.link.close()
+	return nil
+}
+
+// Send implements transport.Conn.
+func (c *baseConn) Send(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
+	return c.sender.Send(ctx, c.Info(), img, o, c.attempt)
+}
+
+func (c *baseConn) attempt(ctx context.Context, out *transport.Outgoing) (transport.Receipt, error) {
+	packages, head, err := c.cut(out)
+	if err != nil {
+		return transport.Receipt{}, err
+	}
+	select {
+	case <-c.base.turn:
+		defer func() { c.base.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return transport.Receipt{}, ctx.Err()
+	}
+	for len(c.link.in) > 0 {
+		<-c.link.in // answers to earlier transfers
+	}
+	if err := c.transfer(ctx, out, packages, head); err != nil {
+		return transport.Receipt{}, err
+	}
+	return transport.Receipt{Level: transport.Received, Bytes: packages.Size}, nil
+}
+
+// cut prepares the packages. BASE may ask for any of them at any time, so that a body
+// that can be read only once is held in memory.
+func (c *baseConn) cut(out *transport.Outgoing) (*chunk.Splitter, *BaseHead, error) {
+	p := &chunk.Splitter{Source: out.Body.ReaderAt, Size: out.Body.Size, ChunkSize: c.base.packageSize()}
+	most := c.Info().MaxImage
+	if p.Source == nil {
+		b, err := io.ReadAll(io.LimitReader(out.Body, most+1))
+		if err != nil {
+			return nil, nil, err
+		}
+		p.Source, p.Size = bytes.NewReader(b), int64(len(b))
+	}
+	name := out.Image.Name
+	switch {
+	case p.Size > most:
+		return nil, nil, &transport.TooLargeError{What: "image", Size: p.Size, Max: most}
+	case p.Size == 0:
+		return nil, nil, &transport.RejectedError{Reason: transport.ReasonMalformed, Text: "the image is empty: BASE takes 1 byte and more"}
+	case strings.Contains(name, ";"):
+		return nil, nil, &transport.RejectedError{Reason: transport.ReasonName, Text: fmt.Sprintf("the name %.80q has a ';', which ends a name for BASE: choose another", name)}
+	}
+	return p, &BaseHead{Name: name, Size: p.Size}, nil
+}
+
+// transfer runs the state machine.
+func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packages *chunk.Splitter, head *BaseHead) error {
+	s := c.base.newSender(int(packages.Count()), time.Now())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	buf := make([]byte, packages.ChunkSize)
+	for send := true; !s.ended(); {
+		if send {
+			m := BaseMessage{Function: s.newest.function}
+			switch m.Function {
+			case BaseBegin:
+				m.Data = head.Append(nil)
+			case BaseData:
+				piece, err := packages.Read(int64(s.newest.index), buf)
+				if err != nil {
+					return err
+				}
+				m.Number, m.Data = s.newest.index, piece.Data
+				out.Count(int64(len(m.Data)))
+			case BaseFinished:
+				if err := out.Body.Check(); err != nil {
+					return err
+				}
+			}
+			if s.next == s.packages {
+				out.LastByteSent()
+			}
+			p, err := m.Append(nil)
+			if err != nil {
+				return err
+			}
+			c.link.send(p)
+			out.Progress(min(int64(s.acked)*int64(packages.ChunkSize), packages.Size))
+		}
+		timer.Reset(time.Until(s.deadline()))
+		select {
+		case p := <-c.link.in:
+			send = s.receive(p, time.Now())
+		case <-timer.C:
+			send = s.tick(time.Now())
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return s.err
+}
+
+// SendMessage implements transport.Conn: the protocol has no messages.
+func (c *baseConn) SendMessage(context.Context, transport.Message) error {
+	return &transport.Error{Op: "message", Err: errors.ErrUnsupported}
+}

@@ -1,0 +1,215 @@
+package mqttx
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+)
+
+// A baseLink is an MQTT client that reads one topic and writes another. What does not
+// fit is dropped, as the medium itself may do: both ends repeat themselves.
+type baseLink struct {
+	in  chan []byte // what comes
+	out chan []byte // what goes
+
+	client    mqtt.Client
+	broker    string // for people
+	publish   string
+	subscribe string
+	log       *slog.Logger
+
+	ready  atomic.Bool  // connected and subscribed
+	joined chan error   // the result of the first subscription
+	tries  atomic.Int32 // to reconnect
+	ctx    context.Context
+	cancel context.CancelFunc
+	writer sync.WaitGroup
+	once   sync.Once
+	closed chan struct{}
+}
+
+// baseQueue is how many messages wait on either way. Stop and wait needs two; bursts
+// come from peers that do not wait.
+const baseQueue = 64
+
+// dialBase returns when the client is connected and the broker has agreed to the
+// subscription.
+func dialBase(ctx context.Context, opts *mqtt.ClientOptions, publish, subscribe string, log *slog.Logger) (*baseLink, error) {
+	l := &baseLink{
+		in: make(chan []byte, baseQueue), out: make(chan []byte, baseQueue),
+		broker: opts.Servers[0].Scheme + "://" + opts.Servers[0].Host, publish: publish, subscribe: subscribe,
+		joined: make(chan error, 1), closed: make(chan struct{}),
+	}
+	l.log = log.With("broker", l.broker, "client", opts.ClientID)
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.chain(opts)
+	l.client = mqtt.NewClient(opts)
+	if err := l.join(ctx); err != nil {
+		l.end(0)
+		return nil, err
+	}
+	l.writer.Go(l.write)
+	return l, nil
+}
+
+// chain has the client tell the link what happens, before it tells the user's handlers.
+func (l *baseLink) chain(o *mqtt.ClientOptions) {
+	connected, lost, reconnecting := o.OnConnect, o.OnConnectionLost, o.OnReconnecting
+	o.OnConnect = func(c mqtt.Client) {
+		l.subscribed(c)
+		if connected != nil {
+			connected(c)
+		}
+	}
+	o.OnConnectionLost = func(c mqtt.Client, err error) {
+		l.ready.Store(false)
+		l.log.Info("the connection to the broker was lost", "err", err)
+		if lost != nil {
+			lost(c, err)
+		}
+	}
+	o.OnReconnecting = func(c mqtt.Client, o *mqtt.ClientOptions) {
+		l.pause()
+		if reconnecting != nil {
+			reconnecting(c, o)
+		}
+	}
+	if o.CustomOpenConnectionFn == nil {
+		o.CustomOpenConnectionFn = (&ownClient{ctx: l.ctx}).open
+	}
+}
+
+// join connects for the first time.
+func (l *baseLink) join(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	token := l.client.Connect()
+	select {
+	case <-token.Done():
+		if err := token.Error(); err != nil {
+			return connectError(l.broker, err)
+		}
+	case <-ctx.Done():
+		return fmt.Errorf("cannot connect to the broker %s: %w", l.broker, ctx.Err())
+	}
+	select {
+	case err := <-l.joined:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("no answer to a subscription from the broker %s: %w", l.broker, ctx.Err())
+	}
+}
+
+// subscribed subscribes, after each connecting.
+func (l *baseLink) subscribed(c mqtt.Client) {
+	token := c.Subscribe(l.subscribe, 0, l.receive).(*mqtt.SubscribeToken)
+	timer := time.NewTimer(replyTime)
+	defer timer.Stop()
+	var err error
+	select {
+	case <-token.Done():
+		if err = token.Error(); err == nil && token.Result()[l.subscribe] > 2 {
+			err = &refusal{l.broker, fmt.Sprintf("does not let this client subscribe to %s: allow it", l.subscribe), nil}
+		}
+	case <-timer.C:
+		err = fmt.Errorf("no answer from the broker %s for %v", l.broker, replyTime)
+	case <-l.ctx.Done():
+		err = l.ctx.Err()
+	}
+	if err == nil {
+		l.ready.Store(c.IsConnectionOpen())
+		l.tries.Store(0)
+	} else {
+		l.log.Warn("cannot subscribe", "topic", l.subscribe, "err", err)
+	}
+	select {
+	case l.joined <- err:
+	default:
+	}
+}
+
+// pause waits before the client tries to reconnect.
+func (l *baseLink) pause() {
+	most := min(firstPause<<min(l.tries.Add(1)-1, 10), mostPause)
+	timer := time.NewTimer(most/2 + rand.N(most/2))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-l.ctx.Done():
+	}
+}
+
+// receive is the handler of the subscription. A retained message is older than everything
+// that is going on.
+func (l *baseLink) receive(_ mqtt.Client, m mqtt.Message) {
+	if m.Retained() {
+		return
+	}
+	select {
+	case l.in <- m.Payload():
+	default:
+		l.log.Warn("too many messages at once: one was dropped", "topic", l.subscribe)
+	}
+}
+
+// send publishes p, soon. It never blocks and keeps p.
+func (l *baseLink) send(p []byte) {
+	select {
+	case l.out <- p:
+	default:
+	}
+}
+
+func (l *baseLink) write() {
+	for {
+		select {
+		case p := <-l.out:
+			l.writeOne(p)
+			continue
+		default:
+		}
+		select {
+		case p := <-l.out:
+			l.writeOne(p)
+		case <-l.closed:
+			return
+		}
+	}
+}
+
+// writeOne hands a message to the broker, if an answer could come back.
+func (l *baseLink) writeOne(p []byte) {
+	if !l.ready.Load() {
+		return
+	}
+	token := l.client.Publish(l.publish, 0, false, p)
+	select {
+	case <-token.Done():
+	case <-l.ctx.Done():
+	}
+}
+
+// close disconnects when what waits to be sent is out, or after a second.
+func (l *baseLink) close() {
+	l.once.Do(func() {
+		close(l.closed)
+		stop := time.AfterFunc(flushTime, l.cancel)
+		l.writer.Wait()
+		stop.Stop()
+		l.end(flushTime)
+	})
+}
+
+func (l *baseLink) end(patience time.Duration) {
+	if patience > 0 && l.client.IsConnectionOpen() {
+		l.client.Disconnect(uint(patience.Milliseconds()))
+	}
+	l.cancel()
+	l.client.Disconnect(0)
+}

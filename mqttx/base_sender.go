@@ -1,0 +1,203 @@
+package mqttx
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+// A baseSender is the server's side of one transfer. It takes answers and the time, and
+// says what to send and when to come back; it does no I/O.
+//
+//	begin --answer--> data 0 ... data n-1 --answer--> finished --over--> ended
+//
+// An answer of status 1 does not say what it answers, so that one which comes twice, or
+// late, must not be taken for the answer to the next package: losses would go unnoticed.
+//   - Its function tells the answers to begin, data and finished apart.
+//   - After a repetition the answers to each copy are awaited, for a while.
+//   - One that equals the last is no news from a BASE whose numbers change. From another
+//     BASE it is none if it comes sooner than any answer can, and is put aside, for as
+//     long as the real one may take.
+type baseSender struct {
+	packages int
+	first    int // number of the first package in a request
+	timeout  time.Duration
+	attempts int // negative: no limit
+
+	newest baseStep // sent last
+	next   int      // the package to send then; packages: finished
+	acked  int      // packages before it were answered
+	tries  int      // how often newest was sent
+	sentAt time.Time
+	asked  map[int]int // how often BASE asked for a package
+
+	last, before     int // numbers of the last two answers that counted
+	soonest, slowest time.Duration
+	owed             int       // answers to come before the next step is taken
+	until            time.Time // it is taken then, at the latest
+	suspect          time.Duration
+	over             bool
+	err              error
+}
+
+// A baseStep is something to send.
+type baseStep struct {
+	function BaseFunction
+	index    int // of the package
+}
+
+const noNumber = 1 << 20 // is none of an answer
+
+// start returns a sender whose newest, begin, is to be sent.
+func (b *Base) newSender(packages int, now time.Time) *baseSender {
+	return &baseSender{
+		packages: packages, first: b.firstNumber(), timeout: b.timeout(), attempts: b.attempts(),
+		newest: baseStep{function: BaseBegin}, tries: 1, sentAt: now,
+		asked: make(map[int]int), last: noNumber, before: noNumber,
+	}
+}
+
+// ended reports whether there is nothing more to do; err says how it went.
+func (s *baseSender) ended() bool { return s.over || s.err != nil }
+
+// deadline is when tick is to be called.
+func (s *baseSender) deadline() time.Time {
+	if s.owed > 0 {
+		return s.until
+	}
+	return s.sentAt.Add(s.timeout)
+}
+
+// tick reports whether newest is to be sent, because it is time.
+func (s *baseSender) tick(now time.Time) bool {
+	switch {
+	case s.ended() || now.Before(s.deadline()):
+		return false
+	case s.owed > 0:
+		if s.suspect > 0 {
+			s.soonest = min(s.soonest, s.suspect) // BASE has become faster
+		}
+		return s.advance(now)
+	case s.attempts > 0 && s.tries >= s.attempts:
+		s.err = s.silence()
+		return false
+	}
+	s.tries++
+	s.sentAt = now
+	return true
+}
+
+func (s *baseSender) silence() error {
+	waited := time.Duration(s.tries) * s.timeout
+	switch s.newest.function {
+	case BaseBegin:
+		return fmt.Errorf("BASE has not answered for %v: %w", waited, transport.ErrNoReceiver)
+	case BaseFinished:
+		return fmt.Errorf("BASE has taken all packages and not said for %v that the transfer is over", waited)
+	}
+	return fmt.Errorf("BASE has not answered package %d of %d for %v", s.newest.index+1, s.packages, waited)
+}
+
+// receive takes what came from BASE and reports whether newest is to be sent.
+func (s *baseSender) receive(p []byte, now time.Time) bool {
+	var a BaseAnswer
+	if s.ended() || a.Parse(p) != nil {
+		return false
+	}
+	awaited := BaseData // after finished too: BASE may ask for what it misses
+	if s.newest.function == BaseBegin {
+		awaited = BaseBegin
+	}
+	switch {
+	case a.Function == BaseFinished:
+		s.finish()
+		return false
+	case a.Function != awaited:
+		return false // late
+	case !a.Whole:
+		return s.request(a.Number-s.first, now)
+	case s.newest.function == BaseBegin:
+		return s.advance(now)
+	case s.newest.function == BaseData:
+		return s.accept(a.Number, now)
+	}
+	return false // a package was answered twice
+}
+
+// finish is for an answer that says that the transfer is over.
+func (s *baseSender) finish() {
+	switch {
+	case s.newest.function == BaseFinished:
+		s.over = true
+	case s.newest.function == BaseData:
+		s.err = &transport.RejectedError{Retryable: true, Text: fmt.Sprintf("BASE has ended the transfer at package %d of %d", s.newest.index+1, s.packages)}
+	case s.tries > 1: // the first may be an answer to the transfer before
+		s.err = &transport.RejectedError{Retryable: true, Text: "BASE does not take the image"}
+	}
+}
+
+// request is for an answer that asks for a package. The order goes on afterwards.
+func (s *baseSender) request(index int, now time.Time) bool {
+	again := s.newest == baseStep{BaseData, index} && s.tries == 1 && now.Sub(s.sentAt) < s.soonest/2
+	if index < 0 || index >= s.packages || again {
+		return false
+	}
+	if s.asked[index]++; s.attempts > 0 && s.asked[index] > s.attempts {
+		s.err = fmt.Errorf("BASE has asked for package %d of %d for the %dth time: are PackageSize and ZeroBased right?", index+1, s.packages, s.asked[index])
+		return false
+	}
+	s.last, s.before = noNumber, noNumber
+	return s.step(baseStep{BaseData, index}, now)
+}
+
+// accept is for an answer of status 1 while a package is the newest.
+func (s *baseSender) accept(number int, now time.Time) bool {
+	if s.owed > 0 {
+		if s.owed--; s.owed > 0 {
+			return false
+		}
+		return s.advance(now)
+	}
+	took := now.Sub(s.sentAt)
+	same, counts := number == s.last, s.before != noNumber && s.before != s.last
+	switch {
+	case s.tries > 1:
+		s.owed, s.until, s.suspect = s.tries-1, now.Add(s.patience()), 0
+		return false
+	case same && counts:
+		return false
+	case same && took < s.soonest/2:
+		s.owed, s.until, s.suspect = 1, s.sentAt.Add(s.patience()), max(took, 1)
+		return false
+	}
+	if s.slowest == 0 {
+		s.soonest = took
+	}
+	s.soonest, s.slowest = min(s.soonest, took), max(s.slowest, took)
+	s.before, s.last = s.last, number
+	return s.advance(now)
+}
+
+// patience is how long an answer may take that is on its way.
+func (s *baseSender) patience() time.Duration {
+	if s.slowest == 0 {
+		return s.timeout
+	}
+	return min(2*s.slowest, s.timeout)
+}
+
+// advance goes on in order.
+func (s *baseSender) advance(now time.Time) bool {
+	s.acked = s.next
+	if s.next == s.packages {
+		return s.step(baseStep{function: BaseFinished}, now)
+	}
+	s.next++
+	return s.step(baseStep{BaseData, s.next - 1}, now)
+}
+
+func (s *baseSender) step(step baseStep, now time.Time) bool {
+	s.newest, s.tries, s.sentAt, s.owed = step, 1, now, 0
+	return true
+}
