@@ -60,6 +60,9 @@ func endpoint(raw string, receive bool) (transport.Transport, error) {
 		}
 		return t, err
 	}
+	if strings.Contains(u.Scheme, "+") {
+		return device(u)
+	}
 	return nil, fmt.Errorf("%s: unknown scheme %q", raw, u.Scheme)
 }
 

@@ -25,7 +25,11 @@ const usage = `usage:
 URL is one of
   tcp://HOST:PORT        udp://HOST:PORT        tcps://HOST:PORT?ca=&cert=&key=
   mqtt://HOST:PORT/NAME  mqtts://HOST:PORT/NAME?ca=&cert=&key=
-where NAME is the receiver's name on the broker.
+where NAME is the receiver's name on the broker, or a device protocol:
+  mqtt+base://HOST:PORT?to=TOPIC&from=TOPIC&number=1|0&size=1400&timeout=5s&truncated=keep&last=first
+  udp+datagram://HOST:PORT  udp+header://HOST:PORT?width=8|4&order=le|be&gap=250us  udp+json://HOST:PORT
+  tcp+begin://HOST:PORT?pause=300ms  tcp+command://HOST:PORT?pause=300ms&commands=weeding,stop
+  tcp+frames://HOST:PORT?format=infrared&dir=got
 `
 
 // errUsage marks a mistake in the command; errFailed one that was reported.

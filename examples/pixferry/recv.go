@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -48,7 +49,7 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	out := newReport(stdout, stderr, *asJSON, "never")
 	r := &receiver{out: out, count: *count, active: make(map[transfer]time.Time), kept: make(map[transport.ID]bool),
 		failed: make(map[transport.ID]bool), leave: make(chan struct{}), traffic: make(chan struct{}, 1)}
-	store := &transport.DirStore{Dir: *dir}
+	store := &transport.DirStore{Dir: *dir, Path: tcpx.FramePath}
 	defer store.Close()
 	srv := &transport.Server{
 		Store: store,

@@ -67,7 +67,7 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	out := newReport(stdout, stderr, *asJSON, *progress)
 	defer out.close()
-	s := &sender{out: out, journal: journal, receiver: url, fixed: fixed, stdin: stdin, jobs: make(map[*transport.Image]*job)}
+	s := &sender{out: out, journal: journal, receiver: url, fixed: fixed, stdin: stdin, retry: retries, jobs: make(map[*transport.Image]*job)}
 
 	conn, err := dial(ctx, to)
 	if err != nil {
@@ -80,6 +80,9 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return err
 	}
 	defer conn.Close()
+	if s.again = conn.Info().Resumes; !s.again {
+		s.retry = nil // a device protocol without IDs would deliver twice
+	}
 	if *message != "" {
 		if err := conn.SendMessage(ctx, transport.Message{Type: "text/plain", Data: []byte(*message)}); err != nil {
 			return err
@@ -109,6 +112,8 @@ type sender struct {
 	receiver string
 	fixed    transport.ID
 	stdin    io.Reader
+	again    bool // the protocol knows IDs, so that an image can be sent again
+	retry    *transport.RetryPolicy
 
 	mu   sync.Mutex
 	jobs map[*transport.Image]*job
@@ -146,7 +151,7 @@ func (s *sender) options(img *transport.Image) *transport.SendOptions {
 	defer s.mu.Unlock()
 	j := s.jobs[img]
 	j.id = s.fixed
-	if j.id.IsZero() && j.file != "-" {
+	if j.id.IsZero() && j.file != "-" && s.again {
 		j.id, _ = s.journal.begin(s.receiver, j.file) // a file that cannot be read fails in Send, with a better error
 		for other, o := range s.jobs {
 			if other != img && o.id == j.id {
@@ -155,7 +160,7 @@ func (s *sender) options(img *transport.Image) *transport.SendOptions {
 		}
 	}
 	name := filepath.Base(j.file)
-	return &transport.SendOptions{ID: j.id, Retry: retries, Progress: func(acked, total int64) { s.out.progress(name, acked, total) }}
+	return &transport.SendOptions{ID: j.id, Retry: s.retry, Progress: func(acked, total int64) { s.out.progress(name, acked, total) }}
 }
 
 func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
@@ -171,7 +176,7 @@ func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
 		res.Digest = digestText(r)
 	}
 	// What a later try cannot mend, and what is delivered, needs no memory.
-	if j.file != "-" && (err == nil || res.Status == "rejected" && !transport.Retryable(err)) {
+	if j.file != "-" && s.again && (err == nil || res.Status == "rejected" && !transport.Retryable(err)) {
 		if err := s.journal.done(s.receiver, j.file); err != nil {
 			res.Error = "the journal: " + err.Error()
 		}
