@@ -23,7 +23,7 @@ type assembly struct {
 	done chan struct{} // closed when ended
 
 	// turn holds a token. Whoever took it may use what follows; in phase
-	// finishing its goroutine has part, bytes and stream to itself instead.
+	// finishing its goroutine has part, bytes, stored and stream to itself instead.
 	turn    chan struct{}
 	phase   phase
 	owner   *Arrival
@@ -35,6 +35,7 @@ type assembly struct {
 	settled bool          // the choice was made
 	reused  int64
 	resent  int64
+	stored  string  // the Store's name for it, once committed
 	stream  *stream // of the streaming Handler, once it runs
 	last    *outcome
 }

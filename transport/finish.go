@@ -142,6 +142,7 @@ func (m *assembly) commit(img *Image, digest chunk.Digest) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, asRejected(err, ReasonDisk)
 	}
+	m.stored = name
 	m.srv.log.Debug("image committed", "id", m.id, "as", name)
 	return r, nil
 }

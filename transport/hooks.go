@@ -31,6 +31,8 @@ type TransferInfo struct {
 	Source    string
 	Size      int64 // -1: unknown
 	Attempt   uint32
+	// Stored, in Finished: the Store's name for the image, if it was kept now.
+	Stored string
 	// Duplicate, in Finished: the image is, or was, kept on behalf of another
 	// offer of the same ID; the Handler was not called for this one.
 	Duplicate bool

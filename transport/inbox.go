@@ -228,6 +228,9 @@ func (a *Arrival) complete(r Receipt, err error) {
 	s := a.in.srv
 	if f := s.Hooks.Finished; f != nil {
 		info := a.info()
+		if err == nil && a.asm != nil {
+			info.Stored = a.asm.stored
+		}
 		s.hooks.add(&s.Hooks, func() { f(info, r, err) })
 	}
 	log := s.log.With("id", a.offer.ID, "peer", a.in.info.Peer, "name", a.offer.Image.Name)

@@ -71,3 +71,28 @@ func TestServerWithAStoreThatCannotWorkFailsAtOnce(t *testing.T) {
 type nobody struct{ Listener }
 
 func (nobody) Close() error { return nil }
+
+func TestFinishedHookSaysWhereTheImageIsStored(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.bin"), []byte("there first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := &DirStore{Dir: dir}
+	defer store.Close()
+	finished := make(chan TransferInfo, 2)
+	srv := &Server{Store: store, Hooks: Hooks{Finished: func(i TransferInfo, _ Receipt, _ error) { finished <- i }}}
+	a, b := Pipe()
+	go srv.ServeConn(t.Context(), b)
+	id := NewID()
+	for _, want := range []string{"a (1).bin", ""} { // the second time it is not stored again
+		if _, err := a.Send(t.Context(), &Image{Name: "a.bin", Body: Bytes([]byte("new"))}, &SendOptions{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+		if i := <-finished; i.Stored != want || i.Name != "a.bin" {
+			t.Errorf("stored as %q of %q, want %q", i.Stored, i.Name, want)
+		}
+	}
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+}

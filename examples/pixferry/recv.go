@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -132,7 +133,7 @@ func (r *receiver) finished(i transport.TransferInfo, receipt transport.Receipt,
 	r.mu.Lock()
 	began := r.active[transfer{i.ID, i.Attempt}]
 	delete(r.active, transfer{i.ID, i.Attempt})
-	res := result{Name: i.Name, Bytes: receipt.Bytes, Seconds: time.Since(began).Seconds(), Resent: receipt.Resent, Resumed: receipt.Reused}
+	res := result{Name: cmp.Or(i.Stored, i.Name), Bytes: receipt.Bytes, Seconds: time.Since(began).Seconds(), Resent: receipt.Resent, Resumed: receipt.Reused}
 	news := true
 	if err == nil {
 		res.Status, res.Digest = "delivered", digestText(receipt)

@@ -156,9 +156,10 @@ func (a *adapted) Info() session.LinkInfo { return session.LinkInfo(a.Link.Info(
 
 func (a *adapted) WriteMessage(msg []byte) error {
 	err := a.Link.WriteMessage(msg)
-	var large *TooLargeError
-	if errors.As(err, &large) {
-		return &session.TooLarge{Max: large.Max, Err: err}
+	if err != nil {
+		if large := (*TooLargeError)(nil); errors.As(err, &large) {
+			err = &session.TooLarge{Max: large.Max, Err: err}
+		}
 	}
 	return err
 }
