@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// maxMessage is the largest message. Larger ones than 256 KiB are hardly
+	// maxMessage has room for 256 KiB of an image. Larger messages are hardly
 	// faster, and what is urgent waits behind each.
-	maxMessage = 256 << 10
+	maxMessage = 256<<10 + 128
 
 	// readAhead holds a burst of small messages; large ones go past it.
 	readAhead = 16 << 10
@@ -65,24 +65,24 @@ func (l *link) WaitMessage() error {
 
 func (l *link) ReadMessage(buf []byte) (int, error) {
 	msg, err := prefix.ReadFrame(l.r, buf[:0])
-	var tooLong *framing.TooLongError
-	if errors.As(err, &tooLong) {
-		return 0, fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", l.conn.RemoteAddr(), tooLong.Length)
-	}
-	if len(msg) > len(buf) {
+	switch {
+	case err != nil:
+		if tooLong := (*framing.TooLongError)(nil); errors.As(err, &tooLong) {
+			err = fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", l.conn.RemoteAddr(), tooLong.Length)
+		}
+		return 0, err
+	case len(msg) > len(buf):
 		return 0, io.ErrShortBuffer
 	}
-	return len(msg), err
+	return len(msg), nil
 }
 
-func (l *link) WriteMessage(msg []byte) error { return l.WriteMessages(msg) }
-
-// WriteMessages writes several messages at once.
-func (l *link) WriteMessages(msgs ...[]byte) error {
-	err := l.w.WriteFrames(msgs...)
-	var tooLong *framing.TooLongError
-	if errors.As(err, &tooLong) {
-		return &native.TooLargeError{Size: int(tooLong.Length), Max: maxMessage}
+func (l *link) WriteMessage(msg []byte) error {
+	err := l.w.WriteFrames(msg)
+	if err != nil {
+		if tooLong := (*framing.TooLongError)(nil); errors.As(err, &tooLong) {
+			err = &native.TooLargeError{Size: len(msg), Max: maxMessage}
+		}
 	}
 	return err
 }

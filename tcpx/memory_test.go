@@ -31,8 +31,8 @@ func TestMemory(t *testing.T) {
 		sendHuge(t, addr)
 		return
 	}
-	if testing.Short() || runtime.GOOS != "linux" {
-		t.Skip("needs seconds, and /proc")
+	if testing.Short() || race || runtime.GOOS != "linux" {
+		t.Skip("needs seconds, /proc, and memory without the race detector")
 	}
 	in, out, err := os.Pipe()
 	if err != nil {

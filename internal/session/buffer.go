@@ -12,9 +12,10 @@ const (
 	mediumBuffer = 64 << 10
 	largePiece   = 256 << 10
 	largeBuffer  = largePiece + 256
+	hugeBuffer   = 2 << 20
 )
 
-var smallPool, mediumPool, largePool = pool(smallBuffer), pool(mediumBuffer), pool(largeBuffer)
+var smallPool, mediumPool, largePool, hugePool = pool(smallBuffer), pool(mediumBuffer), pool(largeBuffer), pool(hugeBuffer)
 
 func pool(size int) *sync.Pool {
 	return &sync.Pool{New: func() any { return &Buffer{mem: make([]byte, size)} }}
@@ -46,6 +47,8 @@ func poolOf(size int) *sync.Pool {
 		return mediumPool
 	case size <= largeBuffer:
 		return largePool
+	case size <= hugeBuffer:
+		return hugePool
 	}
 	return nil
 }

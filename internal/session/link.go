@@ -147,16 +147,21 @@ func (c *LinkCarrier) writeAll(size int) error {
 		if n == 0 {
 			return nil
 		}
-		err := c.link.WriteMessage(b.mem[:n])
-		var large *TooLarge
-		if errors.As(err, &large) && !c.link.Info().Reliable {
-			c.s.LimitMessage(large.Max) // the message is lost, and recovered
-			err = nil
-		}
-		if err != nil {
+		if err := c.link.WriteMessage(b.mem[:n]); err != nil && !c.adapt(err) {
 			return err
 		}
 	}
+}
+
+// adapt lowers the message size if that is what a write has failed for. The message
+// is lost, so this works only where lost ones are sent again.
+func (c *LinkCarrier) adapt(err error) bool {
+	var large *TooLarge
+	if !errors.As(err, &large) || c.link.Info().Reliable {
+		return false
+	}
+	c.s.LimitMessage(large.Max)
+	return true
 }
 
 // arm sets the timer. The last time is when the session has ended: to free a writer

@@ -33,6 +33,7 @@ type receiving struct {
 	done   chan struct{} // closed when the worker is
 
 	queue   []run
+	spare   []run   // the memory of the queue before
 	arena   *Buffer // that small pieces are copied into
 	used    int     // of arena
 	resumed []*wire.Resume
@@ -271,7 +272,7 @@ func (r *receiving) next() ([]run, *wire.Fin, error) {
 		err := context.Cause(r.ctx)
 		r.s.mu.Lock()
 		queue, fin := r.queue, r.fin
-		r.queue = nil
+		r.queue, r.spare = r.spare[:0], queue
 		r.s.mu.Unlock()
 		if len(queue) > 0 || fin != nil {
 			return queue, fin, nil
