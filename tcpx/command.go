@@ -123,7 +123,7 @@ func (c *Command) serve(ctx context.Context, r *deviceReader, in *transport.Inbo
 			return fmt.Errorf("no command came: %w", noEOF(err))
 		}
 		// The protocol has no word for a command that is refused.
-		in.Message(ctx, transport.Message{Type: "command", Data: []byte(command)})
+		_ = in.Message(ctx, transport.Message{Type: "command", Data: []byte(command)})
 	}
 }
 
@@ -212,7 +212,7 @@ func (c *commandConn) drop() {
 // hangUp ends the connection in good order.
 func (c *commandConn) hangUp() {
 	if c.link != nil {
-		c.link.finish()
+		_ = c.link.finish()
 		c.link = nil
 	}
 }

@@ -88,9 +88,11 @@ func bounded(ctx context.Context, wait time.Duration, set func(time.Time) error,
 	if wait > 0 {
 		deadline = time.Now().Add(wait)
 	}
-	set(deadline)
+	if err := set(deadline); err != nil {
+		return 0, err
+	}
 	freed := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { set(past); close(freed) })
+	stop := context.AfterFunc(ctx, func() { _ = set(past); close(freed) })
 	n, err := do()
 	if !stop() {
 		<-freed // or it would free whoever comes next
@@ -104,11 +106,11 @@ func bounded(ctx context.Context, wait time.Duration, set func(time.Time) error,
 }
 
 func (l *deviceLink) read(ctx context.Context, p []byte, wait time.Duration) (int, error) {
-	return bounded(ctx, wait, l.SetReadDeadline, func() (int, error) { return l.Conn.Read(p) })
+	return bounded(ctx, wait, l.SetReadDeadline, func() (int, error) { return l.Read(p) })
 }
 
 func (l *deviceLink) write(ctx context.Context, p []byte) error {
-	_, err := bounded(ctx, l.timeout, l.SetWriteDeadline, func() (int, error) { return l.Conn.Write(p) })
+	_, err := bounded(ctx, l.timeout, l.SetWriteDeadline, func() (int, error) { return l.Write(p) })
 	return err
 }
 
@@ -130,7 +132,7 @@ func (l *deviceLink) say(ctx context.Context, text string, pause time.Duration) 
 
 // reset ends the connection in such a way that the peer gets an error: after an
 // orderly close it would take the part of an image that it has for all of it.
-func (l *deviceLink) reset() error {
+func (l *deviceLink) reset() {
 	conn := l.Conn
 	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok { // whose Close would be orderly
 		conn = secured.NetConn()
@@ -138,7 +140,7 @@ func (l *deviceLink) reset() error {
 	if c, ok := conn.(interface{ SetLinger(int) error }); ok {
 		c.SetLinger(0)
 	}
-	return conn.Close()
+	conn.Close()
 }
 
 // finish ends the stream in good order.

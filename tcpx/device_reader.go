@@ -56,7 +56,7 @@ func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error
 				wait = r.timeout - r.waits.quiet
 			}
 			switch {
-			case paused == io.EOF:
+			case errors.Is(paused, io.EOF):
 				return "", io.ErrUnexpectedEOF
 			case paused != nil && r.timeout > 0 && wait <= 0:
 				return "", paused
@@ -66,7 +66,7 @@ func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error
 		switch {
 		case err == nil:
 			paused = nil
-		case len(r.ahead) > 0 && paused == nil && ctx.Err() == nil && (err == io.EOF || errors.Is(err, transport.ErrIdle)):
+		case len(r.ahead) > 0 && paused == nil && ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, transport.ErrIdle)):
 			paused = err
 		case len(r.ahead) > 0:
 			return "", noEOF(err)
@@ -114,7 +114,7 @@ func (r *deviceReader) image(ctx context.Context, a *transport.Arrival, size int
 	for off := int64(0); off != size; {
 		if len(r.ahead) == 0 {
 			err := r.fill(ctx, r.timeout)
-			if err == io.EOF && size < 0 {
+			if size < 0 && errors.Is(err, io.EOF) {
 				return nil
 			}
 			if err != nil {

@@ -38,7 +38,7 @@ func (l *deviceLink) welcome(ctx context.Context, want string) (*oneWay, error) 
 	l.SetReadDeadline(time.Time{})
 	go func() {
 		defer close(w.ended)
-		io.Copy(io.Discard, l.Conn)
+		_, _ = io.Copy(io.Discard, l.Conn)
 	}()
 	return w, nil
 }
@@ -128,7 +128,7 @@ func (r *deviceReader) rest(ctx context.Context, in *transport.Inbox, name strin
 
 // orderlyEnd is nil for a peer that has left before it began anything.
 func orderlyEnd(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
@@ -136,7 +136,7 @@ func orderlyEnd(err error) error {
 
 // noEOF makes io.EOF an end that was not due.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

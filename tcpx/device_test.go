@@ -124,7 +124,7 @@ func (c *memConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err == io.EOF && c.reset {
+	if errors.Is(err, io.EOF) && c.reset {
 		err = syscall.ECONNRESET
 	}
 	return n, err

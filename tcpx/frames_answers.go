@@ -29,7 +29,7 @@ func awaitAnswers(l *deviceLink) *frameAnswers {
 		defer close(a.ended)
 		l.SetReadDeadline(time.Time{})
 		for buf := make([]byte, 256); ; {
-			n, err := l.Conn.Read(buf)
+			n, err := l.Read(buf)
 			if !a.take(buf[:n], err) {
 				return
 			}
@@ -51,7 +51,7 @@ func (a *frameAnswers) take(data []byte, err error) bool {
 			a.count++
 		}
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = errors.New("it has closed the connection instead")
 	}
 	a.err = err

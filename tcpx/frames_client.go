@@ -158,9 +158,9 @@ func (c *framesConn) hangUp() {
 	if c.link.images > 0 && c.link.failed() == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 		defer cancel()
-		c.link.say(ctx, frameOver, 0)
+		_ = c.link.say(ctx, frameOver, 0)
 	}
-	c.link.finish()
+	_ = c.link.finish()
 	<-c.link.ended
 	c.link = nil
 }
