@@ -2,6 +2,7 @@ package mqttx
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pixferry/pixferry/transport"
@@ -16,23 +17,25 @@ import (
 // late, must not be taken for the answer to the next package: losses would go unnoticed.
 //   - Its function tells the answers to begin, data and finished apart.
 //   - After a repetition the answers to each copy are awaited, for a while.
-//   - One that equals the last is no news from a BASE whose numbers change. From another
-//     BASE it is none if it comes sooner than any answer can, and is put aside, for as
-//     long as the real one may take.
+//   - One with a number that was there lately is no news from a BASE that counts. From
+//     another BASE it is none if it comes sooner than any answer can, and is put aside,
+//     for as long as the real one may take.
 type baseSender struct {
 	packages int
 	first    int // number of the first package in a request
 	timeout  time.Duration
 	attempts int // negative: no limit
 
-	newest baseStep // sent last
-	next   int      // the package to send then; packages: finished
-	acked  int      // packages before it were answered
-	tries  int      // how often newest was sent
-	sentAt time.Time
-	asked  map[int]int // how often BASE asked for a package
+	newest   baseStep // sent last
+	next     int      // the package to send then; packages: finished
+	acked    int      // packages before it were answered
+	finished bool     // was sent
+	tries    int      // how often newest was sent
+	sentAt   time.Time
+	asked    map[int]int // how often BASE asked for a package
 
-	last, before     int // numbers of the last two answers that counted
+	recent           []int // numbers of answers that counted, the latest
+	ignored, erratic bool  // an answer was ignored for its number; that was wrong
 	soonest, slowest time.Duration
 	owed             int       // answers to come before the next step is taken
 	until            time.Time // it is taken then, at the latest
@@ -47,14 +50,15 @@ type baseStep struct {
 	index    int // of the package
 }
 
-const noNumber = 1 << 20 // is none of an answer
+// maxRecent is how far back an answer is looked for that comes again.
+const maxRecent = 8
 
-// start returns a sender whose newest, begin, is to be sent.
+// newSender returns a sender whose newest, begin, is to be sent.
 func (b *Base) newSender(packages int, now time.Time) *baseSender {
 	return &baseSender{
 		packages: packages, first: b.firstNumber(), timeout: b.timeout(), attempts: b.attempts(),
 		newest: baseStep{function: BaseBegin}, tries: 1, sentAt: now,
-		asked: make(map[int]int), last: noNumber, before: noNumber,
+		asked: make(map[int]int),
 	}
 }
 
@@ -111,7 +115,7 @@ func (s *baseSender) receive(p []byte, now time.Time) bool {
 	}
 	switch {
 	case a.Function == BaseFinished:
-		s.finish()
+		s.finish(a.Whole)
 		return false
 	case a.Function != awaited:
 		return false // late
@@ -125,10 +129,11 @@ func (s *baseSender) receive(p []byte, now time.Time) bool {
 	return false // a package was answered twice
 }
 
-// finish is for an answer that says that the transfer is over.
-func (s *baseSender) finish() {
+// finish is for an answer that says that the transfer is over. Its status counts only
+// from a BASE that has asked for something after finished.
+func (s *baseSender) finish(whole bool) {
 	switch {
-	case s.newest.function == BaseFinished:
+	case s.newest.function == BaseFinished, s.finished && whole:
 		s.over = true
 	case s.newest.function == BaseData:
 		s.err = &transport.RejectedError{Retryable: true, Text: fmt.Sprintf("BASE has ended the transfer at package %d of %d", s.newest.index+1, s.packages)}
@@ -147,7 +152,7 @@ func (s *baseSender) request(index int, now time.Time) bool {
 		s.err = fmt.Errorf("BASE has asked for package %d of %d for the %dth time: are PackageSize and ZeroBased right?", index+1, s.packages, s.asked[index])
 		return false
 	}
-	s.last, s.before = noNumber, noNumber
+	s.recent = s.recent[:0]
 	return s.step(baseStep{BaseData, index}, now)
 }
 
@@ -160,14 +165,17 @@ func (s *baseSender) accept(number int, now time.Time) bool {
 		return s.advance(now)
 	}
 	took := now.Sub(s.sentAt)
-	same, counts := number == s.last, s.before != noNumber && s.before != s.last
+	again := slices.Contains(s.recent, number)
+	counts := len(s.recent) > 1 && s.recent[0] != s.recent[len(s.recent)-1] && !s.erratic
 	switch {
 	case s.tries > 1:
+		s.erratic = s.erratic || s.ignored && again
 		s.owed, s.until, s.suspect = s.tries-1, now.Add(s.patience()), 0
 		return false
-	case same && counts:
+	case again && counts:
+		s.ignored = true
 		return false
-	case same && took < s.soonest/2:
+	case again && took < s.soonest/2:
 		s.owed, s.until, s.suspect = 1, s.sentAt.Add(s.patience()), max(took, 1)
 		return false
 	}
@@ -175,7 +183,9 @@ func (s *baseSender) accept(number int, now time.Time) bool {
 		s.soonest = took
 	}
 	s.soonest, s.slowest = min(s.soonest, took), max(s.slowest, took)
-	s.before, s.last = s.last, number
+	if s.newest.index == s.next-1 { // others are sent twice
+		s.recent = append(s.recent[max(0, len(s.recent)-maxRecent+1):], number)
+	}
 	return s.advance(now)
 }
 
@@ -191,6 +201,7 @@ func (s *baseSender) patience() time.Duration {
 func (s *baseSender) advance(now time.Time) bool {
 	s.acked = s.next
 	if s.next == s.packages {
+		s.finished = true
 		return s.step(baseStep{function: BaseFinished}, now)
 	}
 	s.next++
@@ -198,6 +209,6 @@ func (s *baseSender) advance(now time.Time) bool {
 }
 
 func (s *baseSender) step(step baseStep, now time.Time) bool {
-	s.newest, s.tries, s.sentAt, s.owed = step, 1, now, 0
+	s.newest, s.tries, s.sentAt, s.owed, s.ignored = step, 1, now, 0, false
 	return true
 }
