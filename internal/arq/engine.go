@@ -16,6 +16,7 @@ type Engine struct {
 	now   time.Duration // since epoch, of the last call
 
 	handshake handshake
+	path      path
 	ending    ending
 	idle      idle
 	size      sizer

@@ -2,8 +2,8 @@ package arq
 
 import "time"
 
-// pacer is a token bucket that spreads messages at a rate. The bucket is refilled
-// from the time that has really passed, so a late timer loses nothing up to a burst.
+// pacer is a token bucket that spreads messages at a rate, refilled from the time that has
+// really passed.
 type pacer struct {
 	tokens int64 // bytes; negative after a message larger than what was left
 	at     time.Duration
@@ -15,12 +15,17 @@ func burst(rate, message int64) int64 {
 	return min(max(rate/500, 10*message), 256*message)
 }
 
-// refill adds what has come together since the last call.
-func (p *pacer) refill(now time.Duration, rate, burst int64) {
+// maxLate is how much lateness of a timer is made up for.
+const maxLate = 10 * time.Millisecond
+
+// refill adds what has come together since the last call. A timer that was late has let so
+// much more come together: without it, the rate would depend on the timer.
+func (p *pacer) refill(now time.Duration, rate, burst int64, late time.Duration) {
 	elapsed := now - p.at
 	p.at = now
-	// A second fills any bucket; cutting here keeps the product small.
-	p.tokens = min(p.tokens+int64(min(elapsed, time.Second))*rate/int64(time.Second), burst)
+	// A second fills any bucket; cutting here keeps the products small.
+	burst += int64(min(late, maxLate)) * rate / int64(time.Second)
+	p.tokens = min(p.tokens+int64(min(elapsed, time.Second))*rate/int64(time.Second), max(burst, p.tokens))
 }
 
 // wait returns how long until a message may leave, 0 for now.

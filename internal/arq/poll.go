@@ -47,8 +47,7 @@ func (e *Engine) poll(buf []byte) int {
 // and has had three times what it sent.
 func (e *Engine) room(n int) int {
 	n = min(n, e.size.current)
-	if e.handshake.unproven {
-		left := 3*e.stats.ReceivedBytes - e.stats.SentBytes
+	if left, limited := e.allowance(); limited {
 		if left < wire.MinMessage {
 			return 0
 		}

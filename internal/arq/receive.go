@@ -121,6 +121,10 @@ func (e *Engine) receiveFrame(h *wire.Header, number int64, t wire.Type, body []
 		return e.onCancel(body)
 	case wire.TypePing:
 		e.batch.urgent = true
+	case wire.TypePathChallenge:
+		return e.onChallenge(body)
+	case wire.TypePathResponse:
+		return e.onResponse(body)
 	case wire.TypeClose:
 		return e.onClose(body)
 	case wire.TypeReset, wire.TypeVersions:

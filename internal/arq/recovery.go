@@ -23,6 +23,7 @@ type recovery struct {
 	burst   int64
 	pacer   pacer
 	wake    time.Duration // when the pacer lets the next message go; 0: not waiting for it
+	woken   bool          // the timer for wake has fired
 
 	inFlight  int64         // bytes of outstanding messages
 	largest   int64         // newest message acknowledged, -1: none
@@ -70,6 +71,10 @@ func (r *recovery) ask(message int) {
 
 // may reports whether a message that asks for an acknowledgement may leave now.
 func (r *recovery) may(now time.Duration) bool {
+	late := time.Duration(0)
+	if r.wake > 0 {
+		late = max(now-r.wake, 0)
+	}
 	r.wake = 0
 	if r.cc == nil || r.probes > 0 {
 		return true
@@ -78,9 +83,9 @@ func (r *recovery) may(now time.Duration) bool {
 		return false
 	}
 	if r.rate > 0 {
-		r.pacer.refill(now, r.rate, r.burst)
+		r.pacer.refill(now, r.rate, r.burst, late)
 		if wait := r.pacer.wait(r.rate); wait > 0 {
-			r.wake = now + wait
+			r.wake, r.woken = now+wait, false
 			return false
 		}
 	}
@@ -223,9 +228,7 @@ func (r *recovery) deadline(e *Engine) time.Duration {
 // advance runs the timers. A probe timeout makes nothing count as lost, it only sends
 // more (RFC 9002, section 6.2).
 func (r *recovery) advance(e *Engine) {
-	if r.wake > 0 && r.wake <= e.now {
-		r.wake = 0
-	}
+	r.woken = r.wake <= e.now
 	if r.deadline(e) > e.now {
 		return
 	}

@@ -77,7 +77,7 @@ func (e *Engine) deadline() time.Duration {
 	}
 	if r := e.recovery; r != nil {
 		at = min(at, r.deadline(e))
-		if r.wake > 0 {
+		if r.wake > 0 && !r.woken {
 			at = min(at, r.wake)
 		}
 	}

@@ -44,10 +44,10 @@ func (m *minRTT) drained(least time.Duration) { m.base = least }
 func (m *minRTT) shared() bool { return m.base > m.min+max(m.min/4, slack) }
 
 // own returns the round trip that this flow's part of the pipe is reckoned with: beside another's
-// queue a quarter of that is added, which leaves either a third of the bottleneck or more.
+// queue half of that is added, which leaves both a fair part of the bottleneck.
 func (m *minRTT) own() time.Duration {
 	if m.shared() {
-		return (3*m.min + m.base) / 4
+		return (m.min + m.base) / 2
 	}
 	return m.min
 }

@@ -47,7 +47,7 @@ const (
 	upGain        = 1.25
 	downGain      = 0.75
 	cruiseWindow  = 1.5
-	upWindow      = 2.0
+	upWindow      = 1.75
 	cycle         = 8 // rounds from one probe to the next
 	leastMessages = 4
 )

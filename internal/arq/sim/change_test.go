@@ -10,6 +10,7 @@ import (
 
 // "queueing delay of rate at 0 % loss, 95th percentile, under 1 base RTT"
 func TestRateKeepsQueuesShort(t *testing.T) {
+	t.Parallel()
 	for _, queue := range []int64{1, 4} {
 		cfg := Config{Rate: 20 * mbit, Delay: 25 * time.Millisecond}
 		cfg.Queue = queue * cfg.BDP()
@@ -34,6 +35,7 @@ func TestRateKeepsQueuesShort(t *testing.T) {
 // "Nothing collapses at 125 ms RTT and more, after a 5 s blackout, or when the rate halves or doubles in
 // mid-transfer"
 func TestRateFollowsThePath(t *testing.T) {
+	t.Parallel()
 	const rate = 20 * mbit
 	cfg := Config{Rate: rate, Delay: 65 * time.Millisecond, Loss: Bernoulli(0.01)}
 	change := func(p *plain, f func(*Config)) {

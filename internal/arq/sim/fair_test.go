@@ -22,10 +22,10 @@ func share(t *testing.T, cfg Config, seed uint64, first, second cc.Controller) (
 	flows[1].a.ep.out = flows[0].a.ep.out // one bottleneck
 	began := w.clock.Now()
 	flows[0].send(1 << 40)
-	w.clock.After(500*time.Millisecond, func() { flows[1].send(1 << 40) })
+	w.clock.After(time.Duration(seed)*370*time.Millisecond, func() { flows[1].send(1 << 40) })
 	var at [2]int64
 	w.clock.After(10*time.Second, func() { at = [2]int64{flows[0].received, flows[1].received} })
-	const until = 60
+	const until = 30
 	for w.clock.Step(began.Add(until * time.Second)) {
 	}
 	per := float64(cfg.Rate) * (until - 10)
@@ -34,6 +34,7 @@ func share(t *testing.T, cfg Config, seed uint64, first, second cc.Controller) (
 
 // "beside one cubic flow, at queues of 1, 2 and 4 BDP, neither falls under 30 % of the link"
 func TestRateSharesWithCubic(t *testing.T) {
+	t.Parallel()
 	for _, queue := range []float64{1, 2, 4} {
 		cfg := Config{Rate: 20 * mbit, Delay: 25 * time.Millisecond}
 		cfg.Queue = int64(queue * float64(cfg.BDP()))

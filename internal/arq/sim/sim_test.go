@@ -29,6 +29,7 @@ type scenario struct {
 //
 //	go test ./internal/arq/sim -run TestSim -seed N -v
 func TestSim(t *testing.T) {
+	t.Parallel()
 	if *seedFlag != 0 {
 		simulate(t, *seedFlag, true)
 		return

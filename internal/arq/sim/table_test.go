@@ -69,6 +69,7 @@ func (c *pathCase) measure(t testing.TB, seed uint64, control func() cc.Controll
 // TestCompletionTimes measures a cold session's time over the bound for rate, and its bytes on the wire, and
 // shows CUBIC beside it: -v prints the table.
 func TestCompletionTimes(t *testing.T) {
+	t.Parallel()
 	seeds := 3
 	if testing.Short() {
 		seeds = 1

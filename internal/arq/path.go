@@ -1,0 +1,65 @@
+package arq
+
+import (
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// path is the peer's address, after it has changed (SPEC.md section 11).
+type path struct {
+	challenge      *control // PATH_CHALLENGE; nil: the address is proven, or the first
+	data           uint64   // in it
+	received, sent int64    // bytes before the change
+	answer         *control // PATH_RESPONSE to the peer's newest challenge
+}
+
+// Newest returns the highest number of a message that was accepted, -1 for none.
+func (e *Engine) Newest() int64 { return e.acks.largest }
+
+// Moved says that the newest message, of size bytes, came from another address than those
+// before, to which everything goes from now on. Until the peer has repeated data, which is
+// random, it gets at most three times what comes from there.
+func (e *Engine) Moved(now time.Time, size int, data uint64) {
+	e.step(now)
+	if e.ending.over() {
+		return
+	}
+	p := &e.path
+	e.controls.drop(p.challenge)
+	p.data, p.received, p.sent = data, e.stats.ReceivedBytes-int64(size), e.stats.SentBytes
+	p.challenge = e.controls.add(&control{frame: &wire.Path{Data: data}})
+}
+
+// onChallenge answers a peer that wants to know whether this side is where it seems to be.
+func (e *Engine) onChallenge(body []byte) error {
+	var f wire.Path
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	e.controls.drop(e.path.answer)
+	e.path.answer = e.controls.add(&control{frame: &wire.Path{Response: true, Data: f.Data}})
+	return nil
+}
+
+func (e *Engine) onResponse(body []byte) error {
+	f := wire.Path{Response: true}
+	if err := f.Parse(body); err != nil {
+		return err
+	}
+	if p := &e.path; p.challenge != nil && f.Data == p.data {
+		e.controls.drop(p.challenge)
+		p.challenge = nil
+	}
+	return nil
+}
+
+// allowance returns how many bytes may be sent to an address that is not proven, and false if it
+// is.
+func (e *Engine) allowance() (bytes int64, limited bool) {
+	p := &e.path
+	if !e.handshake.unproven && p.challenge == nil {
+		return 0, false
+	}
+	return 3*(e.stats.ReceivedBytes-p.received) - (e.stats.SentBytes - p.sent), true
+}
