@@ -24,8 +24,6 @@ const (
 // carrier is the place of one session on a socket.
 type carrier struct {
 	socket *socket
-	peer   net.Addr
-	key    addrKey
 	first  firstID // of a session that the peer began
 	over   chan struct{}
 	last   bool // set before over is closed: the socket ends with this carrier
@@ -33,11 +31,13 @@ type carrier struct {
 	ending bool // the writer's: the session has ended and said its last
 
 	// The reader's.
-	proved   bool // the peer has the address that it claims
-	early    int  // bytes from it before
+	key      addrKey // of peer
+	proved   bool    // the peer has the address that it claims
+	early    int     // bytes from it before
 	repeated time.Time
 
 	// Guarded by the socket's mutex.
+	peer     net.Addr
 	id       wire.ConnID
 	remote   wire.ConnID      // what the session's messages go to
 	session  *session.Session // from Start until it has ended
@@ -60,6 +60,8 @@ func (s *socket) newCarrier(peer net.Addr, first firstID) *carrier {
 
 // Info implements session.Carrier.
 func (c *carrier) Info() session.LinkInfo {
+	c.socket.mu.Lock()
+	defer c.socket.mu.Unlock()
 	return session.LinkInfo{
 		Protocol: "udp", Peer: c.peer.String(),
 		MaxMessage: wire.InitialMessage, Sizes: c.socket.sizes,

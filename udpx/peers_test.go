@@ -310,3 +310,40 @@ func TestFleet(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// TestAddressChanges gives the sender a new port every second, as a NAT may do.
+func TestAddressChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, 1, path{Delay: 20 * time.Millisecond, Rate: 2 << 20, Queue: 128 << 10, Loss: 0.01})
+		store := &transport.MemStore{}
+		addr, _ := serve(t, &udpx.Transport{Conn: n.socket()}, store)
+		device := n.socket()
+		c := dial(t, &udpx.Transport{Conn: device, Addr: addr.String()})
+		stop := make(chan struct{})
+		go func() {
+			for {
+				select {
+				case <-time.After(time.Second):
+					n.rebind(device)
+				case <-stop:
+					return
+				}
+			}
+		}()
+		b := noise(1, 10<<20)
+		begin := time.Now()
+		r, err := c.Send(t.Context(), &transport.Image{Name: "a", Body: transport.Bytes(b)}, nil)
+		close(stop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept(t, store, "a", b)
+		if took := time.Since(begin); took > 9*time.Second {
+			t.Errorf("it took %v; want little more than 5 s", took)
+		}
+		if r.Resent > 2<<20 {
+			t.Errorf("%d bytes were sent again", r.Resent)
+		}
+		c.Close()
+	})
+}

@@ -95,18 +95,13 @@ func (r *reader) failed(err error) bool {
 		r.fail(fmt.Errorf("the UDP socket at %v has failed: %w", r.conn.LocalAddr(), err))
 		return true
 	case udpsock.Refused(err) && r.conn.Connected():
-		r.failSessions(refusedError(nil, err))
+		r.failSessions(refusedError(err))
 	}
 	return false
 }
 
 // refusedError is the end of a session whose peer's host says that its port is closed.
-func refusedError(peer net.Addr, err error) error {
-	if peer == nil {
-		return fmt.Errorf("%w (%w)", transport.ErrNoReceiver, err)
-	}
-	return fmt.Errorf("%w (%v: %w)", transport.ErrNoReceiver, peer, err)
-}
+func refusedError(err error) error { return fmt.Errorf("%w (%w)", transport.ErrNoReceiver, err) }
 
 // dispatch delivers the messages of packets that arrived together, in as few calls as
 // can be.
@@ -137,7 +132,10 @@ func (r *reader) dispatch(packets []udpsock.Packet, now time.Time) {
 				r.stranger(p.Addr, from, msg, now)
 			case r.session == nil:
 				r.farewell(r.to, now)
-			case r.takes(r.to, long, from, len(msg)):
+			case !r.takes(r.to, long, from, len(msg)):
+			case from != r.to.key && !r.conn.Connected():
+				r.moved(p.Addr, from, msg, now)
+			default:
 				r.run = append(r.run, msg)
 			}
 		}
@@ -155,11 +153,26 @@ func (r *reader) deliver(now time.Time) {
 	r.to, r.session, r.run = nil, nil, r.run[:0]
 }
 
+// moved delivers a message from another address than the session's. If the session
+// believes it, that is its address from now on.
+func (r *reader) moved(to net.Addr, key addrKey, msg []byte, now time.Time) {
+	if r.session.DeliverMoved(now, msg) {
+		r.mu.Lock()
+		r.to.peer = to
+		r.mu.Unlock()
+		r.to.key = key
+	}
+	r.to.Wake()
+}
+
 // farewell tells a peer again that the session is over.
 func (r *reader) farewell(c *carrier, now time.Time) {
 	if now.Sub(c.repeated) >= farewellPause {
 		c.repeated = now
-		r.answer(c.farewell, c.peer)
+		r.mu.Lock()
+		peer := c.peer
+		r.mu.Unlock()
+		r.answer(c.farewell, peer)
 	}
 }
 

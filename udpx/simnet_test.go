@@ -81,6 +81,17 @@ func (n *network) socketAt(addr netip.AddrPort) *node {
 	return s
 }
 
+// rebind gives the node a new port; what goes to the old one is lost.
+func (n *network) rebind(s *node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(n.nodes, s.addr)
+	s.addr = netip.AddrPortFrom(s.addr.Addr(), s.addr.Port()+1)
+	n.nodes[s.addr] = s
+}
+
 // setDown makes the network lose all, or not.
 func (n *network) setDown(down bool) {
 	n.mu.Lock()
@@ -183,7 +194,11 @@ func (n *network) deliver(from netip.AddrPort, to net.Addr, data []byte, delay t
 	})
 }
 
-func (s *node) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(s.addr) }
+func (s *node) LocalAddr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return net.UDPAddrFromAddrPort(s.addr)
+}
 
 func (s *node) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()

@@ -196,18 +196,19 @@ func joins(p *udpsock.Packet, n int) bool {
 
 // begin makes a packet of a message.
 func (w *writer) begin(c *carrier, msg []byte) *udpsock.Packet {
-	if remote, _, ok := wire.PeekDest(msg); ok && remote != c.remote {
-		w.mu.Lock()
+	remote, _, _ := wire.PeekDest(msg)
+	w.mu.Lock()
+	peer := c.peer
+	if remote != c.remote {
 		delete(w.sessions.byRemote, c.remote)
 		c.remote = remote
 		w.sessions.byRemote[remote] = c
-		w.mu.Unlock()
 	}
-	p := udpsock.Packet{Data: msg, Segment: len(msg)}
-	if !w.conn.Connected() {
-		p.Addr = c.peer
+	w.mu.Unlock()
+	if w.conn.Connected() {
+		peer = nil
 	}
-	w.packets = append(w.packets, p)
+	w.packets = append(w.packets, udpsock.Packet{Data: msg, Segment: len(msg), Addr: peer})
 	w.owners = append(w.owners, c)
 	return &w.packets[len(w.packets)-1]
 }
@@ -249,6 +250,6 @@ func (w *writer) refused(c *carrier, p *udpsock.Packet) {
 	case udpsock.TooLarge(p.Err):
 		c.session.LimitMessage(below(p.Segment))
 	case udpsock.Refused(p.Err) && w.conn.Connected():
-		c.session.Fail(refusedError(c.peer, p.Err))
+		c.session.Fail(refusedError(p.Err))
 	}
 }

@@ -52,7 +52,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		Initiator: first == nil,
 		Ordered:   s.info.Ordered, Reliable: s.info.Reliable,
 		MaxMessage: s.info.MaxMessage, Sizes: s.info.Sizes,
-		Local:    c.ep.cfg.hello(c.ep.instance, s.info),
+		Local:    c.ep.hello(s.info),
 		LocalCID: s.cid, RemoteCID: wire.ConnID(randomUint64()),
 		Idle:      c.ep.cfg.Idle,
 		ReadAhead: 2 * largePiece,
@@ -87,6 +87,20 @@ func (s *Session) Deliver(now time.Time, from *Buffer, msgs ...[]byte) {
 		s.drain(from)
 	}
 	s.unlock()
+}
+
+// DeliverMoved takes one message from another address than those before and reports
+// whether the peer has moved there: everything goes to it from now on.
+func (s *Session) DeliverMoved(now time.Time, msg []byte) (moved bool) {
+	s.mu.Lock()
+	newest := s.eng.Newest()
+	s.eng.Receive(now, msg)
+	s.drain(nil)
+	if moved = !s.ended && s.eng.Newest() > newest; moved {
+		s.eng.Moved(now, len(msg), randomUint64())
+	}
+	s.unlock()
+	return moved
 }
 
 // Poll builds the next message in buf, of at least MaxMessage bytes, and returns
@@ -219,14 +233,12 @@ func (s *Session) unlock() {
 			x.lose()
 		}
 	}
-	pool, active := s.conn.ep.pool, len(s.in) > 0 && !s.ended
-	if active == s.pooled {
-		pool = nil
-	}
+	active := len(s.in) > 0 && !s.ended
+	pooled := s.pooled
 	s.pooled = active
 	s.mu.Unlock()
-	if pool != nil {
-		pool.set(s, active)
+	if active != pooled {
+		s.conn.ep.pool.set(s, active)
 	}
 	if ready != nil {
 		ready(s.conn)
