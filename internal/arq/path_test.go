@@ -1,0 +1,83 @@
+package arq
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// path receives a PATH_CHALLENGE or PATH_RESPONSE in a message of its own.
+func (x *lossy) path(f wire.Path) (size int) {
+	x.t.Helper()
+	h := wire.Header{Dest: 11, Number: x.number}
+	x.number++
+	msg := f.Append(h.Append(nil))
+	x.receive(msg)
+	return len(msg) + wire.Trailer
+}
+
+// polled returns how many bytes of messages leave within a while.
+func (x *lossy) polled(d time.Duration) (bytes int) {
+	for end := x.now.Add(d); x.now.Before(end); x.wait(10 * time.Millisecond) {
+		x.Advance(x.now)
+		x.run()
+		first, last := x.poll()
+		for _, m := range x.sent[first:last] {
+			bytes += len(m)
+		}
+	}
+	return bytes
+}
+
+func TestNewAddressIsNotFlooded(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.send(pattern(1<<20), nil)
+	x.run()
+	size := x.path(wire.Path{Data: 7}) // any message
+	first := len(x.sent)
+	x.Moved(x.now, size+300, 42)
+	if n := x.polled(3 * time.Second); n == 0 || n > 3*(size+300) {
+		t.Fatalf("%d bytes went to an address that sent %d; want some, at most 3 times that", n, size+300)
+	}
+	challenged := false
+	for i := first; i < len(x.sent); i++ {
+		types, _ := x.frames(i)
+		challenged = challenged || slices.Contains(types, wire.TypePathChallenge)
+	}
+	if !challenged {
+		t.Fatal("the address was not asked")
+	}
+	if n := x.polled(3 * time.Second); n > 0 {
+		t.Errorf("%d bytes more without a sign from there", n)
+	}
+	size = x.path(wire.Path{Response: true, Data: 41})
+	if n := x.polled(3 * time.Second); n > 3*size {
+		t.Errorf("%d bytes after a wrong PATH_RESPONSE; want at most %d", n, 3*size)
+	}
+	x.path(wire.Path{Response: true, Data: 42})
+	if n := x.polled(3 * time.Second); n < 2000 {
+		t.Errorf("only %d bytes after PATH_RESPONSE", n)
+	}
+}
+
+func TestChallengeIsAnswered(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.path(wire.Path{Data: 1})
+	x.path(wire.Path{Data: 2}) // instead of the first
+	first := len(x.sent)
+	x.polled(20 * time.Millisecond)
+	var got []uint64
+	for _, m := range x.sent[first:] {
+		_, frames, _ := wire.Parse(m)
+		for r := wire.NewReader(frames); r.Next(); {
+			if f := (wire.Path{Response: true}); r.Type == wire.TypePathResponse && f.Parse(r.Body) == nil {
+				got = append(got, f.Data)
+			}
+		}
+	}
+	if !slices.Equal(got, []uint64{2}) {
+		t.Errorf("PATH_RESPONSE with %v; want the newest challenge's 2", got)
+	}
+}
