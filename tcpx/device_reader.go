@@ -48,8 +48,13 @@ func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error
 			if err == nil && n == 0 && len(r.ahead) > deviceText {
 				err = fmt.Errorf("%.40q... is no text of this protocol: one has at most %d bytes", r.ahead, deviceText)
 			}
-			if n > 0 || err != nil {
-				return r.taken(n), err
+			if err != nil {
+				return "", err
+			}
+			if n > 0 {
+				text := string(r.ahead[:n])
+				r.ahead = r.ahead[n:]
+				return text, nil
 			}
 			wait = r.waits.quiet
 			if paused != nil {
@@ -74,12 +79,6 @@ func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error
 			return "", err
 		}
 	}
-}
-
-func (r *deviceReader) taken(n int) string {
-	s := string(r.ahead[:n])
-	r.ahead = r.ahead[n:]
-	return s
 }
 
 // fill reads more behind what is there already.
