@@ -18,7 +18,6 @@ type Config struct {
 	Messages  int
 	Transfers int
 	Digest    chunk.Algorithm
-	Instance  uint64
 	Logger    *slog.Logger
 }
 
@@ -54,25 +53,22 @@ func (c Config) withDefaults() Config {
 }
 
 // hello is what this side can take.
-func (c *Config) hello(instance uint64, info LinkInfo) wire.Hello {
+func (e *Endpoint) hello(info LinkInfo) wire.Hello {
+	c := &e.cfg
 	largest := info.MaxMessage
 	for _, size := range info.Sizes {
 		largest = max(largest, size)
 	}
-	window, messages := c.Window, math.MaxUint16
-	if c.Messages > 0 {
-		window, messages = min(window, firstBytes), min(c.Messages, firstMessages)
-	}
 	return wire.Hello{
 		MaxMessage:   uint32(largest),
-		Window:       uint32(min(int64(window), math.MaxUint32)),
-		Messages:     uint16(messages),
+		Window:       uint32(min(int64(e.pool.firstBytes), math.MaxUint32)),
+		Messages:     uint16(min(e.pool.firstMessages, math.MaxUint16)),
 		AckRanges:    256,
 		Transfers:    uint16(min(c.Transfers, math.MaxUint16)),
 		Metadata:     maxMetadata,
 		MessageBytes: maxMessage,
 		Reorder:      uint32(min(int64(c.Window), math.MaxUint32)),
 		IdleMillis:   uint32(min(c.Idle.Milliseconds(), math.MaxUint32)),
-		Instance:     instance,
+		Instance:     e.instance,
 	}
 }

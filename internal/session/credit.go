@@ -1,51 +1,82 @@
 package session
 
 import (
-	"maps"
-	"slices"
+	"math"
+	"math/bits"
 	"sync"
 
 	"github.com/pixferry/pixferry/internal/arq"
 )
 
-// What a session of a pool may have on its way before it has a share, and the least
-// share, in bytes and messages.
-const (
-	firstBytes, firstMessages = 128 << 10, 8
-	leastBytes, leastMessages = 32 << 10, 2
-)
+// The least share of a session in bytes and messages.
+const leastBytes, leastMessages = 32 << 10, 2
 
-// A creditPool is credit that the sessions of an Endpoint share because the peers' messages
-// wait in one queue, as they do in an MQTT broker. Those to which something is on its
-// way have equal shares.
+// A creditPool is credit that the sessions of an Endpoint share: those to which
+// something is on its way have equal parts of it. It bounds the memory of a receiver
+// with many sessions, and what waits in an MQTT broker's queue.
 type creditPool struct {
-	bytes, messages int
+	bytes, messages int // of all together; no messages: they do not count
+	most            int // bytes of one session
+
+	// What a session may have on its way before it has a share.
+	firstBytes, firstMessages int
 
 	mu     sync.Mutex
 	active map[*Session]bool
+	parts  int // that the pool is cut into: a power of 2, so that this changes seldom
 }
 
+func newCreditPool(c *Config) *creditPool {
+	p := &creditPool{most: c.Window, active: make(map[*Session]bool), parts: 1}
+	if c.Messages > 0 {
+		p.bytes, p.messages = c.Window, c.Messages
+		p.firstBytes, p.firstMessages = min(c.Window, 128<<10), min(c.Messages, 8)
+	} else {
+		p.bytes = int(min(32*int64(c.Window), math.MaxInt))
+		p.firstBytes, p.firstMessages = min(c.Window, 1<<20), math.MaxUint16
+	}
+	return p
+}
+
+// share is what an active session may have on its way. The mutex is held.
 func (p *creditPool) share() (bytes, messages int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := max(len(p.active), 1)
-	return max(p.bytes/n, leastBytes), max(p.messages/n, leastMessages)
+	bytes, messages = min(p.most, max(p.bytes/p.parts, leastBytes)), math.MaxUint16
+	if p.messages > 0 {
+		messages = max(p.messages/p.parts, leastMessages)
+	}
+	return bytes, messages
 }
 
-// set notes whether a session has a share, and changes those of the others.
+// set notes whether a session has a share, and changes those of the others if need be.
 func (p *creditPool) set(s *Session, active bool) {
 	p.mu.Lock()
+	changed := []*Session{s}
 	if active {
 		p.active[s] = true
 	} else {
 		delete(p.active, s)
 	}
-	all := slices.Collect(maps.Keys(p.active))
+	if parts := 1 << bits.Len(uint(max(len(p.active), 1)-1)); parts != p.parts {
+		before, _ := p.share()
+		p.parts = parts
+		if now, _ := p.share(); now != before || p.messages > 0 {
+			for other := range p.active {
+				changed = append(changed, other)
+			}
+		}
+	}
 	p.mu.Unlock()
-	if !active {
-		s.do(func(e *arq.Engine) { e.SetWindow(firstBytes, firstMessages) })
+	for _, s := range changed {
+		s.do(func(e *arq.Engine) { e.SetWindow(p.window(s)) })
 	}
-	for _, other := range all {
-		other.do(func(e *arq.Engine) { e.SetWindow(p.share()) })
+}
+
+// window is what a session may have on its way.
+func (p *creditPool) window(s *Session) (bytes, messages int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.active[s] {
+		return p.share()
 	}
+	return p.firstBytes, p.firstMessages
 }

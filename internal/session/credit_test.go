@@ -1,22 +1,53 @@
 package session
 
 import (
-	"fmt"
+	"math"
 	"testing"
 )
 
 func TestCreditPoolShares(t *testing.T) {
-	p := &creditPool{bytes: 4 << 20, messages: 512, active: make(map[*Session]bool)}
-	for _, c := range []struct{ sessions, bytes, messages int }{{0, 4 << 20, 512}, {1, 4 << 20, 512}, {16, 256 << 10, 32}, {1000, leastBytes, leastMessages}} {
-		for range c.sessions - len(p.active) {
-			p.active[new(Session)] = true
+	queue := &Config{Window: 4 << 20, Messages: 512} // of a broker
+	memory := &Config{Window: 8 << 20}
+	for _, c := range []struct {
+		cfg                       *Config
+		sessions, bytes, messages int
+	}{
+		{queue, 1, 4 << 20, 512},
+		{queue, 16, 256 << 10, 32},
+		{queue, 17, 128 << 10, 16},
+		{queue, 1000, leastBytes, leastMessages},
+		{memory, 1, 8 << 20, math.MaxUint16},
+		{memory, 32, 8 << 20, math.MaxUint16},
+		{memory, 33, 4 << 20, math.MaxUint16},
+		{memory, 1000, 256 << 10, math.MaxUint16},
+	} {
+		p := newCreditPool(c.cfg)
+		sessions := make([]*Session, c.sessions)
+		for i := range sessions {
+			sessions[i] = &Session{ended: true} // nothing to tell an engine
+			p.set(sessions[i], true)
 		}
-		if bytes, messages := p.share(); bytes != c.bytes || messages != c.messages {
-			t.Errorf("%d sessions: each has %d bytes and %d messages, want %d and %d", c.sessions, bytes, messages, c.bytes, c.messages)
+		for _, s := range sessions {
+			if bytes, messages := p.window(s); bytes != c.bytes || messages != c.messages {
+				t.Fatalf("%d sessions: one has %d bytes and %d messages, want %d and %d", c.sessions, bytes, messages, c.bytes, c.messages)
+			}
+		}
+		for _, s := range sessions[1:] {
+			p.set(s, false)
+		}
+		if bytes, _ := p.window(sessions[0]); bytes != c.cfg.Window {
+			t.Errorf("the last of %d sessions has %d bytes, want the whole window of %d", c.sessions, bytes, c.cfg.Window)
 		}
 	}
-	hello := (&Config{Window: 4 << 20, Messages: 512}).hello(1, LinkInfo{MaxMessage: 1200})
-	if got, want := fmt.Sprint(hello.Window, hello.Messages), fmt.Sprint(firstBytes, firstMessages); got != want {
-		t.Errorf("a session of a pool begins with %s, want %s", got, want)
+}
+
+func TestHelloBeginsWithTheFirstWindow(t *testing.T) {
+	e := NewEndpoint(Config{Window: 4 << 20, Messages: 512})
+	if hello := e.hello(LinkInfo{MaxMessage: 1200}); hello.Window != 128<<10 || hello.Messages != 8 {
+		t.Errorf("a session of a broker's pool begins with %d bytes and %d messages", hello.Window, hello.Messages)
+	}
+	e = NewEndpoint(Config{})
+	if hello := e.hello(LinkInfo{MaxMessage: 1200}); hello.Window != 1<<20 || hello.Messages != math.MaxUint16 {
+		t.Errorf("a session begins with %d bytes and %d messages", hello.Window, hello.Messages)
 	}
 }

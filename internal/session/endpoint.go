@@ -14,17 +14,15 @@ import (
 // An Endpoint is what the Conns of one Transport share. It is safe for concurrent use.
 type Endpoint struct {
 	cfg      Config
-	instance uint64      // of this run, in HELLO
-	pool     *creditPool // of credit; nil: each session has its own
+	instance uint64 // of this run, in HELLO
+	pool     *creditPool
 	messages answers
 }
 
 // NewEndpoint returns an Endpoint with the defaults for what cfg leaves out.
 func NewEndpoint(cfg Config) *Endpoint {
 	e := &Endpoint{cfg: cfg.withDefaults(), instance: randomUint64()}
-	if cfg.Messages > 0 {
-		e.pool = &creditPool{bytes: e.cfg.Window, messages: cfg.Messages, active: make(map[*Session]bool)}
-	}
+	e.pool = newCreditPool(&e.cfg)
 	return e
 }
 
