@@ -219,3 +219,32 @@ func TestFramesIntoDirectories(t *testing.T) {
 		}
 	}
 }
+
+// What was answered by the Server during Shutdown still reaches the client.
+func TestFramesShutdown(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemNet()
+			entered, open := make(chan bool), make(chan bool)
+			r := devServe(t, &tcpx.Frames{Listener: m}, func(s *transport.Server) {
+				s.Handler = func(context.Context, *transport.Incoming) error { close(entered); <-open; return nil }
+			})
+			c := devDial(t, &tcpx.Frames{DialContext: m.Dial})
+			sent, down := make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := c.Send(t.Context(), devImage("a.png", "image"), nil)
+				sent <- err
+			}()
+			<-entered
+			go func() { down <- r.Shutdown(t.Context()) }()
+			synctest.Wait()
+			close(open)
+			if err := devNext(t, "the end of Send", sent); err != nil {
+				t.Errorf("an image that was kept during Shutdown: %v", err)
+			}
+			if err := devNext(t, "the end of Shutdown", down); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+		})
+	}
+}
