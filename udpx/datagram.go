@@ -6,6 +6,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -85,14 +86,9 @@ func serveDatagrams(ctx context.Context, p *peer, in *transport.Inbox) error {
 		if err != nil {
 			return err
 		}
-		if len(d.data) == 0 || isAnswer(d.data) {
-			continue
+		if len(d.data) > 0 && !isAnswer(d.data) {
+			p.replyImage(ctx, takeWhole(ctx, in, d.data))
 		}
-		err = takeWhole(ctx, in, d.data)
-		if err != nil && ctx.Err() != nil {
-			return err
-		}
-		p.replyImage(err)
 	}
 }
 
@@ -105,5 +101,6 @@ func takeWhole(ctx context.Context, in *transport.Inbox, b []byte) error {
 	if _, err := a.WriteAt(b, 0); err != nil {
 		return err
 	}
-	return finish(ctx, a)
+	_, err = a.Finish(ctx, -1, chunk.Digest{})
+	return err
 }

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -164,17 +163,4 @@ func content(out *transport.Outgoing, most int64) ([]byte, error) {
 		return nil, errEmpty
 	}
 	return b, out.Body.Check()
-}
-
-// finish ends an image that is all here. If the context ends when the outcome is known
-// the peer shall still have it.
-func finish(ctx context.Context, a *transport.Arrival) error {
-	_, err := a.Finish(ctx, -1, chunk.Digest{})
-	if ctx.Err() == nil {
-		return err
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Millisecond)
-	defer cancel()
-	_, err = a.Finish(last, -1, chunk.Digest{})
-	return err
 }

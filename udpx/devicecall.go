@@ -188,7 +188,7 @@ func (l *line) read() {
 
 func (l *line) explain(err error) error {
 	if err != nil && l.peer == nil && udpsock.Refused(err) {
-		return refusedError(nil, err)
+		return fmt.Errorf("%w (%w)", transport.ErrNoReceiver, err)
 	}
 	return err
 }

@@ -90,7 +90,7 @@ func (p *peer) next(ctx context.Context, busy bool, deadline time.Time) (datagra
 		deadline = time.Now().Add(limit)
 	}
 	var late <-chan time.Time
-	for {
+	for ctx.Err() == nil {
 		if d, err := p.take(busy); err != nil || !d.at.IsZero() {
 			return d, err
 		}
@@ -107,9 +107,9 @@ func (p *peer) next(ctx context.Context, busy bool, deadline time.Time) (datagra
 			}
 			p.forget()
 		case <-ctx.Done():
-			return datagram{}, ctx.Err()
 		}
 	}
+	return datagram{}, ctx.Err()
 }
 
 // take returns the first datagram that waits, if there is one.
@@ -149,11 +149,13 @@ func (p *peer) reply(text string) {
 	}
 }
 
-// replyImage answers an image of which err is the outcome.
-func (p *peer) replyImage(err error) {
-	if err != nil {
-		p.reply(AnswerBad)
-	} else {
+// replyImage answers an image of which err is the outcome, unless that is open because
+// the context has ended.
+func (p *peer) replyImage(ctx context.Context, err error) {
+	switch {
+	case err == nil:
 		p.reply(AnswerImage)
+	case ctx.Err() == nil || !errors.Is(err, ctx.Err()):
+		p.reply(AnswerBad)
 	}
 }

@@ -168,10 +168,7 @@ func (s *headerServer) run(ctx context.Context) error {
 			return err
 		}
 		for _, step := range steps {
-			if s.do(ctx, step); ctx.Err() != nil {
-				s.lose(ctx.Err())
-				return ctx.Err()
-			}
+			s.do(ctx, step)
 		}
 	}
 }
@@ -194,9 +191,10 @@ func (s *headerServer) do(ctx context.Context, step headerStep) {
 		s.arrival = nil
 		if a == nil {
 			s.reply(AnswerBad)
-		} else if err := finish(ctx, a); err == nil || ctx.Err() == nil {
-			s.replyImage(err)
+			return
 		}
+		_, err := a.Finish(ctx, -1, chunk.Digest{})
+		s.replyImage(ctx, err)
 	case headerLost:
 		s.hub.device.log.Warn("image lost", "peer", s.addr, "err", step.err)
 		s.lose(step.err)
