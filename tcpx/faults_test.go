@@ -382,6 +382,24 @@ func TestDialOfAnotherProtocol(t *testing.T) {
 	}
 }
 
+func TestDialOfASilentPeerEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // nobody accepts, but the system does
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err = (&tcpx.Transport{Addr: l.Addr().String()}).Dial(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v; want the context's end", err)
+	}
+	if took := time.Since(start); took > 600*time.Millisecond {
+		t.Errorf("Dial took %v after a context of 100 ms", took)
+	}
+}
+
 // doomed is a listener whose connections can all be cut.
 type doomed struct {
 	net.Listener

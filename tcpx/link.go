@@ -89,6 +89,9 @@ func (l *link) WriteMessage(msg []byte) error {
 
 func (l *link) Close() error { return l.close() }
 
+// Abort closes without regard to what was written.
+func (l *link) Abort() { l.conn.Close() }
+
 // shut ends the stream after what was written, then reads until the peer has
 // done the same: closing with unread bytes would send a reset, which destroys
 // what the peer has not read yet, such as the last receipt.

@@ -77,7 +77,7 @@ func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTime, errors.New("no session began within 10 s"))
 	defer cancel()
 	carrier := Carry(link)
-	stop := context.AfterFunc(ctx, carrier.shut)
+	stop := context.AfterFunc(ctx, carrier.abort)
 	first, n, err := carrier.receive(carrier.bufferSize())
 	if err == nil {
 		defer first.Release()
@@ -91,7 +91,7 @@ func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
 			link.WriteMessage(answer)
 		}
 	}
-	carrier.shut()
+	carrier.close()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,9 +17,15 @@ type Link interface {
 	Close() error
 }
 
-// A waiter is a Link that can tell when a message has begun to arrive, so that a
-// session without traffic holds no buffer for one.
-type waiter interface{ WaitMessage() error }
+// An ExtendedLink can do more than it must.
+type ExtendedLink interface {
+	Link
+	// WaitMessage returns when a message has begun to arrive, so that a session
+	// without traffic holds no buffer for one.
+	WaitMessage() error
+	// Abort is Close without regard to what was written.
+	Abort()
+}
 
 // TooLarge is the error of a Link's write for a message over Max bytes.
 type TooLarge struct {
@@ -33,8 +40,9 @@ func (e *TooLarge) Unwrap() error { return e.Err }
 // that writes. A timer of its own runs the engine's timers, because the writer may
 // be blocked in the Link when the peer has vanished.
 type LinkCarrier struct {
-	link Link
-	shut func() // closes link, once
+	link     Link
+	extended ExtendedLink // link, or nil
+	closed   atomic.Bool
 
 	s    *Session
 	wake chan struct{} // has a token when the writer is to look again
@@ -48,7 +56,8 @@ type LinkCarrier struct {
 
 // Carry returns a Carrier that owns link.
 func Carry(link Link) *LinkCarrier {
-	return &LinkCarrier{link: link, shut: sync.OnceFunc(func() { link.Close() }), wake: make(chan struct{}, 1)}
+	extended, _ := link.(ExtendedLink)
+	return &LinkCarrier{link: link, extended: extended, wake: make(chan struct{}, 1)}
 }
 
 // Info implements Carrier.
@@ -98,8 +107,8 @@ func (c *LinkCarrier) read() {
 
 // receive reads the next message.
 func (c *LinkCarrier) receive(size int) (*Buffer, int, error) {
-	if w, ok := c.link.(waiter); ok {
-		if err := w.WaitMessage(); err != nil {
+	if c.extended != nil {
+		if err := c.extended.WaitMessage(); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -184,7 +193,7 @@ func (c *LinkCarrier) arm(due time.Time, last bool) {
 
 func (c *LinkCarrier) tick() {
 	if c.s.Err() != nil {
-		c.shut()
+		c.abort()
 		return
 	}
 	c.s.Advance(time.Now())
@@ -195,7 +204,7 @@ func (c *LinkCarrier) tick() {
 	notify(c.wake)
 }
 
-// stop frees the link and the timer.
+// stop frees the timer and the link.
 func (c *LinkCarrier) stop() {
 	c.mu.Lock()
 	c.last = true
@@ -203,5 +212,23 @@ func (c *LinkCarrier) stop() {
 		c.timer.Stop()
 	}
 	c.mu.Unlock()
-	c.shut()
+	if c.s.Failed() {
+		c.abort()
+	} else {
+		c.close()
+	}
+}
+
+func (c *LinkCarrier) close() {
+	if !c.closed.Swap(true) {
+		c.link.Close()
+	}
+}
+
+// abort frees the link although messages are on their way.
+func (c *LinkCarrier) abort() {
+	if c.extended != nil {
+		c.extended.Abort()
+	}
+	c.close()
 }

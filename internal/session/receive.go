@@ -77,7 +77,11 @@ func (r *receiving) take(ev arq.Event, from *Buffer) {
 		if r.arena != nil {
 			r.arena.Release()
 		}
-		r.arena, r.used = NewBuffer(max(n, mediumBuffer)), 0
+		size := int64(mediumBuffer)
+		if r.offer.Size >= 0 {
+			size = min(size, r.offer.Size)
+		}
+		r.arena, r.used = NewBuffer(max(n, int(size))), 0
 	}
 	at := r.arena.mem[r.used : r.used+n]
 	copy(at, ev.Data)

@@ -382,6 +382,7 @@ func (u *upload) finish(x *sending) error {
 	u.out.Digest = digest
 	err = errLost
 	x.s.do(func(e *arq.Engine) { err = e.Finish(x.handle, u.src.size, digest) })
+	u.out.BodySent()
 	return over(err)
 }
 

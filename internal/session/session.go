@@ -33,6 +33,7 @@ type Session struct {
 	closing   bool        // close when all is quiet
 	closeCode wire.Code
 	ended     bool
+	failed    bool // it has ended because the medium has
 	why       error
 	buried    bool // all were told
 	pooled    bool // it has a share of the pool
@@ -149,9 +150,18 @@ func (s *Session) LimitMessage(max int) {
 // what it holds goes back to its owners, and is not to be polled any more.
 func (s *Session) Fail(err error) {
 	s.mu.Lock()
+	s.failed = s.failed || !s.ended
 	s.end(err)
 	s.eng.Close(time.Now(), wire.CodeInternal, "")
 	s.unlock()
+}
+
+// Failed reports whether the session has ended by Fail, so that nobody is there to
+// whom it could be told.
+func (s *Session) Failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }
 
 // Stats returns the engine's counters.

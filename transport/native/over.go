@@ -136,20 +136,24 @@ func (l *listener) Close() error {
 
 // adapter is a Link as package session knows it.
 func adapter(l Link) session.Link {
-	a := adapted{l}
-	if w, ok := l.(waiter); ok {
-		return &waiting{a, w}
+	a := &adapted{l}
+	if e, ok := l.(extension); ok {
+		return &extended{a, e}
 	}
-	return &a
+	return a
 }
-
-type waiter interface{ WaitMessage() error }
 
 type adapted struct{ Link }
 
-type waiting struct {
-	adapted
-	waiter
+// extension is what session.ExtendedLink has beyond a Link.
+type extension interface {
+	WaitMessage() error
+	Abort()
+}
+
+type extended struct {
+	*adapted
+	extension
 }
 
 func (a *adapted) Info() session.LinkInfo { return session.LinkInfo(a.Link.Info()) }
