@@ -18,7 +18,8 @@ import (
 // Each message gets one answer, with these exceptions, for senders that answer an answer
 // at once, without end, or start once more with each answer to begin:
 //   - begin counts when there is no transfer, or when there was nothing but begins for half
-//     a Timeout; other packages of the last image could be taken for those of the next.
+//     a Timeout: packages of one image could be taken for those of the next. A begin like
+//     the last does not while its rest is asked for, nor soon after its end.
 //   - finished, while packages are missing, is answered once in a Timeout.
 //   - while the image is finishing nothing is answered: then comes "over".
 //
@@ -40,7 +41,8 @@ type baseReceiver struct {
 	tails    int          // how often, at the end, without anything new
 	askAt    time.Time    // then again; zero: the sender is not at the end
 	active   time.Time    // when the sender last did something
-	kept     BaseHead     // the last image, if it was whole
+	last     BaseHead     // the image before
+	kept     bool         // it was
 }
 
 type baseState uint8
@@ -92,7 +94,7 @@ func (r *baseReceiver) tick(now time.Time) baseTurn {
 	case r.whole(): // finished was lost, and its repetitions
 		return r.finish()
 	}
-	return r.giveUp(fmt.Sprintf("the sender has been silent for %v", now.Sub(r.active)))
+	return r.giveUp(fmt.Sprintf("the sender has been silent for %v", now.Sub(r.active)), now)
 }
 
 // receive takes what came. Data in the turn alias p.
@@ -106,7 +108,7 @@ func (r *baseReceiver) receive(p []byte, now time.Time) (t baseTurn, err error) 
 	case m.Function == BaseBegin:
 		return r.begin(m.Data, now)
 	case r.state == baseIdle:
-		t.answer = BaseAnswer{BaseFinished, m.Number, r.kept != BaseHead{}}
+		t.answer = BaseAnswer{BaseFinished, m.Number, r.kept}
 	case m.Function == BaseData:
 		t = r.data(&m, now)
 	default:
@@ -123,9 +125,9 @@ func (r *baseReceiver) begin(text []byte, now time.Time) (t baseTurn, err error)
 	}
 	quiet := now.Sub(r.active) >= r.timeout/2
 	switch {
-	case r.state == baseReceiving && !quiet:
+	case r.state == baseReceiving && (!quiet || h == r.head && !r.askAt.IsZero()):
 		return t, nil
-	case r.state == baseIdle && h == r.kept && !quiet:
+	case r.state == baseIdle && h == r.last && !quiet:
 		return t, nil // of the transfer before, repeated
 	case err != nil && r.state == baseIdle:
 		t.answer = BaseAnswer{Function: BaseFinished}
@@ -206,7 +208,7 @@ func (r *baseReceiver) askTail(now time.Time) baseTurn {
 		return r.finish()
 	}
 	if r.tails++; r.tails > maxAsks {
-		return r.giveUp("the sender does not send it")
+		return r.giveUp("the sender does not send it", now)
 	}
 	r.askAt = now.Add(r.timeout)
 	return baseTurn{answer: BaseAnswer{BaseData, r.missing(r.packages) + r.first, false}}
@@ -220,15 +222,12 @@ func (r *baseReceiver) finish() baseTurn {
 // ended is called when an image that was to be finished is kept, or could not be; and, to
 // end one that is on its way, when it was refused. The answer is to be sent.
 func (r *baseReceiver) ended(kept bool, now time.Time) baseTurn {
-	r.state, r.active, r.kept = baseIdle, now, BaseHead{}
-	if kept {
-		r.kept = r.head
-	}
+	r.state, r.active, r.last, r.kept = baseIdle, now, r.head, kept
 	return baseTurn{answer: BaseAnswer{BaseFinished, 0, kept}}
 }
 
-func (r *baseReceiver) giveUp(why string) baseTurn {
-	t := r.ended(false, r.active)
+func (r *baseReceiver) giveUp(why string, now time.Time) baseTurn {
+	t := r.ended(false, now)
 	t.lost, t.prefix = r.incomplete(why), r.prefix()
 	return t
 }

@@ -1,0 +1,292 @@
+package mqttx
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/internal/testbroker"
+	"github.com/pixferry/pixferry/internal/testimage"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// soonAgain is how long senders wait for an answer in tests over brokers.
+const soonAgain = 200 * time.Millisecond
+
+// A fieldClient runs a party of the field on a real broker, on one goroutine.
+type fieldClient struct {
+	client mqtt.Client
+	in     chan []byte
+	do     chan func() [][]byte
+	stop   chan struct{}
+	done   chan struct{}
+}
+
+func runField(t testing.TB, b testbroker.Broker, party baseParty, publish, subscribe string) *fieldClient {
+	f := &fieldClient{in: make(chan []byte, 10_000), do: make(chan func() [][]byte), stop: make(chan struct{}), done: make(chan struct{})}
+	f.client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker(b.URL()).SetProtocolVersion(4).SetAutoReconnect(false))
+	for _, begin := range []func() mqtt.Token{
+		f.client.Connect,
+		func() mqtt.Token {
+			return f.client.Subscribe(subscribe, 0, func(_ mqtt.Client, m mqtt.Message) { f.in <- m.Payload() })
+		},
+	} {
+		if token := begin(); !token.WaitTimeout(patience) || token.Error() != nil {
+			t.Fatal(token.Error())
+		}
+	}
+	go func() {
+		defer close(f.done)
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			var out [][]byte
+			select {
+			case p := <-f.in:
+				out = party.receive(p, time.Now())
+			case fn := <-f.do:
+				out = fn()
+			case <-tick.C:
+				if at := party.deadline(); !at.IsZero() && !time.Now().Before(at) {
+					out = party.tick(time.Now())
+				}
+			case <-f.stop:
+				return
+			}
+			for _, p := range out {
+				f.client.Publish(publish, 0, false, p)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(f.stop)
+		<-f.done
+		f.client.Disconnect(100)
+	})
+	return f
+}
+
+// until waits for a condition of the party.
+func (f *fieldClient) until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		result := make(chan bool, 1)
+		f.do <- func() [][]byte { result <- ok(); return nil }
+		if <-result {
+			return
+		}
+	}
+	t.Fatalf("%s: not within %v", what, patience)
+}
+
+func TestBaseSendsToFieldOverBroker(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		for _, number := range []func(int) int{func(int) int { return 0 }, func(i int) int { return i }} {
+			field := &fieldBase{TB: t, number: number, first: 1, askHead: -1, ask: map[int]int{3: 1}}
+			f := runField(t, b, field, defaultFromBase, defaultToBase)
+			c := dial(t, &Base{Broker: b.URL()})
+			for _, content := range [][]byte{random(1), random(1401), random(35_935), testimage.JPEG(2, 320, 240), random(2_000_000)} {
+				baseSend(t, c, "image.jpg", content)
+				f.until(t, "the image at BASE", func() bool { return bytes.Equal(field.image, content) })
+			}
+			if field.begins != 5 || field.ends != 5 {
+				t.Errorf("%d times begin, %d times finished", field.begins, field.ends)
+			}
+			f.client.Disconnect(100)
+		}
+	})
+}
+
+func TestBaseTakesFromFieldOverBroker(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		r := receive(t, &Base{Broker: b.URL(), LastFirst: true, Timeout: soonAgain})
+		for i, n := range []int{1, 1400, 1401, 35_935, 500_000} {
+			content := random(n)
+			server := &fieldServer{TB: t, name: fmt.Sprint(i, ".jpg"), image: content, wait: soonAgain, deaf: time.Duration(i%2) * 30 * time.Millisecond}
+			f := runField(t, b, server, defaultToBase, defaultFromBase)
+			f.do <- func() [][]byte { return server.start(time.Now()) }
+			f.until(t, "the end", func() bool { return server.over })
+			r.expect(t, server.name, content)
+		}
+	})
+}
+
+// finished are the ends of transfers that a Server tells its hooks.
+type finished struct {
+	name string
+	err  error
+}
+
+func TestBaseTruncated(t *testing.T) {
+	for _, truncated := range []bool{false, true} {
+		b := testbroker.Embedded(t, testbroker.Options{})
+		l, err := (&Base{Broker: b.URL(), Truncated: truncated, Timeout: soonAgain}).Listen(within(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends, store := make(chan finished, 10), &transport.MemStore{}
+		srv := &transport.Server{Store: store, Hooks: transport.Hooks{
+			Finished: func(info transport.TransferInfo, _ transport.Receipt, err error) { ends <- finished{info.Name, err} },
+		}}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(context.Background(), l) }()
+
+		content := random(35_935)
+		server := &fieldServer{TB: t, name: "image.jpg", image: content, wait: soonAgain}
+		f := runField(t, b, server, defaultToBase, defaultFromBase)
+		f.do <- func() [][]byte { return server.start(time.Now()) }
+		f.until(t, "the end", func() bool { return server.over })
+		end := <-ends
+		refused := (*transport.RejectedError)(nil)
+		const missing = "935 of 35935 bytes are missing (35000-35934)"
+		if !errors.As(end.err, &refused) || refused.Reason != transport.ReasonIncomplete || !strings.Contains(end.err.Error(), missing) || end.name != "image.jpg" {
+			t.Errorf("the truncated image %s ended with %v", end.name, end.err)
+		}
+		if truncated {
+			if end := <-ends; end.err != nil || end.name != "image.truncated.jpg" {
+				t.Errorf("the part that is there: %s, %v", end.name, end.err)
+			}
+			img, ok := store.Get("image.truncated.jpg")
+			if !ok || !strings.Contains(img.Meta["truncated"], missing) {
+				t.Fatalf("the truncated image: %v, %+v", ok, img)
+			}
+			body, _ := img.Body.Open(t.Context())
+			if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, content[:35_000]) {
+				t.Errorf("the truncated image has %d bytes (%v), or wrong ones", len(got), err)
+			}
+			body.Close()
+		}
+		if _, ok := store.Get("image.jpg"); ok {
+			t.Error("a truncated image is kept as a whole one")
+		}
+		// The next one works.
+		next := &Base{Broker: b.URL(), Timeout: soonAgain}
+		baseSend(t, dial(t, next), "next.jpg", content)
+		if err := srv.Shutdown(within(t)); err != nil {
+			t.Error(err)
+		}
+		<-served
+	}
+}
+
+func TestBaseRefuses(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	base := &Base{Broker: b.URL(), Timeout: soonAgain}
+	l, err := base.Listen(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &transport.MemStore{}
+	srv := &transport.Server{Store: store, Limits: transport.Limits{MaxImage: 10_000}}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	c := dial(t, base)
+	refused := (*transport.RejectedError)(nil)
+	_, err = c.Send(within(t), &transport.Image{Name: "big.jpg", Body: transport.Bytes(random(10_001))}, nil)
+	if !errors.As(err, &refused) {
+		t.Errorf("an image over BASE's limit: %v", err)
+	}
+	f := runField(t, b, silent{}, defaultToBase, defaultFromBase) // texts that our sender does not write
+	for _, text := range []string{"../x.jpg;5000", "/etc/passwd;1", "x;", "x", ";", "x;-5", "x;1e3", "x;0", "x;99999999999999999999", "x;45873801", "\xff\xfe;100"} {
+		f.do <- func() [][]byte { return [][]byte{fieldMessage(1, 0, []byte(text))} }
+	}
+	baseSend(t, c, "a.jpg", random(5000))
+	for img := range store.All() {
+		if img.Name != "a.jpg" {
+			t.Errorf("%q was kept", img.Name)
+		}
+	}
+	srv.Shutdown(within(t))
+	<-served
+}
+
+func TestBaseNobody(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	c := dial(t, &Base{Broker: b.URL(), Timeout: 20 * time.Millisecond, Attempts: 3})
+	_, err := c.Send(within(t), &transport.Image{Name: "a", Body: transport.Bytes(random(10))}, nil)
+	if !errors.Is(err, transport.ErrNoReceiver) {
+		t.Errorf("%v", err)
+	}
+	if _, err := c.Send(within(t), &transport.Image{Name: "a", Body: transport.Bytes(random(10))}, &transport.SendOptions{Require: transport.Kept}); !errors.Is(err, transport.ErrUnconfirmed) {
+		t.Errorf("what the protocol cannot confirm: %v", err)
+	}
+	c.Close()
+	if _, err := c.Send(within(t), &transport.Image{Name: "a", Body: transport.Bytes(random(10))}, nil); !errors.Is(err, transport.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestBaseBrokerRestarts has the broker restart in the middle of an image.
+func TestBaseBrokerRestarts(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		base := &Base{Broker: b.URL(), Timeout: soonAgain, Attempts: 50}
+		r := receive(t, base)
+		c := dial(t, base)
+		content := random(3_000_000)
+		half := make(chan struct{})
+		sent := make(chan error, 1)
+		go func() {
+			_, err := c.Send(within(t), &transport.Image{Name: "a.jpg", Body: transport.Bytes(content)}, &transport.SendOptions{Progress: func(acked, total int64) {
+				if half != nil && acked > total/2 {
+					close(half)
+					half = nil
+				}
+			}})
+			sent <- err
+		}()
+		waiting := half
+		select {
+		case <-waiting:
+		case err := <-sent:
+			t.Fatal("before the middle:", err)
+		}
+		b.Stop()
+		b.Start()
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+		r.expect(t, "a.jpg", content)
+	})
+}
+
+func TestBaseWrongOptions(t *testing.T) {
+	for _, b := range []*Base{
+		{}, {Broker: "nonsense"}, {Broker: "mqtt://x", ToBase: "a", FromBase: "a"}, {Broker: "mqtt://x", ToBase: "a/#"}, {Broker: "mqtt://x", FromBase: "+"},
+		{Broker: "mqtt://x", PackageSize: 32768}, {Broker: "mqtt://x", PackageSize: -1}, {Broker: "mqtt://x", Timeout: -1},
+	} {
+		if _, err := b.Dial(within(t)); err == nil {
+			t.Errorf("Dial with %v, %q, %q, %d", b.Broker, b.ToBase, b.FromBase, b.PackageSize)
+		}
+		if _, err := b.Listen(within(t)); err == nil {
+			t.Errorf("Listen with %v, %q, %q, %d", b.Broker, b.ToBase, b.FromBase, b.PackageSize)
+		}
+	}
+	b := testbroker.Embedded(t, testbroker.Options{Deny: func(_, topic string, write bool) bool { return topic == "closed" && !write }})
+	if _, err := (&Base{Broker: b.URL(), FromBase: "closed"}).Dial(within(t)); err == nil || transport.Retryable(err) {
+		t.Errorf("a subscription that the broker refuses: %v", err)
+	}
+	b.Stop()
+	if _, err := (&Base{Broker: b.URL()}).Dial(within(t)); err == nil {
+		t.Error("a broker that is not there: no error")
+	}
+}
+
+// TestBaseClientIDs has two clients with one ID in their options.
+func TestBaseClientIDs(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	base := &Base{Broker: b.URL(), ClientOptions: mqtt.NewClientOptions().SetClientID("me"), Timeout: soonAgain, Attempts: 2}
+	r := receive(t, base)
+	c1, c2 := dial(t, base), dial(t, base)
+	for i, c := range []transport.Conn{c1, c2, c1} {
+		content := random(3000)
+		baseSend(t, c, fmt.Sprint(i), content)
+		r.expect(t, fmt.Sprint(i), content)
+	}
+}
