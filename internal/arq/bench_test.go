@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -141,4 +142,31 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 			t.Errorf("%s: only %d messages moved", name, sent)
 		}
 	}
+}
+
+// "memory per idle session: 16 KiB", of which the engine may have a quarter
+func TestIdleSessionIsSmall(t *testing.T) {
+	const sessions = 20
+	idle := make([]*Engine, 0, 2*sessions)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range sessions {
+		a, b := couple(t, func(ca, cb *Config) { ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = false, false, false, false })
+		h := a.send(pattern(100_000), nil)
+		settleUntil(start, a, b, func() bool { return a.receipts[h] && a.Quiet() && b.Quiet() })
+		a.Deadline()
+		b.Deadline()
+		a.run()
+		b.run()
+		idle = append(idle, a.Engine, b.Engine)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if per := (after.HeapAlloc - before.HeapAlloc) / (2 * sessions); per > 6<<10 {
+		t.Errorf("%d bytes for each idle engine", per)
+	} else {
+		t.Log(per, "bytes for each idle engine")
+	}
+	runtime.KeepAlive(idle)
 }

@@ -115,6 +115,9 @@ func (e *Engine) NextEvent() (Event, bool) {
 	for {
 		ev, ok := e.events.pop()
 		if !ok {
+			if !e.idle.active {
+				e.events = eventQueue{}
+			}
 			return Event{}, false
 		}
 		if ev.Kind == Progress {

@@ -148,7 +148,7 @@ func (x *end) supply(h uint16) {
 
 // exchange moves messages between two engines until neither has one, at one instant.
 func exchange(now time.Time, a, b *end) (messages int) {
-	buf := make([]byte, 1<<20)
+	buf := make([]byte, 9000)
 	for moved := true; moved; {
 		moved = false
 		for _, dir := range [...][2]*end{{a, b}, {b, a}} {

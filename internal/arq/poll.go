@@ -64,7 +64,7 @@ func (e *Engine) header() *wire.Header {
 // pollClose builds the message that ends the session.
 func (e *Engine) pollClose(buf []byte) int {
 	n := &e.ending
-	if !n.due {
+	if !n.due || e.room(len(buf)) == 0 {
 		return 0
 	}
 	n.due = false
@@ -227,12 +227,15 @@ func (e *Engine) shut() {
 func (b *builder) extra() {
 	e := b.e
 	r := e.recovery
-	if !b.eliciting && r != nil && r.probes > 0 {
+	if r != nil && r.probes > 0 && b.message.from == nil {
 		b.resend()
 		e.ping = e.ping || !b.eliciting
 	}
 	if e.acks.unasked >= pruneEvery && b.message.ackLargest >= 0 {
 		e.ping = true
+	}
+	if e.ping {
+		b.introduce(0)
 	}
 	if e.ping && !b.eliciting && b.left() >= wire.FrameHeader {
 		b.buf = wire.AppendPing(b.buf)
@@ -244,7 +247,8 @@ func (b *builder) extra() {
 	b.pad(0)
 }
 
-// resend fills a probe with the content of the oldest outstanding message, which stays outstanding.
+// resend fills a probe with the data of the oldest outstanding message, which stays outstanding.
+// The timer has queued the control frames of all of them.
 func (b *builder) resend() {
 	e := b.e
 	n := e.sent.firstOutstanding()
@@ -252,11 +256,6 @@ func (b *builder) resend() {
 		return
 	}
 	m := e.sent.at(n)
-	for _, c := range m.facts {
-		if c.open() && c.frame.Len() <= b.left() {
-			b.control(c)
-		}
-	}
 	o := m.from
 	if o == nil || o.over {
 		return

@@ -57,7 +57,11 @@ func (e *Engine) onOffer(body []byte) error {
 func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
 	// A peer whose cancels are on their way may be a little over its limit; records of answered
 	// transfers stay until the peer knows the answer.
-	if most := 4*int(e.cfg.Local.Transfers) + 64; e.ins.len() >= most {
+	most := 2*int(e.cfg.Local.Transfers) + 16
+	if e.handshake.unproven {
+		most = earlyTransfers
+	}
+	if e.ins.len() >= most {
 		return nil, errNoRoom
 	}
 	offer := *f
@@ -112,8 +116,12 @@ func (e *Engine) admit(in *incoming, offset int64, n int) error {
 		return nil
 	}
 	ahead := offset - in.got.RunEnd(0)
+	most := e.window.most
+	if e.handshake.unproven {
+		most = earlyBytes
+	}
 	switch {
-	case e.window.waiting+int64(n) > e.window.most || in.got.Count() >= maxFragments:
+	case e.window.waiting+int64(n) > most || in.got.Count() >= maxFragments:
 		return errNoRoom
 	case ahead > 0 && ahead+int64(n) > int64(e.cfg.Local.Reorder):
 		return errNoRoom

@@ -30,7 +30,9 @@ func (e *Engine) watch() {
 	if active != e.idle.active {
 		e.idle.active, e.idle.since = active, e.now
 		if !active {
+			e.sent.trim(e.now)
 			e.sent.shrink()
+			e.released = nil
 		}
 	}
 }
