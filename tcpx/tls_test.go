@@ -1,0 +1,80 @@
+package tcpx_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/tcpx"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// certificate returns a self-signed one of a name and of 127.0.0.1.
+func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := x509.NewCertPool()
+	trusted.AddCert(parsed)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, trusted
+}
+
+func TestTLS(t *testing.T) {
+	server, trustServer := certificate(t, "receiver")
+	client, trustClient := certificate(t, "camera 7")
+	peers := make(chan string, 10)
+	r := receive(t, func(s *transport.Server, tr *tcpx.Transport) {
+		tr.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trustClient}
+		s.Handler = func(_ context.Context, in *transport.Incoming) error {
+			peers <- in.Peer
+			return nil
+		}
+	})
+	conn := dial(t, &tcpx.Transport{Addr: r.addr, TLS: &tls.Config{RootCAs: trustServer, Certificates: []tls.Certificate{client}}})
+	b := content(3 << 20)
+	if _, err := conn.Send(t.Context(), image("a", b), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.kept(t, "a", b)
+	if peer := <-peers; peer != "camera 7" {
+		t.Errorf("the peer is called %q, want the name in its certificate", peer)
+	}
+	if info := conn.Info(); info.Protocol != "tcp+tls" || info.Peer != "receiver" {
+		t.Errorf("%+v", info)
+	}
+
+	var unknown x509.UnknownAuthorityError
+	_, err := (&tcpx.Transport{Addr: r.addr, TLS: &tls.Config{Certificates: []tls.Certificate{client}}}).Dial(t.Context())
+	if !errors.As(err, &unknown) {
+		t.Errorf("a receiver that is not trusted: %v", err)
+	}
+	for name, cfg := range map[string]*tls.Config{"no certificate": {RootCAs: trustServer}, "no TLS": nil} {
+		if _, err := (&tcpx.Transport{Addr: r.addr, TLS: cfg}).Dial(t.Context()); err == nil {
+			t.Errorf("%s: joined a receiver that wants one", name)
+		}
+	}
+}
