@@ -19,7 +19,7 @@ type Sender struct {
 	mu       sync.Mutex
 	closed   error
 	running  map[*sending]struct{}
-	live     map[string]*sending // the newest frame of each live source
+	live     map[string]*liveSource
 	instance uint64
 	counter  uint64
 	active   []uint64 // counters of Sends that run, ascending
@@ -27,7 +27,40 @@ type Sender struct {
 }
 
 // sending is a call of Send.
-type sending struct{ cancel context.CancelCauseFunc }
+type sending struct {
+	cancel context.CancelCauseFunc
+	turn   chan struct{} // closed when it may begin; nil: at once
+}
+
+// A liveSource is a queue of depth one: a frame begins when the bytes of the one
+// before it have left, and a newer one takes the place of that which waits. So
+// there is always one that arrives, however slow the link.
+type liveSource struct{ first, waiting *sending }
+
+func (q *liveSource) enter(me *sending) {
+	if q.waiting != nil {
+		q.waiting.cancel(cut{ErrSuperseded})
+	}
+	q.waiting = me
+	q.next()
+}
+
+func (q *liveSource) leave(me *sending) {
+	if q.first == me {
+		q.first = nil
+	}
+	if q.waiting == me {
+		q.waiting = nil
+	}
+	q.next()
+}
+
+func (q *liveSource) next() {
+	if q.first == nil && q.waiting != nil {
+		q.first, q.waiting = q.waiting, nil
+		close(q.first.turn)
+	}
+}
 
 // cut is the cause of a context that the Sender itself has ended.
 type cut struct{ err error }
@@ -41,9 +74,9 @@ var errTooOld = fmt.Errorf("the live frame is older than its MaxAge: %w", contex
 
 // Send is the frame of a Conn's Send. It calls attempt, again and again as
 // o.Retry says, with an Outgoing that is ready to go, until it returns a receipt;
-// all of its errors are *Error. The context of an attempt also ends when a newer
-// live frame takes its place, when it gets too old, and with Close: the attempt
-// then tells the peer and returns the context's error.
+// all of its errors are *Error. The context of an attempt also ends when a live
+// frame gets too old, and with Close: the attempt then tells the peer and returns
+// the context's error.
 //
 // attempt returns a *RejectedError for a refusal by the peer, and calls
 // Outgoing.LastByteSent before the peer may have the whole image.
@@ -70,12 +103,18 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 	case o.Require > info.Confirms:
 		return r, fmt.Errorf("%v is wanted, %s confirms %v: %w", o.Require, info.Protocol, info.Confirms, ErrUnconfirmed)
 	}
-	ctx, leave, err := s.enter(ctx, img, o.Live)
+	ctx, me, err := s.enter(ctx, img, out)
 	if err != nil {
 		return r, err
 	}
-	defer leave()
+	defer s.leave(me, out)
 	defer out.close()
+	if me.turn != nil {
+		select {
+		case <-me.turn:
+		case <-ctx.Done():
+		}
+	}
 	err = Retry(ctx, o.Retry, func(ctx context.Context) error {
 		if err := out.open(ctx, img); err != nil {
 			return err
@@ -107,42 +146,52 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 	return r, err
 }
 
-// enter registers a Send. Its context ends with the Sender and, if live, with
-// the next frame of its source.
-func (s *Sender) enter(ctx context.Context, img *Image, live *Live) (context.Context, func(), error) {
+// enter registers a Send, whose context ends with the Sender; that of a live
+// frame also at its MaxAge, and with a newer one while it waits for its turn.
+func (s *Sender) enter(ctx context.Context, img *Image, out *Outgoing) (context.Context, *sending, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed != nil {
 		return nil, nil, s.closed
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	me := &sending{cancel}
+	me := &sending{cancel: cancel}
 	if s.running == nil {
-		s.running, s.live = make(map[*sending]struct{}), make(map[string]*sending)
+		s.running, s.live = make(map[*sending]struct{}), make(map[string]*liveSource)
 	}
 	s.running[me] = struct{}{}
-	source, stop := "", func() {}
-	if live != nil {
-		source = cmp.Or(live.Source, img.Source)
-		if older := s.live[source]; older != nil {
-			older.cancel(cut{ErrSuperseded})
-		}
-		s.live[source] = me
-		if live.MaxAge > 0 {
-			t := time.AfterFunc(live.MaxAge, func() { cancel(cut{errTooOld}) })
-			stop = func() { t.Stop() }
-		}
+	live := out.Options.Live
+	if live == nil {
+		return ctx, me, nil
 	}
-	return ctx, func() {
-		stop()
-		cancel(nil)
+	source := cmp.Or(live.Source, img.Source)
+	q := s.live[source]
+	if q == nil {
+		q = new(liveSource)
+		s.live[source] = q
+	}
+	me.turn = make(chan struct{})
+	q.enter(me)
+	out.bodySent = func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.running, me)
-		if live != nil && s.live[source] == me {
+		if q.leave(me); q.first == nil && s.live[source] == q {
 			delete(s.live, source)
 		}
-	}, nil
+	}
+	if live.MaxAge > 0 {
+		t := time.AfterFunc(live.MaxAge, func() { cancel(cut{errTooOld}) })
+		context.AfterFunc(ctx, func() { t.Stop() })
+	}
+	return ctx, me, nil
+}
+
+func (s *Sender) leave(me *sending, out *Outgoing) {
+	me.cancel(nil)
+	out.BodySent()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running, me)
 }
 
 // Close ends all Sends, those that run and those to come, with cause: ErrClosed

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -428,6 +429,38 @@ func TestSenderClose(t *testing.T) {
 	})
 }
 
+// A link that is too slow for a source still delivers some of its frames.
+func TestFastLiveSourceOnASlowLinkIsNotStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		var frames sync.WaitGroup
+		var kept, superseded int
+		var mu sync.Mutex
+		for range 100 {
+			frames.Go(func() {
+				_, err := s.Send(t.Context(), everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, func(ctx context.Context, out *Outgoing) (Receipt, error) {
+					time.Sleep(30 * time.Millisecond) // its bytes leave
+					out.LastByteSent()
+					time.Sleep(200 * time.Millisecond) // a round trip
+					return keep(ctx, out)
+				})
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					kept++
+				} else if errors.Is(err, ErrSuperseded) {
+					superseded++
+				}
+			})
+			time.Sleep(10 * time.Millisecond)
+		}
+		frames.Wait()
+		if kept < 33 || kept+superseded != 100 {
+			t.Errorf("of 100 frames, one each 10 ms, %d were kept and %d superseded where one takes 30 ms", kept, superseded)
+		}
+	})
+}
+
 func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sender
@@ -443,13 +476,17 @@ func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 			synctest.Wait()
 			return result
 		}
-		older := send()
+		first, older := send(), send()
 		for range 3 {
 			newer := send()
 			wantOutcome(t, <-older, NotKept, ErrSuperseded)
 			older = newer
 		}
+		if len(first) != 0 {
+			t.Error("the frame on its way gave way:", <-first)
+		}
 		s.Close(ErrClosed)
+		wantOutcome(t, <-first, NotKept, ErrClosed)
 		wantOutcome(t, <-older, NotKept, ErrClosed)
 		if len(s.live) != 0 {
 			t.Error(len(s.live), "sources are remembered")

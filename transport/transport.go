@@ -95,8 +95,9 @@ type SendOptions struct {
 	Require Level
 	// Retry repeats failed attempts under one ID; nil means no repetition.
 	Retry *RetryPolicy
-	// Live makes the image a frame of a live source: a newer frame of the same
-	// source supersedes it (ErrSuperseded).
+	// Live makes the image a frame of a live source, which has a queue of depth one:
+	// a frame begins when the bytes of the one before have left, and a newer one
+	// supersedes that which waits (ErrSuperseded).
 	Live *Live
 	// Priority orders transfers of one Conn.
 	Priority Priority

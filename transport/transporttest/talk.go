@@ -222,20 +222,44 @@ func checkLive(t testing.TB, k transportKit) {
 	}
 	r := k.rig(t, nil)
 	old, other := r.content(k.usual()), r.content(k.usual())
-	frame := func(b []byte, source string) (*sending, <-chan struct{}) {
-		img, reached := r.stuck(b)
-		return r.start(t.Context(), r.conn, img, &transport.SendOptions{Live: &transport.Live{Source: source}}), reached
+	frame := func(ctx context.Context, img *transport.Image, source string) *sending {
+		return r.start(ctx, r.conn, img, &transport.SendOptions{Live: &transport.Live{Source: source}})
 	}
-	first, reached := frame(old, "cam-1")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	img, reached := r.stuck(old)
+	first := frame(ctx, img, "cam-1")
 	await(t, "the source's middle", reached)
 	if k.Concurrency > 1 {
-		_, reached = frame(other, "cam-2") // another camera's frame does not give way
+		img, reached = r.stuck(other)
+		frame(t.Context(), img, "cam-2") // another camera's frame is not held up
 		await(t, "the source's middle", reached)
 	}
-	img, b := r.image()
-	r.deliver(r.conn, img, b, &transport.SendOptions{Live: &transport.Live{Source: "cam-1"}})
-	r.fails(first, "a newer frame", transport.ErrSuperseded)
-	r.nothing(old, other)
+	// Of two frames that wait for the first one, that which came last stays.
+	var waiting [2]*sending
+	var contents [2][]byte
+	for i := range waiting {
+		img, contents[i] = r.image()
+		waiting[i] = frame(t.Context(), img, "cam-1")
+	}
+	older, newer := 0, 1
+	var err error
+	select {
+	case err = <-waiting[0].err:
+	case err = <-waiting[1].err:
+		older, newer = 1, 0
+	case <-time.After(patience(t)):
+	}
+	if !errors.Is(err, transport.ErrSuperseded) {
+		t.Errorf("of two live frames that wait none was superseded: %v", err)
+	}
+	cancel()
+	r.fails(first, "its context's end", context.Canceled)
+	if err := await(t, "the newest frame", waiting[newer].err); err != nil {
+		t.Errorf("the newest frame: %v", err)
+	}
+	r.expect(contents[newer])
+	r.nothing(old, other, contents[older])
 
 	img, _ = r.stuck(old)
 	start := time.Now()
