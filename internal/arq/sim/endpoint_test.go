@@ -46,7 +46,8 @@ type endpoint struct {
 	sessions map[wire.ConnID]*session
 	order    []*session // for reproducible iteration
 	listen   func(h *wire.Header) *session
-	down     bool // crashed: what arrives is lost
+	down     bool  // crashed: what arrives is lost
+	room     int64 // the medium takes more while less than this is queued in it; 0: always
 	free     [][]byte
 }
 
@@ -202,7 +203,7 @@ func (s *session) pump() {
 	var buf [9000]byte
 	now := s.ep.w.clock.Now()
 	s.drain()
-	for !s.gone {
+	for !s.gone && !s.full() {
 		n := s.Poll(now, buf[:])
 		if n == 0 {
 			break
@@ -218,6 +219,20 @@ func (s *session) pump() {
 	if at := s.Deadline(); !at.IsZero() {
 		s.timer = s.ep.w.clock.At(at.Add(s.ep.w.upTo(s.ep.late)), s.fire)
 	}
+}
+
+// full reports whether the medium takes no more, and has the session polled again when it does.
+func (s *session) full() bool {
+	ep := s.ep
+	if ep.room == 0 {
+		return false
+	}
+	queued := ep.out.Queued(ep.w.clock.Now())
+	if queued < ep.room {
+		return false
+	}
+	ep.w.clock.After(time.Duration(float64(queued-ep.room+1)/float64(ep.out.Config().Rate)*float64(time.Second)), s.pump)
+	return true
 }
 
 func (s *session) fire() {
