@@ -23,7 +23,8 @@ func TestDatagramFromFieldCamera(t *testing.T) {
 				got.image(t, img)
 			}
 		}
-		got.refuse = errors.New("the disk is full")
+		refusal := errors.New("the disk is full")
+		got.refuse.Store(&refusal)
 		a.WriteTo(photo[:100], addrs[0])
 		if answer := a.answer(); answer != "bad image" {
 			t.Errorf("an image that is refused: %q", answer)

@@ -90,7 +90,8 @@ func (c *caller) fresh(ctx context.Context) (*line, error) {
 		c.line = l
 	}
 	select {
-	case <-c.line.failed: // long ago
+	case err := <-c.line.failed: // of an answered exchange: it concerns nobody
+		c.device.log.Debug("a failure between two exchanges", "err", err)
 	default:
 	}
 	return c.line, nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,12 +111,12 @@ type taken struct {
 	images   chan []byte
 	messages chan string
 	lost     chan error
-	refuse   error // of the next ones
+	refuse   atomic.Pointer[error] // of the next ones
 }
 
 // serveDevices serves transports as one program and returns where they listen.
 func serveDevices(t testing.TB, all ...transport.Transport) (*taken, []net.Addr) {
-	got := &taken{make(chan []byte, 256), make(chan string, 256), make(chan error, 256), nil}
+	got := &taken{images: make(chan []byte, 256), messages: make(chan string, 256), lost: make(chan error, 256)}
 	srv := &transport.Server{
 		Handler: func(ctx context.Context, in *transport.Incoming) error {
 			o, err := in.Image.Body.Open(ctx)
@@ -124,8 +125,8 @@ func serveDevices(t testing.TB, all ...transport.Transport) (*taken, []net.Addr)
 			}
 			b := make([]byte, o.Size)
 			o.ReaderAt.ReadAt(b, 0)
-			if got.refuse != nil {
-				return got.refuse
+			if err := got.refuse.Load(); err != nil {
+				return *err
 			}
 			got.images <- b
 			return nil
@@ -134,8 +135,8 @@ func serveDevices(t testing.TB, all ...transport.Transport) (*taken, []net.Addr)
 			if m.Type != "application/json" {
 				t.Errorf("a message of type %q", m.Type)
 			}
-			if got.refuse != nil {
-				return got.refuse
+			if err := got.refuse.Load(); err != nil {
+				return *err
 			}
 			got.messages <- string(m.Data)
 			return nil

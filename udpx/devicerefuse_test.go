@@ -51,8 +51,9 @@ func TestHeaderRetry(t *testing.T) {
 	deviceBubble(t, func(t *testing.T, n *network) {
 		got, addrs := serveDevices(t, &udpx.Header{Socket: n.sockets})
 		c := dialDevice(t, &udpx.Header{Socket: n.sockets, Addr: addrs[0].String()})
-		got.refuse = errors.New("the disk is full")
-		time.AfterFunc(2*time.Second, func() { got.refuse = nil })
+		refusal := errors.New("the disk is full")
+		got.refuse.Store(&refusal)
+		time.AfterFunc(2*time.Second, func() { got.refuse.Store(nil) })
 		_, err := c.Send(t.Context(), &transport.Image{Body: transport.Bytes(photo[:5000])}, &transport.SendOptions{
 			Retry: &transport.RetryPolicy{MaxAttempts: -1, Initial: time.Second},
 		})

@@ -33,12 +33,13 @@ func TestJSONFromFieldPeer(t *testing.T) {
 				t.Errorf("%.40q: %q", m, answer)
 			}
 		}
-		got.refuse = transport.Reject("no such command: %s", strings.Repeat("ü", 2000))
+		refusal := transport.Reject("no such command: %s", strings.Repeat("ü", 2000))
+		got.refuse.Store(&refusal)
 		peer.WriteTo([]byte(`{}`), addrs[0])
 		if answer := peer.answer(); !strings.HasPrefix(answer, "error: ") || !strings.Contains(answer, "no such command") || len(answer) > 1024 {
 			t.Errorf("a message that is refused: %q", answer)
 		}
-		got.refuse = nil
+		got.refuse.Store(nil)
 		peer.WriteTo([]byte(`{}`), addrs[0])
 		if answer := peer.answer(); answer != "get the msg" || <-got.messages != "{}" {
 			t.Errorf("after errors: %q", answer)
@@ -71,12 +72,13 @@ func TestJSONBothSides(t *testing.T) {
 				t.Errorf("%q: %v", m, err)
 			}
 		}
-		got.refuse = transport.Reject("no such command")
+		refusal := transport.Reject("no such command")
+		got.refuse.Store(&refusal)
 		refused := (*transport.RejectedError)(nil)
 		if err := say(`{}`); !errors.As(err, &refused) || !strings.Contains(refused.Text, "no such command") || outcomeOf(err) != transport.Rejected {
 			t.Errorf("a message that is refused: %v", err)
 		}
-		got.refuse = nil
+		got.refuse.Store(nil)
 		if err := say(`{}`); err != nil || <-got.messages != `{}` {
 			t.Errorf("after errors: %v", err)
 		}
