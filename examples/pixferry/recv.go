@@ -7,13 +7,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
-	"net/url"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pixferry/pixferry/examples/endpoint"
 	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -41,7 +40,7 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	var sides []transport.Transport
 	for _, raw := range flags.Args() {
-		t, err := endpoint(raw, true)
+		t, err := endpoint.Parse(raw, true)
 		if err != nil {
 			return misuse(stderr, "%v", err)
 		}
@@ -68,7 +67,7 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return errors.Join(err, srv.Shutdown(ctx))
 		}
-		out.listening(where(flags.Arg(i), listener.Addr()))
+		out.listening(endpoint.Where(flags.Arg(i), listener.Addr()))
 		group.Go(func() error {
 			if err := srv.Serve(ctx, listener); !errors.Is(err, transport.ErrServerClosed) && ctx.Err() == nil {
 				return err
@@ -89,18 +88,6 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	return r.verdict()
-}
-
-// where is the URL with the real port in place of port 0.
-func where(raw string, addr net.Addr) string {
-	u, err := url.Parse(raw)
-	if err != nil || u.Port() != "0" {
-		return raw
-	}
-	if _, port, err := net.SplitHostPort(addr.String()); err == nil {
-		u.Host = net.JoinHostPort(u.Hostname(), port)
-	}
-	return u.String()
 }
 
 // A receiver follows the images of one command.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pixferry/pixferry/examples/endpoint"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -52,7 +53,7 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		}
 	}
 	url := flags.Arg(0)
-	to, err := endpoint(url, false)
+	to, err := endpoint.Parse(url, false)
 	if err != nil {
 		return misuse(stderr, "%v", err)
 	}

@@ -1,0 +1,54 @@
+package endpoint
+
+import (
+	"net"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	for _, c := range []struct {
+		url     string
+		receive bool
+		err     string // a part of it; empty: none
+	}{
+		{"tcp://127.0.0.1:1", true, ""},
+		{"udp://[::1]:1", false, ""},
+		{"mqtt://user:secret@broker:1883/gate%207", true, ""},
+		{"mqtt+base://h:1?to=a&from=b&number=0&size=512&timeout=1s&truncated=keep&last=first", true, ""},
+		{"udp+header://h:1?width=4&order=be&gap=1ms", false, ""},
+		{"tcp+command://h:1?pause=500ms&commands=weeding,stop", true, ""},
+		{"tcp+frames://h:1?format=infrared&dir=got", false, ""},
+		{"tcp://h", true, "HOST:PORT"},
+		{"mqtt://h:1", false, "/NAME"},
+		{"tcps://h:1", true, "cert=FILE"},
+		{"tcps://h:1?ca=/nowhere", false, "/nowhere"},
+		{"ftp://h:1", true, "unknown scheme"},
+		{"udp+smoke://h:1", true, "unknown scheme"},
+		{"udp+header://h:1?width=5", true, "width"},
+		{"udp+header://h:1?with=4", true, "not one of: width, gap, order"},
+		{"mqtt+base://h:1?number=2", true, "1 or 0"},
+		{"tcp+begin://h:1?pause=soon", true, "500ms"},
+	} {
+		tr, err := Parse(c.url, c.receive)
+		switch {
+		case c.err == "" && (err != nil || tr == nil):
+			t.Errorf("%s: %v", c.url, err)
+		case c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)):
+			t.Errorf("%s: %v, want an error with %q", c.url, err, c.err)
+		}
+	}
+}
+
+func TestWhereHasTheRealPort(t *testing.T) {
+	addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
+	for raw, want := range map[string]string{
+		"tcp://localhost:0":          "tcp://localhost:4711",
+		"udp+header://:0?width=4":    "udp+header://:4711?width=4",
+		"mqtt://127.0.0.1:1883/name": "mqtt://127.0.0.1:1883/name",
+	} {
+		if got := Where(raw, addr); got != want {
+			t.Errorf("%s: %s, want %s", raw, got, want)
+		}
+	}
+}
