@@ -176,12 +176,12 @@ func TestBothEnds(t *testing.T) {
 	c := dial(t, b, &Transport{Dialect: HFSecurity})
 	for _, cmd := range []string{"RecPush", "StrSnapPush"} {
 		picture := testimage.JPEG(5, 32, 32)
-		meta := map[string]string{"cmd": cmd, "num": "9", "name": "Ann"}
+		meta := map[string]string{"cmd": cmd, "num": cmd, "name": "Ann"}
 		r, err := c.Send(within(t), &transport.Image{Body: transport.Bytes(picture), Meta: meta}, &transport.SendOptions{Require: transport.Received})
 		if err != nil || r.Level != transport.Received {
 			t.Fatalf("%+v, %v", r, err)
 		}
-		if got := d.expect(t, `"9"`, picture); got.Image.Meta["cmd"] != cmd || got.Image.Meta["name"] != "Ann" || got.record.Verified != (cmd == "RecPush") {
+		if got := d.expect(t, `"`+cmd+`"`, picture); got.Image.Meta["cmd"] != cmd || got.Image.Meta["name"] != "Ann" || got.record.Verified != (cmd == "RecPush") {
 			t.Errorf("%v, verified %v", got.Image.Meta, got.record.Verified)
 		}
 	}
