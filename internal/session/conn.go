@@ -160,6 +160,7 @@ func (c *Conn) watch(ctx context.Context) error {
 		select {
 		case <-s.Done():
 		case <-ctx.Done():
+		case <-c.ctx.Done():
 		}
 	}
 }

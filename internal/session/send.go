@@ -47,13 +47,20 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 	out := &transport.Outgoing{ID: transport.NewID()}
 	u := &upload{conn: c, op: "message", out: out, sent: &chunk.Ranges{}, src: newSource(body, c.ep.cfg.Digest)}
 	u.offer = wire.Offer{ID: out.ID, Kind: wire.KindMessage, Flags: wire.OfferInteractive, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
-	_, err := u.send(ctx)
-	if e := (*transport.Error)(nil); err == nil || errors.As(err, &e) {
-		return err
+	sending, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
+	_, err := u.send(sending)
+	if err == nil {
+		return nil
 	}
 	e := &transport.Error{Op: "message", ID: out.ID, Err: err}
+	errors.As(err, &e) // which says that the outcome is unknown
 	if r := (*transport.RejectedError)(nil); errors.As(err, &r) {
 		e.Outcome = transport.Rejected
+	}
+	if errors.Is(e.Err, context.Canceled) && ctx.Err() == nil {
+		e.Err = context.Cause(c.ctx)
 	}
 	return e
 }
@@ -77,69 +84,6 @@ type upload struct {
 	moved   chan struct{} // has a token when acked has risen
 	acked   atomic.Int64
 	unknown atomic.Bool // a session ended between FIN and the answer: the receiver may keep the image
-}
-
-// sending is an upload on one session, whose mutex guards it.
-type sending struct {
-	s      *Session
-	up     *upload
-	handle uint16
-	wake   chan struct{} // has a token after a change
-
-	lent    []*Buffer      // to the engine, in the order of Supply
-	held    []*wire.Accept // runs of blocks that the receiver holds, not yet answered
-	receipt *wire.Receipt
-	reject  *wire.Reject
-	lost    bool
-}
-
-// event takes an event of the engine.
-func (x *sending) event(ev arq.Event) {
-	switch ev.Kind {
-	case arq.Released:
-		x.release(ev.Data)
-		return
-	case arq.Progress:
-		if ev.Offset > x.up.acked.Load() {
-			x.up.acked.Store(ev.Offset)
-			notify(x.up.moved)
-		}
-		return
-	case arq.Accepted:
-		x.held = append(x.held, ev.Accept)
-	case arq.Receipted:
-		x.receipt = ev.Receipt
-	case arq.Rejected:
-		x.reject = ev.Reject
-	}
-	notify(x.wake)
-}
-
-// release frees the buffer that p lies in.
-func (x *sending) release(p []byte) {
-	for i, b := range x.lent {
-		if &b.mem[0] == &p[0] {
-			x.lent = append(x.lent[:i], x.lent[i+1:]...)
-			b.Release()
-			return
-		}
-	}
-}
-
-// lose ends it because the engine has let go of everything.
-func (x *sending) lose() {
-	for _, b := range x.lent {
-		b.Release()
-	}
-	x.lent, x.lost = nil, true
-	notify(x.wake)
-}
-
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // send takes the transfer to its end with a worker, so that neither progress nor
@@ -281,26 +225,6 @@ func (u *upload) begin(s *Session) (*sending, error) {
 		err = s.tooLarge(&offer)
 	}
 	return x, err
-}
-
-// tooLarge says which of the peer's limits an offer is over.
-func (s *Session) tooLarge(o *wire.Offer) error {
-	s.mu.Lock()
-	peer := s.peer
-	s.mu.Unlock()
-	if o.Kind == wire.KindMessage && o.Size > int64(peer.MessageBytes) {
-		return &transport.TooLargeError{What: "message", Size: o.Size, Max: int64(peer.MessageBytes)}
-	}
-	return &transport.TooLargeError{What: "metadata", Size: int64(len(o.Meta)), Max: int64(peer.Metadata)}
-}
-
-// leave ends the transfer on its session; one that has no answer is cancelled.
-func (x *sending) leave() {
-	x.s.do(func(e *arq.Engine) {
-		e.Cancel(x.handle, uint8(transport.ReasonCanceled)) // nothing if it is over
-		delete(x.s.out, x.handle)
-		x.lose()
-	})
 }
 
 // compare answers a run of blocks that the receiver holds.

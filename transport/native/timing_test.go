@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -80,10 +81,11 @@ func outcome(err error) transport.Outcome {
 	return e.Outcome
 }
 
-// hole is a Link into which everything disappears once it is open.
+// hole is a Link into which everything disappears once it is open, the end too.
 type hole struct {
 	native.Link
-	open *atomic.Bool
+	open   *atomic.Bool
+	closed chan struct{}
 }
 
 func (h hole) WriteMessage(msg []byte) error {
@@ -93,13 +95,26 @@ func (h hole) WriteMessage(msg []byte) error {
 	return h.Link.WriteMessage(msg)
 }
 
+func (h hole) ReadMessage(buf []byte) (int, error) {
+	n, err := h.Link.ReadMessage(buf)
+	if err == io.EOF && h.open.Load() {
+		<-h.closed
+	}
+	return n, err
+}
+
+func (h hole) Close() error {
+	close(h.closed)
+	return h.Link.Close()
+}
+
 func TestVanishedPeer(t *testing.T) {
 	var gone atomic.Bool
 	var entered chan struct{}
 	var closed chan error
 	bubble(t, func(s *transport.Server, m *medium) {
 		entered, closed = make(chan struct{}), make(chan error, 1)
-		m.wrap = func(l native.Link) native.Link { return hole{l, &gone} }
+		m.wrap = func(l native.Link) native.Link { return hole{l, &gone, make(chan struct{})} }
 		s.Handler = func(ctx context.Context, _ *transport.Incoming) error {
 			close(entered)
 			<-ctx.Done()
@@ -127,8 +142,8 @@ func TestVanishedPeer(t *testing.T) {
 		if took := time.Since(start); took > idle+time.Second {
 			t.Errorf("it took %v, want the idle time of %v", took, idle)
 		}
-		if err := <-closed; err == nil { // ErrIdle, or the end of the link where the sender was first
-			t.Error("the receiver's Conn ended in good order")
+		if err := <-closed; !errors.Is(err, transport.ErrIdle) {
+			t.Errorf("the receiver's Conn ended with %v, want ErrIdle", err)
 		}
 		if took := time.Since(start); took > idle+2*time.Second {
 			t.Errorf("the receiver took %v, want the idle time of %v", took, idle)
@@ -320,6 +335,42 @@ func TestMessageIsTakenOnce(t *testing.T) {
 		}
 		if len(taken) != 1 || taken[0] != "hello" {
 			t.Errorf("taken: %q", taken)
+		}
+	})
+}
+
+// Close frees every call at once, though the peer's program is still busy.
+func TestCloseFreesCalls(t *testing.T) {
+	var entered chan struct{}
+	wait := func(ctx context.Context) error {
+		entered <- struct{}{}
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	bubble(t, func(s *transport.Server, m *medium) {
+		entered = make(chan struct{}, 2)
+		s.Handler = func(ctx context.Context, _ *transport.Incoming) error { return wait(ctx) }
+		s.Message = func(ctx context.Context, _ transport.Conn, _ transport.Message) error { return wait(ctx) }
+	}, func(t *testing.T, e *ends) {
+		ended := make(chan error, 3)
+		go func() {
+			_, err := e.conn.Send(t.Context(), image("a", []byte("b")), nil)
+			ended <- err
+		}()
+		go func() { ended <- e.conn.SendMessage(t.Context(), transport.Message{}) }()
+		go func() { ended <- (&transport.Server{Store: &transport.MemStore{}}).ServeConn(t.Context(), e.conn) }()
+		<-entered
+		<-entered
+		synctest.Wait()
+		start := time.Now()
+		go e.conn.Close()
+		for range 3 {
+			if err := <-ended; !errors.Is(err, net.ErrClosed) {
+				t.Errorf("a call ended with %v, want net.ErrClosed", err)
+			}
+		}
+		if took := time.Since(start); took > 0 {
+			t.Errorf("Close freed the calls after %v", took)
 		}
 	})
 }

@@ -1,0 +1,90 @@
+package session
+
+import (
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// sending is an upload on one session, whose mutex guards it.
+type sending struct {
+	s      *Session
+	up     *upload
+	handle uint16
+	wake   chan struct{} // has a token after a change
+
+	lent    []*Buffer      // to the engine, in the order of Supply
+	held    []*wire.Accept // runs of blocks that the receiver holds, not yet answered
+	receipt *wire.Receipt
+	reject  *wire.Reject
+	lost    bool
+}
+
+// event takes an event of the engine.
+func (x *sending) event(ev arq.Event) {
+	switch ev.Kind {
+	case arq.Released:
+		x.release(ev.Data)
+		return
+	case arq.Progress:
+		if ev.Offset > x.up.acked.Load() {
+			x.up.acked.Store(ev.Offset)
+			notify(x.up.moved)
+		}
+		return
+	case arq.Accepted:
+		x.held = append(x.held, ev.Accept)
+	case arq.Receipted:
+		x.receipt = ev.Receipt
+	case arq.Rejected:
+		x.reject = ev.Reject
+	}
+	notify(x.wake)
+}
+
+// release frees the buffer that p lies in.
+func (x *sending) release(p []byte) {
+	for i, b := range x.lent {
+		if &b.mem[0] == &p[0] {
+			x.lent = append(x.lent[:i], x.lent[i+1:]...)
+			b.Release()
+			return
+		}
+	}
+}
+
+// lose ends it because the engine has let go of everything.
+func (x *sending) lose() {
+	for _, b := range x.lent {
+		b.Release()
+	}
+	x.lent, x.lost = nil, true
+	notify(x.wake)
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// tooLarge says which of the peer's limits an offer is over.
+func (s *Session) tooLarge(o *wire.Offer) error {
+	s.mu.Lock()
+	peer := s.peer
+	s.mu.Unlock()
+	if o.Kind == wire.KindMessage && o.Size > int64(peer.MessageBytes) {
+		return &transport.TooLargeError{What: "message", Size: o.Size, Max: int64(peer.MessageBytes)}
+	}
+	return &transport.TooLargeError{What: "metadata", Size: int64(len(o.Meta)), Max: int64(peer.Metadata)}
+}
+
+// leave ends the transfer on its session; one that has no answer is cancelled.
+func (x *sending) leave() {
+	x.s.do(func(e *arq.Engine) {
+		e.Cancel(x.handle, uint8(transport.ReasonCanceled)) // nothing if it is over
+		delete(x.s.out, x.handle)
+		x.lose()
+	})
+}
