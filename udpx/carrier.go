@@ -73,6 +73,7 @@ func (c *carrier) Start(s *session.Session) {
 	if evicted := c.socket.add(c, s); evicted != nil {
 		evicted.Fail(errEvicted)
 	}
+	c.socket.signal()
 }
 
 // Wake implements session.Carrier.
@@ -80,6 +81,7 @@ func (c *carrier) Wake() {
 	c.socket.mu.Lock()
 	c.socket.enqueue(c)
 	c.socket.mu.Unlock()
+	c.socket.signal()
 }
 
 // Wait implements session.Carrier.

@@ -160,7 +160,7 @@ func TestFalseAddresses(t *testing.T) {
 		before := runtime.NumGoroutine()
 		var flood [][]byte
 		for i := range 3000 {
-			flood = append(flood, firstMessage(wire.ConnID(1<<32+i), wire.ConnID(1<<33+i), 1200))
+			flood = append(flood, firstMessage(wire.ConnID(1<<20+i), wire.ConnID(1<<24+i), 1200))
 		}
 		go answersTo(t, scanner, addr, flood...)
 		time.Sleep(time.Second)

@@ -26,6 +26,7 @@ const (
 // reader is the goroutine that reads packets and delivers their messages.
 type reader struct {
 	*socket
+	writer   *writer
 	memory   [][]byte // of packets
 	packets  []udpsock.Packet
 	light    int // reads that gave few packets, in a row
@@ -38,9 +39,9 @@ type reader struct {
 	run     [][]byte
 }
 
-func (s *socket) runReader() {
+func (s *socket) runReader(w *writer) {
 	defer close(s.read)
-	r := &reader{socket: s}
+	r := &reader{socket: s, writer: w}
 	r.grow(1)
 	for {
 		for i, m := range r.memory {
@@ -55,6 +56,7 @@ func (s *socket) runReader() {
 		}
 		r.failures = 0
 		r.dispatch(r.packets[:n], time.Now())
+		r.writer.help()
 		r.adapt(n)
 	}
 }
@@ -147,7 +149,7 @@ func (r *reader) dispatch(packets []udpsock.Packet, now time.Time) {
 func (r *reader) deliver(now time.Time) {
 	if len(r.run) > 0 {
 		r.session.Deliver(now, nil, r.run...)
-		r.to.Wake()
+		r.poll(r.to)
 	}
 	clear(r.run)
 	r.to, r.session, r.run = nil, nil, r.run[:0]
@@ -162,7 +164,14 @@ func (r *reader) moved(to net.Addr, key addrKey, msg []byte, now time.Time) {
 		r.mu.Unlock()
 		r.to.key = key
 	}
-	r.to.Wake()
+	r.poll(r.to)
+}
+
+// poll has a carrier polled when all that was read is delivered.
+func (r *reader) poll(c *carrier) {
+	r.mu.Lock()
+	r.enqueue(c)
+	r.mu.Unlock()
 }
 
 // farewell tells a peer again that the session is over.

@@ -33,6 +33,8 @@ type socket struct {
 	listener *listener
 	queue    []*carrier // to be polled
 	timers   timers
+	asleep   bool      // the writer's goroutine waits for wake
+	alarm    time.Time // or for this, if it is not zero
 	sessions sessions
 }
 
@@ -78,8 +80,9 @@ func startSocket(conn *udpsock.Conn, owned bool, sizes []int) *socket {
 	if conn.Fragments() {
 		s.sizes = nil
 	}
-	go s.runReader()
-	go s.runWriter()
+	w := newWriter(s)
+	go s.runReader(w)
+	go w.run()
 	return s
 }
 

@@ -15,10 +15,12 @@ const (
 	batchPackets = 64
 )
 
-// writer is the goroutine that polls sessions, writes what they say and keeps their
-// timers.
+// writer polls sessions, writes what they say and keeps their timers. It has a goroutine;
+// the reader takes its place for the answers to what it has just read, to spare them the
+// way through another goroutine.
 type writer struct {
 	*socket
+	turn    chan struct{} // holds a token while somebody uses what follows
 	arena   []byte
 	used    int
 	packets []udpsock.Packet
@@ -26,42 +28,86 @@ type writer struct {
 	ended   []*carrier // to be released after the next write
 }
 
-func (s *socket) runWriter() {
-	w := &writer{socket: s, arena: make([]byte, arenaSize)}
-	w.run()
-	<-s.read
-	if !s.owned {
-		s.conn.Resume()
-	}
-	close(s.done)
+func newWriter(s *socket) *writer {
+	return &writer{socket: s, turn: make(chan struct{}, 1), arena: make([]byte, arenaSize)}
 }
 
+// run is the writer's goroutine.
 func (w *writer) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
-		c, due, over := w.next()
-		switch {
-		case over:
-			return
-		case c != nil:
-			if full := w.poll(c); full {
-				w.flush()
-			}
-			continue
-		case len(w.packets) > 0 || len(w.ended) > 0:
-			w.flush()
-			continue
-		case due.IsZero():
-			<-w.wake
-			continue
+	for !w.ending() {
+		w.turn <- struct{}{}
+		for w.work() {
 		}
-		timer.Reset(time.Until(due))
+		<-w.turn
+		var late <-chan time.Time
+		if due := w.arm(); !due.IsZero() {
+			timer.Reset(time.Until(due))
+			late = timer.C
+		}
 		select {
 		case <-w.wake:
-		case <-timer.C:
+		case <-late:
+		}
+		w.disarm()
+	}
+	<-w.read
+	if !w.owned {
+		w.conn.Resume()
+	}
+	close(w.done)
+}
+
+// help writes one batch, unless the goroutine is at it, and leaves the rest to that. It is
+// the reader's.
+func (w *writer) help() {
+	more := true
+	select {
+	case w.turn <- struct{}{}:
+		more = w.work()
+		<-w.turn
+	default:
+	}
+	if more || w.early() {
+		w.signal()
+	}
+}
+
+// work writes a batch of what sessions say and reports whether there may be more.
+func (w *writer) work() (more bool) {
+	defer w.flush()
+	for {
+		c := w.next()
+		if c == nil {
+			return false
+		}
+		if w.poll(c) {
+			return true
 		}
 	}
+}
+
+// arm returns the time at which the goroutine is to wake up, zero for none.
+func (s *socket) arm() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asleep, s.alarm = true, s.timers.next()
+	return s.alarm
+}
+
+func (s *socket) disarm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asleep = false
+}
+
+// early reports whether the goroutine would wake up too late.
+func (s *socket) early() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	due := s.timers.next()
+	return s.asleep && !due.IsZero() && (s.alarm.IsZero() || due.Before(s.alarm))
 }
 
 // enqueue has a carrier polled. The mutex is held.
@@ -69,18 +115,17 @@ func (s *socket) enqueue(c *carrier) {
 	if !c.queued && c.session != nil {
 		c.queued = true
 		s.queue = append(s.queue, c)
-		s.signal()
 	}
 }
 
-// next returns a carrier to poll, or else the time of the next.
-func (s *socket) next() (c *carrier, due time.Time, over bool) {
+// next returns a carrier to poll now, nil if there is none.
+func (s *socket) next() (c *carrier) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		switch {
 		case s.refs == 0:
-			return nil, due, true
+			return nil
 		case len(s.queue) > 0:
 			c = s.queue[0]
 			s.queue[0] = nil
@@ -88,11 +133,11 @@ func (s *socket) next() (c *carrier, due time.Time, over bool) {
 			c.queued = false
 		default:
 			if c = s.timers.expired(time.Now()); c == nil {
-				return nil, s.timers.next(), false
+				return nil
 			}
 		}
 		if c.session != nil {
-			return c, due, false
+			return c
 		}
 		if c.timer < 0 { // its farewell has been there for long enough
 			s.remove(c)
