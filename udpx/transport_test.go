@@ -1,8 +1,10 @@
 package udpx_test
 
 import (
+	"fmt"
 	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -45,4 +47,29 @@ func TestLossyNetwork(t *testing.T) {
 			return &udpx.Transport{Conn: n.socket(), Addr: a.String()}
 		}
 	}, p)
+}
+
+// TestPathMTU is on a path that swallows what is too large.
+func TestPathMTU(t *testing.T) {
+	for mtu, want := range map[int]int{1200: 1200, 1300: 1252, 1460: 1452, 9000: 1472} {
+		t.Run(fmt.Sprint(mtu), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork(t, 1, path{Delay: 10 * time.Millisecond, Rate: 1 << 20, Queue: 128 << 10, MTU: mtu})
+				store := &transport.MemStore{}
+				addr, _ := serve(t, &udpx.Transport{Conn: n.socket()}, store)
+				device := n.socket()
+				c := dial(t, &udpx.Transport{Conn: device, Addr: addr.String()})
+				b := noise(1, 5<<20)
+				if _, err := c.Send(t.Context(), &transport.Image{Name: "a", Body: transport.Bytes(b)}, nil); err != nil {
+					t.Fatal(err)
+				}
+				kept(t, store, "a", b)
+				c.Close()
+				datagrams, bytes := device.sent()
+				if mean := bytes / datagrams; mean < want*95/100 || mean > want {
+					t.Errorf("datagrams have %d bytes in the mean; want nearly %d", mean, want)
+				}
+			})
+		})
+	}
 }

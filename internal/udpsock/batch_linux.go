@@ -24,8 +24,6 @@ type mmsg struct {
 	in  []ipv4.Message
 	out []ipv4.Message
 	of  []int // the packet that each of out belongs to
-
-	inControl, outControl []byte // controlSize bytes for each message
 }
 
 func newBatcher(c *Conn, u *net.UDPConn, raw syscall.RawConn) batcher {
