@@ -16,7 +16,8 @@
 //     take them. It may block in the medium; nobody waits for it.
 //   - Each transfer has one worker while it lasts: the sender's reads and hashes the
 //     body, the receiver's calls the Inbox. Workers take the session's mutex only
-//     to exchange buffers with the engine.
+//     to exchange buffers with the engine. The goroutine that called Send reports
+//     progress and ends with its context, also while the worker's body blocks.
 //   - A Conn whose link was lost has one goroutine that redials while a call needs it.
 //
 // # Who owns what
@@ -27,7 +28,8 @@
 // while the other is held.
 //
 // Bytes that arrive stay in the reader's [Buffer] or are copied behind each other
-// into one; the worker releases it after WriteAt, and the credit goes back then.
+// into one; the worker releases it after WriteAt, and the credit goes back then. The
+// credit of all sessions of an Endpoint comes from one pool.
 // Bytes on their way out are the engine's from Supply to its Released event.
 //
 // # Who ends whom
