@@ -26,6 +26,9 @@ const (
 	writeTime   = 10 * time.Second // a message that takes longer ends the connection
 	closeTime   = 250 * time.Millisecond
 
+	refusals     = 3 // of a subscription, to believe it
+	refusalPause = 100 * time.Millisecond
+
 	// A client reconnects after firstPause to mostPause, doubled from try to try and with
 	// jitter, instead of paho's own pause, which cannot be ended.
 	firstPause = 250 * time.Millisecond
@@ -168,6 +171,15 @@ func (c *client) connected() {
 	life, first := c.lives, c.lives == 1
 	c.mu.Unlock()
 	err := c.subscribe()
+	// Some brokers (mochi) confuse the packet IDs of a session's messages with those of
+	// the client, and refuse subscriptions for that.
+	for range refusals {
+		if transport.Retryable(err) || err == nil || c.ctx.Err() != nil {
+			break
+		}
+		time.Sleep(refusalPause)
+		err = c.subscribe()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
