@@ -100,7 +100,7 @@ func (l *link) shut() error {
 	half, ok := l.conn.(interface{ CloseWrite() error })
 	if ok && half.CloseWrite() == nil {
 		l.conn.SetReadDeadline(time.Now().Add(l.drain))
-		io.Copy(io.Discard, l.conn)
+		_, _ = io.Copy(io.Discard, l.conn)
 	}
 	return l.conn.Close()
 }

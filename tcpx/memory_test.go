@@ -22,9 +22,9 @@ const (
 
 // TestMemory sends 2 GiB from one process to another.
 func TestMemory(t *testing.T) {
-	switch addr := os.Getenv("TCPX_TEST_PEER"); {
-	case addr == "":
-	case addr == "listen":
+	switch addr := os.Getenv("TCPX_TEST_PEER"); addr {
+	case "":
+	case "listen":
 		receiveHuge(t)
 		return
 	default:

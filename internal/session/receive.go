@@ -104,11 +104,11 @@ func (r *receiving) work() {
 	receipt, err := r.receive()
 	s := r.s
 	s.do(func(e *arq.Engine) {
-		switch {
+		switch { // with an error of the engine's only if the sender has given up
 		case err == nil:
-			e.Receipt(r.handle, receipt)
+			_ = e.Receipt(r.handle, receipt)
 		case !errors.Is(err, errUndecided):
-			e.Reject(r.handle, refusal(err))
+			_ = e.Reject(r.handle, refusal(err))
 		}
 		delete(s.in, r.handle)
 		bytes, events := r.drop()
@@ -241,7 +241,7 @@ func (r *receiving) fill(a *transport.Arrival) (transport.Receipt, error) {
 // of them agree with its content.
 func (r *receiving) compare(a *transport.Arrival) error {
 	held := a.Held()
-	r.s.do(func(e *arq.Engine) { e.Accept(r.handle, held) })
+	r.s.do(func(e *arq.Engine) { _ = e.Accept(r.handle, held) })
 	var use []int64
 	for answered := 0; answered < len(held); {
 		r.s.mu.Lock()

@@ -84,7 +84,7 @@ func (s *Session) Err() error { return context.Cause(s.ctx) }
 func (s *Session) Deliver(now time.Time, from *Buffer, msgs ...[]byte) {
 	s.mu.Lock()
 	for _, m := range msgs {
-		s.eng.Receive(now, m) // what it drops it counts
+		_ = s.eng.Receive(now, m) // what it drops it counts
 		s.drain(from)
 	}
 	s.unlock()
@@ -95,7 +95,7 @@ func (s *Session) Deliver(now time.Time, from *Buffer, msgs ...[]byte) {
 func (s *Session) DeliverMoved(now time.Time, msg []byte) (moved bool) {
 	s.mu.Lock()
 	newest := s.eng.Newest()
-	s.eng.Receive(now, msg)
+	_ = s.eng.Receive(now, msg)
 	s.drain(nil)
 	if moved = !s.ended && s.eng.Newest() > newest; moved {
 		s.eng.Moved(now, len(msg), randomUint64())

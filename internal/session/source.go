@@ -98,7 +98,7 @@ func (s *source) next(p []byte, offset int64) (n int, err error) {
 		n, err = fill(s.body, p)
 	}
 	s.read += int64(n)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		s.size, err = s.read, nil
 	}
 	return n, err

@@ -88,7 +88,7 @@ func TestSourceRestarts(t *testing.T) {
 		t.Errorf("a stream of which nothing was read: %v", err)
 	}
 	readAll(s, 4)
-	if err := s.restart(); err != transport.ErrBodyConsumed {
+	if err := s.restart(); !errors.Is(err, transport.ErrBodyConsumed) {
 		t.Errorf("a stream that was read: %v", err)
 	}
 }

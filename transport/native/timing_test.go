@@ -97,7 +97,7 @@ func (h hole) WriteMessage(msg []byte) error {
 
 func (h hole) ReadMessage(buf []byte) (int, error) {
 	n, err := h.Link.ReadMessage(buf)
-	if err == io.EOF && h.open.Load() {
+	if errors.Is(err, io.EOF) && h.open.Load() {
 		<-h.closed
 	}
 	return n, err
