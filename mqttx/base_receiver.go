@@ -19,7 +19,7 @@ import (
 // at once, without end, or start once more with each answer to begin:
 //   - begin counts when there is no transfer, or when there was nothing but begins for half
 //     a Timeout: packages of one image could be taken for those of the next. A begin like
-//     the last does not while its rest is asked for, nor soon after its end.
+//     the last does not while its rest is asked for.
 //   - finished, while packages are missing, is answered once in a Timeout.
 //   - while the image is finishing nothing is answered: then comes "over".
 //
@@ -35,14 +35,15 @@ type baseReceiver struct {
 	state    baseState
 	head     BaseHead
 	packages int
-	got      chunk.Ranges // packages
-	frontier int          // packages below it have been sent, in the sender's order
-	asked    map[int]int  // how often a gap was asked for
-	tails    int          // how often, at the end, without anything new
-	askAt    time.Time    // then again; zero: the sender is not at the end
-	active   time.Time    // when the sender last did something
-	last     BaseHead     // the image before
-	kept     bool         // it was
+	got      chunk.Ranges  // packages
+	frontier int           // packages below it have been sent, in the sender's order
+	asked    map[int]int   // how often a gap was asked for
+	tails    int           // how often, at the end, without anything new
+	askAt    time.Time     // then again; zero: the sender is not at the end
+	active   time.Time     // when the sender last did something, or heard that it is over
+	soonest  time.Duration // the sender reacts to an answer after this, at the earliest
+	last     BaseHead      // the image before
+	kept     bool          // it was
 }
 
 type baseState uint8
@@ -123,12 +124,12 @@ func (r *baseReceiver) begin(text []byte, now time.Time) (t baseTurn, err error)
 	if most := maxNumber * int64(r.packageSize); err == nil && (h.Size == 0 || h.Size > most) {
 		err = fmt.Errorf("an image of %d bytes: 1 to %d are possible in packages of %d", h.Size, most, r.packageSize)
 	}
-	quiet := now.Sub(r.active) >= r.timeout/2
+	pause := now.Sub(r.active)
 	switch {
-	case r.state == baseReceiving && (!quiet || h == r.head && !r.askAt.IsZero()):
+	case r.state == baseReceiving && (pause < r.timeout/2 || h == r.head && !r.askAt.IsZero()):
 		return t, nil
-	case r.state == baseIdle && h == r.last && !quiet:
-		return t, nil // of the transfer before, repeated
+	case r.state == baseIdle && h == r.last && pause < r.soonest*3/4:
+		return t, nil // repeated before the sender heard that it is over
 	case err != nil && r.state == baseIdle:
 		t.answer = BaseAnswer{Function: BaseFinished}
 		return t, err
@@ -146,7 +147,7 @@ func (r *baseReceiver) begin(text []byte, now time.Time) (t baseTurn, err error)
 	*r = baseReceiver{
 		packageSize: r.packageSize, first: r.first, timeout: r.timeout, attempts: r.attempts, lastFirst: r.lastFirst,
 		state: baseReceiving, head: h, active: now, asked: make(map[int]int),
-		packages: int((h.Size + int64(r.packageSize) - 1) / int64(r.packageSize)),
+		packages: int((h.Size + int64(r.packageSize) - 1) / int64(r.packageSize)), soonest: r.timeout / 2,
 	}
 	t.begin, t.answer = true, r.beginAnswer()
 	return t, nil
@@ -161,6 +162,7 @@ func (r *baseReceiver) beginAnswer() BaseAnswer {
 
 // data takes a package.
 func (r *baseReceiver) data(m *BaseMessage, now time.Time) (t baseTurn) {
+	r.soonest = min(r.soonest, now.Sub(r.active))
 	r.active = now
 	i := m.Number
 	inside := 0 <= i && i < r.packages
@@ -192,6 +194,7 @@ func (r *baseReceiver) data(m *BaseMessage, now time.Time) (t baseTurn) {
 
 // finished is for a sender that has nothing more to send.
 func (r *baseReceiver) finished(now time.Time) baseTurn {
+	r.soonest = min(r.soonest, now.Sub(r.active))
 	r.active = now
 	switch {
 	case r.whole():

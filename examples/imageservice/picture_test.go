@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/gif"
+	"image/jpeg"
+	"image/png"
+	"strings"
+	"testing"
+
+	"golang.org/x/image/bmp"
+)
+
+// scene is an opaque left half and a clear right half.
+func scene(w, h int) *image.NRGBA {
+	m := image.NewNRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w / 2 {
+			m.SetNRGBA(x, y, color.NRGBA{200, 30, 60, 255})
+		}
+	}
+	return m
+}
+
+func encoded(t *testing.T, format string, m image.Image) []byte {
+	var b bytes.Buffer
+	var err error
+	switch format {
+	case "png":
+		err = png.Encode(&b, m)
+	case "jpeg":
+		err = jpeg.Encode(&b, m, nil)
+	case "gif":
+		err = gif.Encode(&b, m, nil)
+	case "bmp":
+		err = bmp.Encode(&b, m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// webp is a WebP of 1 × 1 pixels, clear.
+var webp, _ = base64.StdEncoding.DecodeString("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==")
+
+func near(a, b color.Color) bool {
+	r1, g1, b1, _ := a.RGBA()
+	r2, g2, b2, _ := b.RGBA()
+	for _, d := range []int{int(r1) - int(r2), int(g1) - int(g2), int(b1) - int(b2)} {
+		if max(d, -d) > 24<<8 {
+			return false
+		}
+	}
+	return true
+}
+
+func TestToJPEG(t *testing.T) {
+	red, white, half := color.NRGBA{200, 30, 60, 255}, color.White, color.NRGBA{227, 142, 157, 255}
+	palette := image.NewPaletted(image.Rect(0, 0, 32, 16), color.Palette{red, color.Transparent})
+	translucent := image.NewNRGBA(image.Rect(0, 0, 32, 16))
+	wide := image.NewNRGBA64(image.Rect(0, 0, 32, 16))
+	for y := range 16 {
+		for x := range 32 {
+			palette.SetColorIndex(x, y, uint8(x/16))
+			translucent.SetNRGBA(x, y, color.NRGBA{200, 30, 60, 128})
+			wide.Set(x, y, red)
+		}
+	}
+	shifted := scene(40, 20).SubImage(image.Rect(4, 2, 36, 18))
+	for name, tt := range map[string]struct {
+		file        []byte
+		left, right color.Color
+	}{
+		"PNG with alpha":     {encoded(t, "png", scene(32, 16)), red, white},
+		"translucent PNG":    {encoded(t, "png", translucent), half, half},
+		"PNG with a palette": {encoded(t, "png", palette), red, white},
+		"PNG of 16 bits":     {encoded(t, "png", wide), red, red},
+		"part of a PNG":      {encoded(t, "png", shifted), red, white},
+		"GIF":                {encoded(t, "gif", palette), red, white},
+		"BMP":                {encoded(t, "bmp", flatten(scene(32, 16))), red, white},
+		"JPEG":               {encoded(t, "jpeg", flatten(scene(32, 16))), red, white},
+		"grey JPEG":          {encoded(t, "jpeg", image.NewGray(image.Rect(0, 0, 32, 16))), color.Black, color.Black},
+	} {
+		out, err := toJPEG(tt.file, 32*16)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		m, err := jpeg.Decode(bytes.NewReader(out))
+		if err != nil || m.Bounds() != image.Rect(0, 0, 32, 16) {
+			t.Errorf("%s: %v, %v", name, m.Bounds(), err)
+			continue
+		}
+		if l, r := m.At(4, 8), m.At(27, 8); !near(l, tt.left) || !near(r, tt.right) {
+			t.Errorf("%s: the colours are %v and %v, want %v and %v", name, l, r, tt.left, tt.right)
+		}
+	}
+	out, err := toJPEG(webp, 1)
+	if err != nil {
+		t.Fatal("WebP:", err)
+	}
+	if m, err := jpeg.Decode(bytes.NewReader(out)); err != nil || !near(m.At(0, 0), white) {
+		t.Errorf("WebP: %v, %v", m, err)
+	}
+}
+
+func TestToJPEGRefuses(t *testing.T) {
+	whole := encoded(t, "png", scene(100, 100))
+	bomb := bytes.Clone(whole)
+	copy(bomb[16:], []byte{0, 1, 0, 0, 0, 1, 0, 0}) // 65,536 × 65,536 by its head
+	binary.BigEndian.PutUint32(bomb[29:], crc32.ChecksumIEEE(bomb[12:29]))
+	if _, err := toJPEG(bomb, 100*100); err == nil || !strings.Contains(err.Error(), "65536 × 65536 pixels") {
+		t.Errorf("a bomb: %v", err)
+	}
+	for name, file := range map[string][]byte{
+		"empty": nil, "text": []byte("<html>not found</html>"), "cut": whole[:len(whole)/2], "head alone": whole[:20], "bomb": bomb,
+		"too many pixels": encoded(t, "png", scene(101, 100)),
+	} {
+		if _, err := toJPEG(file, 100*100); status(err) != 422 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := toJPEG(whole, 100*100); err != nil {
+		t.Error(err)
+	}
+}
