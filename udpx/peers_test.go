@@ -347,3 +347,40 @@ func TestAddressChanges(t *testing.T) {
 		c.Close()
 	})
 }
+
+// TestCloseIsRepeated loses all that the receiver says when it closes the Conn.
+func TestCloseIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, 1, path{Delay: 10 * time.Millisecond})
+		l, err := (&udpx.Transport{Conn: n.socket()}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		peers := make(chan transport.Conn, 1)
+		opened := make(chan struct{})
+		s := &transport.Server{Handler: func(_ context.Context, in *transport.Incoming) error {
+			peers <- in.Conn
+			<-opened
+			return nil
+		}}
+		var wg sync.WaitGroup
+		wg.Go(func() { s.Serve(context.Background(), l) })
+		c := dial(t, &udpx.Transport{Conn: n.socket(), Addr: l.Addr().String()})
+		wg.Go(func() {
+			peer := <-peers
+			n.setDown(true)
+			peer.Close()
+			time.Sleep(5 * time.Second)
+			n.setDown(false)
+		})
+		begin := time.Now()
+		_, err = c.Send(t.Context(), &transport.Image{Body: transport.Bytes(noise(1, 1000))}, nil)
+		if !errors.Is(err, transport.ErrPeerClosed) || time.Since(begin) > 15*time.Second {
+			t.Errorf("Send ended after %v: %v; want ErrPeerClosed within the time of a keep-alive", time.Since(begin), err)
+		}
+		close(opened)
+		c.Close()
+		s.Shutdown(context.Background())
+		wg.Wait()
+	})
+}

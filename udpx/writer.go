@@ -197,9 +197,6 @@ func (w *writer) take(c *carrier, now time.Time, ended bool) (full bool) {
 		}
 		if p != nil && joins(p, n) {
 			p.Data = p.Data[:len(p.Data)+n]
-			if n < p.Segment {
-				p = nil // only the last of a train may be shorter
-			}
 			continue
 		}
 		p = w.begin(c, msg)
@@ -234,9 +231,11 @@ func (w *writer) largest() int {
 	return 0
 }
 
-// joins reports whether a message of n bytes may lengthen the train p.
+// joins reports whether a message of n bytes may lengthen the train p. Only the last of a
+// train may be shorter than the others.
 func joins(p *udpsock.Packet, n int) bool {
-	return n <= p.Segment && len(p.Data)+n <= udpsock.MaxDatagram && len(p.Data)/p.Segment < udpsock.MaxTrain
+	size := len(p.Data)
+	return n <= p.Segment && size%p.Segment == 0 && size/p.Segment < udpsock.MaxTrain && size+n <= udpsock.MaxDatagram
 }
 
 // begin makes a packet of a message.
