@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 )
 
@@ -111,6 +112,23 @@ func FuzzFrameAnswers(f *testing.F) {
 			if got, failed := count(n); got != oks || failed != bad {
 				t.Fatalf("%q in pieces of %d: %d oks, failed %v; want %d, %v", data, n, got, failed, oks, bad)
 			}
+		}
+	})
+}
+
+// What frees a call whose context has ended does not free the next one.
+func TestBoundedLeavesNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		sets := make(chan time.Time, 2)
+		set := func(d time.Time) error {
+			time.Sleep(time.Second)
+			sets <- d
+			return nil
+		}
+		n, err := bounded(ctx, time.Minute, set, func() (int, error) { cancel(); return 1, nil })
+		if n != 1 || err != nil || len(sets) != 2 {
+			t.Errorf("%d bytes, %v, with %d of 2 deadlines set", n, err, len(sets))
 		}
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -144,22 +143,6 @@ func cutShort(got, size int64, cause error) error {
 		of = fmt.Sprintf(" of %d", size)
 	}
 	return &transport.RejectedError{Reason: transport.ReasonIncomplete, Retryable: true, Text: fmt.Sprintf("the sender's connection failed after %d%s bytes: %v", got, of, cause)}
-}
-
-// shutdownGrace is how long an image that is being finished when Serve's context
-// ends may take until the peer is not told any more.
-const shutdownGrace = 100 * time.Millisecond
-
-// keep finishes the Arrival. When the context ends meanwhile the result is still
-// taken if it is just coming in.
-func keep(ctx context.Context, a *transport.Arrival) error {
-	_, err := a.Finish(ctx, -1, chunk.Digest{})
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-		defer cancel()
-		_, err = a.Finish(last, -1, chunk.Digest{})
-	}
-	return err
 }
 
 // startsLike reports whether one of a and b is the beginning of the other.

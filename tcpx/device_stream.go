@@ -123,7 +123,8 @@ func (r *deviceReader) rest(ctx context.Context, in *transport.Inbox, name strin
 		a.Abort(refusal)
 		return refusal
 	}
-	return keep(ctx, a)
+	_, err = a.Finish(ctx, -1, chunk.Digest{})
+	return err
 }
 
 // orderlyEnd is nil for a peer that has left before it began anything.

@@ -300,6 +300,23 @@ func TestEarlyAnswerConfirmsNothing(t *testing.T) {
 			t.Errorf("Send: %v; want ErrIdle, for the image was never answered", err)
 		}
 	})
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemNet()
+		defer m.Close()
+		go answersTo(m, func(conn net.Conn, n int, s string) {
+			if n < 3 {
+				io.WriteString(conn, "okok") // and nothing for the second image
+			} else if s == "short" {
+				t.Error("the image was sent although its header was never answered")
+			}
+		})
+		c := devDial(t, &tcpx.Frames{DialContext: m.Dial})
+		for _, want := range []error{nil, transport.ErrIdle} {
+			if _, err := c.Send(t.Context(), devImage("a.png", "short"), nil); !errors.Is(err, want) {
+				t.Errorf("Send: %v; want %v", err, want)
+			}
+		}
+	})
 }
 
 // Cancel between images leaves the connection; in mid-image it ends it, and the next

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -85,7 +86,7 @@ func (s *framesServer) image(ctx context.Context, text string) error {
 			return err
 		}
 	}
-	if err := keep(ctx, a); err != nil {
+	if _, err := a.Finish(ctx, -1, chunk.Digest{}); err != nil {
 		return err
 	}
 	return s.answer(context.WithoutCancel(ctx))

@@ -134,7 +134,7 @@ func splitHeader(data []byte, paused bool) (int, error) {
 // hasImageExtension reports whether a name ends in an extension that is not the
 // beginning of a longer one.
 func hasImageExtension(name []byte) bool {
-	for _, ext := range []string{".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tiff"} {
+	for _, ext := range []string{".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tiff", ".bin"} {
 		if len(name) > len(ext) && strings.EqualFold(string(name[len(name)-len(ext):]), ext) {
 			return true
 		}
