@@ -1,0 +1,157 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	_ "image/png"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/tcpx"
+	"github.com/pixferry/pixferry/transport"
+)
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func TestLossRateAndLatencyAreCounted(t *testing.T) {
+	g := newGallery()
+	for i, frame := range []string{"1", "2", "5", "6", "3", "4"} { // the last two: the camera was restarted
+		at := start.Add(time.Duration(i) * time.Second)
+		g.show(at, "10.0.0.1:5", "tcp", &transport.Image{Source: "gate", Captured: at.Add(-20 * time.Millisecond), Meta: map[string]string{"frame": frame}}, []byte("12345"))
+	}
+	all := g.list(start.Add(5 * time.Second))
+	if len(all) != 1 {
+		t.Fatal(all)
+	}
+	s := all[0]
+	if s.Name != "gate" || s.Frames != 6 || s.Bytes != 30 || *s.Lost != 2 || *s.Latency != 20 || s.FPS != 6/rateWindow.Seconds() {
+		t.Errorf("%+v, lost %v, latency %v", s, *s.Lost, *s.Latency)
+	}
+	if s := g.list(start.Add(time.Minute))[0]; s.FPS != 0 || s.Age != 55_000 {
+		t.Errorf("a minute later: %+v", s)
+	}
+}
+
+func TestWhatASenderDoesNotSayIsUnknown(t *testing.T) {
+	g := newGallery()
+	g.show(start, "10.0.0.1:5", "udp+header", &transport.Image{}, nil)
+	if s := g.list(start)[0]; s.Name != "10.0.0.1:5" || s.Lost != nil || s.Latency != nil {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestSourcesAreBoundedAndTheSilentOneGoes(t *testing.T) {
+	g := newGallery()
+	for i := range maxSources + 10 {
+		g.show(start.Add(time.Duration(i)*time.Second), "peer", "tcp", &transport.Image{Source: fmt.Sprint(i)}, nil)
+	}
+	if _, _, ok := g.picture("9"); ok || len(g.sources) != maxSources {
+		t.Error(len(g.sources), "sources, with the oldest among them:", ok)
+	}
+	if _, _, ok := g.picture("10"); !ok {
+		t.Error("a newer one is gone")
+	}
+}
+
+// A browser that does not read its answer holds up neither the Handler nor
+// another browser.
+func TestSlowBrowserSlowsNobody(t *testing.T) {
+	g := newGallery()
+	web := httptest.NewServer(g.pages())
+	defer web.Close()
+	big := bytes.Repeat([]byte{1}, 8<<20)
+	g.show(start, "p", "tcp", &transport.Image{Source: "cam", MediaType: "image/jpeg"}, big)
+	slow, err := net.Dial("tcp", web.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	fmt.Fprintf(slow, "GET /picture?source=cam HTTP/1.1\r\nHost: x\r\n\r\n")
+	for i := range 100 {
+		g.show(start, "p", "tcp", &transport.Image{Source: "cam", MediaType: "image/jpeg"}, []byte{byte(i)})
+	}
+	resp, err := http.Get(web.URL + "/picture?source=cam")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if data, _ := io.ReadAll(resp.Body); len(data) != 1 || data[0] != 99 {
+		t.Errorf("%d bytes, want the newest picture", len(data))
+	}
+}
+
+func TestStateWaitsForSomethingNew(t *testing.T) {
+	g := newGallery()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	got := make(chan uint64)
+	go func() { v, _ := g.state(ctx, 0); got <- v }()
+	g.show(start, "p", "tcp", &transport.Image{Source: "cam"}, nil)
+	if v := <-got; v != 1 {
+		t.Error("version", v)
+	}
+	go func() { v, _ := g.state(ctx, 1); got <- v }()
+	cancel()
+	if v := <-got; v != 1 {
+		t.Error("version", v)
+	}
+}
+
+// program runs the receiver and returns its page and its URL.
+func program(t *testing.T) (page, url string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, w, "127.0.0.1:0", "", []string{"tcp://127.0.0.1:0"}); w.Close() }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	var a, b string
+	if _, err := fmt.Fscanf(r, "showing %s\nlistening %s\n", &a, &b); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, r)
+	return a, b
+}
+
+func sendPictures(t *testing.T, url string) {
+	conn, err := (&tcpx.Transport{Addr: strings.TrimPrefix(url, "tcp://")}).Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	grey := image.NewGray(image.Rect(0, 0, 32, 24))
+	for i, source := range []string{"gate <b>", "yard", "yard"} {
+		img := &transport.Image{Source: source, Captured: time.Now(), Meta: map[string]string{"frame": fmt.Sprint(2*i + 1)}, Body: transport.Encode(grey, "image/png")}
+		if _, err := conn.Send(t.Context(), img, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = conn.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("no picture"))}, nil)
+	if err == nil || !strings.Contains(err.Error(), "not a picture") {
+		t.Error(err)
+	}
+}
+
+func TestPicturesAreServed(t *testing.T) {
+	page, url := program(t)
+	sendPictures(t, url)
+	resp, err := http.Get(page + "picture?source=yard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, format, err := image.Decode(resp.Body); err != nil || format != "png" || resp.Header.Get("Content-Type") != "image/png" {
+		t.Error(format, err, resp.Header)
+	}
+}
