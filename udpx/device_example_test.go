@@ -28,14 +28,14 @@ func ExampleHeader() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	r, err := c.Send(ctx, &transport.Image{Body: transport.Bytes(photo)}, nil)
+	r, err := c.Send(ctx, &transport.Image{Body: transport.Bytes(photo[:35935])}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("the receiver has", r.Level, r.Bytes, "bytes")
 	// Output:
-	// received 2100054 bytes of image/bmp
-	// the receiver has received 2100054 bytes
+	// received 35935 bytes of image/bmp
+	// the receiver has received 35935 bytes
 }
 
 // Images and messages go to one program on two ports.

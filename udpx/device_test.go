@@ -46,7 +46,7 @@ func TestHeaderConformance(t *testing.T) {
 	t.Run("loopback", func(t *testing.T) {
 		transporttest.TestTransport(t, func(testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
 			return &udpx.Header{Addr: "127.0.0.1:0", MaxImage: 400_000}, func(a net.Addr) transport.Transport {
-				return &udpx.Header{Addr: a.String(), MaxImage: 400_000}
+				return &udpx.Header{Addr: a.String(), MaxImage: 400_000, Gap: 200 * time.Microsecond}
 			}
 		}, p)
 	})

@@ -51,14 +51,20 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// arrears is for how long a pacer that was late sends without waiting. Timers are about
-// 1 ms late, and a short burst fits into any receive buffer.
+// defaultPace leaves most of the usual receive buffer, of about 90 datagrams, to a
+// receiver that is slow or has to wait for its turn: 32 at once, for a short image, and
+// then 1 MB/s.
+var defaultPace = pacer{gap: time.Millisecond, free: 32}
+
+// arrears is what a pacer makes up for at once when it was late: timers are, by about
+// 1 ms.
 const arrears = 2 * time.Millisecond
 
 // pacer spreads datagrams in time.
 type pacer struct {
-	gap time.Duration
-	due time.Time // of the next one
+	gap  time.Duration // between two; negative: none
+	free int           // so many do not wait
+	due  time.Time     // of the next one
 }
 
 // wait returns for how long the next datagram is to wait, and counts it.
@@ -66,7 +72,8 @@ func (p *pacer) wait(now time.Time) time.Duration {
 	if p.gap < 0 {
 		return 0
 	}
-	if p.due.IsZero() {
+	if p.free > 0 {
+		p.free--
 		p.due = now
 	}
 	if oldest := now.Add(-arrears); p.due.Before(oldest) {

@@ -264,6 +264,12 @@ func TestPacer(t *testing.T) {
 	if burst > 10 {
 		t.Errorf("after a delay %d datagrams leave at once", burst)
 	}
+	p = defaultPace
+	for burst = 0; p.wait(now) <= 0; burst++ {
+	}
+	if burst != 32 {
+		t.Errorf("%d datagrams leave at once", burst)
+	}
 	p = pacer{gap: -1}
 	for range 1000 {
 		if p.wait(now) != 0 {
