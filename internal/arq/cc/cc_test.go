@@ -1,0 +1,178 @@
+package cc
+
+import (
+	"testing"
+	"time"
+)
+
+const message = 1200
+
+// fly has a controller send n full messages and acknowledges them after a round trip.
+type flight struct {
+	c         Controller
+	now       time.Duration
+	next      int64
+	delivered int64
+}
+
+func (f *flight) round(n int, rtt time.Duration, lose func(i int) bool) {
+	began := f.delivered
+	first := f.next
+	for i := range n {
+		f.c.Sent(Packet{Number: f.next, Size: message, SentAt: f.now, Prior: int64(i) * message})
+		f.next++
+	}
+	f.now += rtt
+	s := Sample{Now: f.now, Prior: int64(n) * message, RTT: rtt, SRTT: rtt, MinRTT: rtt, Largest: f.next - 1, Next: f.next}
+	for i := range n {
+		if lose != nil && lose(i) {
+			f.c.Lost(f.now, Packet{Number: first + int64(i), Size: message})
+			s.Lost += message
+			s.LostCount++
+			continue
+		}
+		s.Acked += message
+		s.Packets++
+	}
+	f.delivered += s.Acked
+	s.Delivered, s.DeliveredAtSend = f.delivered, began
+	s.Rate = int64(float64(s.Acked) / rtt.Seconds())
+	f.c.Acked(&s)
+}
+
+func (f *flight) fill(rtt time.Duration, lose func(i int) bool) {
+	f.round(int(f.c.Window()/message), rtt, lose)
+}
+
+// RFC 9438, section 4.6: "cwnd = cwnd * beta_cubic" with beta 0.7, once for a flight.
+func TestCubicReducesOnceForAFlight(t *testing.T) {
+	c := NewCubic(message)
+	f := &flight{c: c, now: time.Second}
+	f.fill(50*time.Millisecond, nil)
+	f.fill(50*time.Millisecond, nil)
+	if c.Window() != 40*message {
+		t.Fatalf("window of %d messages after two rounds of slow start", c.Window()/message)
+	}
+	f.fill(50*time.Millisecond, func(i int) bool { return i%10 == 0 })
+	if got, want := c.Window(), int64(28*message); got < want-message || got > want+message {
+		t.Errorf("window of %d after losses in one flight, %d expected", got, want)
+	}
+}
+
+// RFC 9438, section 4.9: a reduction that was spurious is taken back.
+func TestCubicUndoesSpuriousReduction(t *testing.T) {
+	c := NewCubic(message)
+	f := &flight{c: c, now: time.Second}
+	f.fill(50*time.Millisecond, nil)
+	before := c.Window()
+	lost := []Packet{{Number: 5, Size: message}, {Number: 6, Size: message}}
+	for _, p := range lost {
+		c.Lost(f.now, p)
+	}
+	c.Undo(f.now, lost[0])
+	if c.Window() >= before {
+		t.Error("undone though one loss was real")
+	}
+	c.Undo(f.now, lost[1])
+	if c.Window() != before || !c.slowStart() {
+		t.Errorf("window %d after undo, %d before", c.Window(), before)
+	}
+}
+
+// RFC 9438, section 4.2: the window is at W_max again after K seconds, and grows beyond.
+func TestCubicReturnsToItsPlateau(t *testing.T) {
+	c := NewCubic(message)
+	c.window = 1000 * message
+	c.Sent(Packet{Number: 9})
+	c.Lost(time.Second, Packet{Number: 9, Size: message})
+	f := &flight{c: c, now: time.Second, next: 10}
+	const rtt = 100 * time.Millisecond
+	f.fill(rtt, nil) // begins the epoch
+	k := c.loss.k
+	if k < 8 || k > 10 { // cbrt(1000 * 0.3 / 0.4)
+		t.Fatalf("K is %.1f s", k)
+	}
+	for c.loss.epoch+time.Duration(k*float64(time.Second)) > f.now {
+		f.fill(rtt, nil)
+	}
+	if got := c.Window() / message; got < 950 || got > 1050 {
+		t.Errorf("window of %d messages after K", got)
+	}
+	for range 50 {
+		f.fill(rtt, nil)
+	}
+	if got := c.Window() / message; got < 1040 {
+		t.Errorf("window of %d messages 5 s after K", got)
+	}
+}
+
+// RFC 9406: slow start ends when round trips grow, not only when something is lost.
+func TestCubicLeavesSlowStartWhenRoundTripsGrow(t *testing.T) {
+	c := NewCubic(message)
+	now, rtt, number := time.Second, 50*time.Millisecond, int64(0)
+	for i := 0; c.slowStart() && i < 30; i++ {
+		window := c.Window()
+		now += rtt
+		for range 4 { // samples a round
+			number += window / message / 4
+			c.Sent(Packet{Number: number + window/message})
+			c.Acked(&Sample{Now: now, Prior: window, Acked: window / 4, Largest: number, Next: number + window/message, RTT: rtt, SRTT: rtt})
+		}
+		if window > 100*message {
+			rtt += 10 * time.Millisecond
+		}
+	}
+	if c.slowStart() || c.Window() > 3000*message {
+		t.Errorf("slow start %v with a window of %d messages", c.slowStart(), c.Window()/message)
+	}
+}
+
+// RFC 9002, section 7.8: a window that is not used does not grow.
+func TestCubicIgnoresUnusedWindow(t *testing.T) {
+	c := NewCubic(message)
+	f := &flight{c: c, now: time.Second}
+	for range 20 {
+		f.round(2, 50*time.Millisecond, nil)
+	}
+	if c.Window() != initialMessages*message {
+		t.Errorf("window of %d messages though 2 were in flight", c.Window()/message)
+	}
+}
+
+// "Congestion is excess loss and RTT": loss alone lowers neither rate nor window.
+func TestRateTakesLossAloneForNoise(t *testing.T) {
+	r := NewRate(message)
+	f := &flight{c: r, now: time.Second}
+	for range 100 {
+		f.round(100, 50*time.Millisecond, func(i int) bool { return i%10 == 9 })
+	}
+	// 100 messages a round trip are sent, 90 delivered; the bottleneck has taken 100.
+	want := 100 * message / 0.05
+	if got := r.bandwidth(); got < 0.95*want || got > 1.05*want {
+		t.Errorf("bandwidth %.0f, %.0f expected", got, want)
+	}
+	if r.mode == startUp || r.cut.active() {
+		t.Errorf("mode %d, cut %v", r.mode, r.cut.active())
+	}
+}
+
+func TestRateAnswersLossWithAFullQueue(t *testing.T) {
+	r := NewRate(message)
+	f := &flight{c: r, now: time.Second}
+	for range 40 {
+		f.round(100, 50*time.Millisecond, nil)
+	}
+	before := r.bandwidth()
+	f.round(150, 100*time.Millisecond, nil)
+	f.round(150, 100*time.Millisecond, func(i int) bool { return i%4 == 0 })
+	f.round(150, 100*time.Millisecond, func(i int) bool { return i%4 == 0 })
+	if got := r.bandwidth(); got > 0.75*before || got < 0.65*before {
+		t.Errorf("bandwidth %.0f after a full queue, %.0f before", got, before)
+	}
+	for range 60 { // 3 s
+		f.round(70, 50*time.Millisecond, nil)
+	}
+	if got := r.bandwidth(); got < 0.69*before {
+		t.Errorf("bandwidth %.0f some time after, %.0f before", got, before)
+	}
+}
