@@ -54,7 +54,7 @@ func (q *controls) drop(c *control) {
 
 // wanting reports whether something is to be sent.
 func (q *controls) wanting() bool {
-	for len(q.due) > 0 && !q.due[0].fact.due() { // dropped or acknowledged meanwhile
+	for len(q.due) > 0 && q.due[0].fact != unsent { // dropped or acknowledged meanwhile
 		q.pop()
 	}
 	return len(q.due) > 0

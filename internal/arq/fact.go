@@ -1,31 +1,20 @@
 package arq
 
 // fact is one piece of control information that the peer must learn: a frame that is
-// sent until a message with it is acknowledged. It is unset, unsent, sent in message
-// number, or received (golang.org/x/net/quic sentVal).
+// sent until a message with it is acknowledged. It is unsent, sent in message number, or
+// received (after golang.org/x/net/quic sentVal).
 type fact int64
 
 const (
-	unset    fact = -1 - iota
-	unsent        // to be sent in the next message
-	received      // the peer has acknowledged it
+	unsent   fact = -1 - iota // to be sent in the next message
+	received                  // the peer has acknowledged it
 )
-
-// set makes a fact that the peer is to learn, once.
-func (f *fact) set() {
-	if *f == unset {
-		*f = unsent
-	}
-}
-
-// isSet reports whether the fact exists, known to the peer or not.
-func (f fact) isSet() bool { return f != unset }
 
 // due reports whether the fact is to be sent.
 func (f fact) due() bool { return f == unsent }
 
-// open reports whether the fact exists and the peer may not know it.
-func (f fact) open() bool { return f == unsent || f >= 0 }
+// open reports whether the peer may not know the fact.
+func (f fact) open() bool { return f != received }
 
 // sent notes the message that carries the fact.
 func (f *fact) sent(number int64) { *f = fact(number) }

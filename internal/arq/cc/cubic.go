@@ -146,7 +146,8 @@ func (c *Cubic) avoid(s *Sample) {
 		l.k = math.Cbrt((l.top - w) / m / cubicC)
 	}
 	t := (s.Now - l.epoch + s.SRTT).Seconds()
-	target := l.top + m*cubicC*math.Pow(t-l.k, 3)
+	d := t - l.k
+	target := l.top + m*cubicC*d*d*d
 	target = math.Min(math.Max(target, w), 1.5*w)
 
 	alpha := 3 * (1 - cubicBeta) / (1 + cubicBeta)

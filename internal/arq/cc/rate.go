@@ -12,7 +12,10 @@ import "time"
 //     already; without the correction the filter would follow the loss down.
 //   - Start-up multiplies the rate each round until the round trip shows a queue, then drains it.
 //   - Then one round in eight is sent a quarter faster, to find more, and the next slower.
-//   - Congestion is loss beyond p's noise while the round trip shows a filled queue.
+//   - Congestion is loss beyond p's noise while the round trip shows a filled queue: then 0.7 of the rate
+//     for a second, or 30 round trips, and what was before.
+//   - A queue that stays when this flow's own part is drained is another's. Then probes go on in spite of it,
+//     and the window reckons with half of it: with the smallest round trip alone the other would get all.
 type Rate struct {
 	message int64
 	mode    mode

@@ -23,7 +23,6 @@ type receiver struct {
 	disk      time.Duration // a write waits up to so long
 	handler   time.Duration // a Handler takes up to so long
 	rot       float64       // probability that a held block has changed on disk
-	early     bool          // no RESUME is waited for before data is asked
 	up        bool
 	lives     int // crashes so far: what is scheduled by an older life is void
 }
