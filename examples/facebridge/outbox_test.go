@@ -149,7 +149,6 @@ func TestKill(t *testing.T) {
 	run := func() *exec.Cmd {
 		cmd := exec.Command(exe, "-broker", mqtt, "-sn", "SN1", "-callback", call.URL+"/api", "-outbox", dir, "-listen", addr)
 		cmd.Env = append(os.Environ(), asBridge+"=1")
-		cmd.Stderr = os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -166,21 +165,24 @@ func TestKill(t *testing.T) {
 		t.Fatalf("there are never %d records in the outbox", n)
 	}
 	p := newTerminal(t, mqtt, up, down)
-	call.set(true)
-	bridge := run()
-	answered := make(chan struct{})
-	go func() { // the bridge is there when it answers a heartbeat
-		defer close(answered)
-		<-p.got
-	}()
-	for beating := true; beating; {
-		p.publish(`{"cmd": "heartU"}`)
-		select {
-		case <-answered:
-			beating = false
-		case <-time.After(50 * time.Millisecond):
+	start := func() *exec.Cmd { // returns when a heartbeat is answered
+		for len(p.got) > 0 {
+			<-p.got
 		}
+		cmd := run()
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+			p.publish(`{"cmd": "heartU"}`)
+			select {
+			case <-p.got:
+				return cmd
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		t.Fatal("the bridge does not answer")
+		return nil
 	}
+	call.set(true)
+	bridge := start()
 	var want []string
 	for round := range 3 {
 		for n := range 10 {
@@ -191,7 +193,7 @@ func TestKill(t *testing.T) {
 		waiting(10 * (round + 1))
 		bridge.Process.Kill()
 		bridge.Wait()
-		bridge = run()
+		bridge = start()
 	}
 	bridge.Process.Kill()
 	bridge.Wait()

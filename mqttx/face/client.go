@@ -26,9 +26,6 @@ const (
 	writeTime   = 10 * time.Second // a message that takes longer ends the connection
 	closeTime   = 250 * time.Millisecond
 
-	refusals     = 3 // of a subscription, to believe it
-	refusalPause = 100 * time.Millisecond
-
 	// A client reconnects after firstPause to mostPause, doubled from try to try and with
 	// jitter, instead of paho's own pause, which cannot be ended.
 	firstPause = 250 * time.Millisecond
@@ -38,14 +35,16 @@ const (
 
 // A client is an MQTT client that subscribes whenever it is connected.
 type client struct {
-	broker  string // for people
-	filters map[string]byte
-	client  mqtt.Client
-	log     *slog.Logger
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	once    sync.Once
-	tries   int // to reconnect, since the last connection; paho's reconnecting goroutine has it
+	broker     string // for people
+	filters    map[string]byte
+	client     mqtt.Client
+	log        *slog.Logger
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	once       sync.Once
+	token      *mqtt.ConnectToken // set when connecting is closed
+	connecting chan struct{}
+	tries      int // to reconnect, since the last connection; paho's reconnecting goroutine has it
 
 	mu    sync.Mutex
 	lives int           // connections so far
@@ -74,7 +73,7 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 	}
 	c := &client{
 		broker: o.Servers[0].Scheme + "://" + o.Servers[0].Host, filters: make(map[string]byte, len(filters)),
-		up: make(chan struct{}), dead: make(chan struct{}),
+		up: make(chan struct{}), dead: make(chan struct{}), connecting: make(chan struct{}),
 	}
 	c.log = t.logger().With("broker", c.broker)
 	for _, f := range filters {
@@ -98,10 +97,11 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 		o.CustomOpenConnectionFn = c.open
 	}
 	c.client = mqtt.NewClient(o)
-	token := c.client.Connect()
+	c.token = c.client.Connect().(*mqtt.ConnectToken)
+	close(c.connecting)
 	go func() {
-		if <-token.Done(); token.Error() != nil {
-			c.fail(connectError(c.broker, token.Error()))
+		if <-c.token.Done(); c.token.Error() != nil {
+			c.fail(connectError(c.broker, c.token.Error()))
 		}
 	}()
 	if err := c.wait(ctx); err != nil {
@@ -168,47 +168,47 @@ func (c *client) connected() {
 	c.mu.Lock()
 	c.down()
 	c.lives++
-	life, first := c.lives, c.lives == 1
+	life := c.lives
 	c.mu.Unlock()
-	err := c.subscribe()
-	// Some brokers (mochi) confuse the packet IDs of a session's messages with those of
-	// the client, and refuse subscriptions for that.
-	for range refusals {
-		if transport.Retryable(err) || err == nil || c.ctx.Err() != nil {
-			break
+	for !c.begin(life) {
+		select {
+		case <-time.After(mostPause):
+		case <-c.ctx.Done():
+			return
 		}
-		time.Sleep(refusalPause)
-		err = c.subscribe()
 	}
+}
+
+// begin subscribes, and reports whether there is nothing more to do about it.
+func (c *client) begin(life int) bool {
+	err := c.subscribe()
+	usable := err == nil || life == 1 && c.resumed()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.lives != life: // it is another connection's turn
-	case err == nil:
+		return true
+	case usable && !c.isUp:
+		c.log.Info("connected to the broker")
 		c.isUp = true
 		close(c.up)
-		c.log.Info("connected to the broker")
-	case first:
+	case err != nil && life == 1 && !usable:
 		c.failLocked(err)
-	default:
-		c.log.Error("nothing can be received at the moment", "err", err)
-		go c.again(life)
+		return true
 	}
+	if err != nil {
+		c.log.Error("cannot subscribe at the moment", "err", err)
+	}
+	return err == nil
 }
 
-// again tries to subscribe a second time, by a new connection.
-func (c *client) again(life int) {
-	select {
-	case <-time.After(mostPause):
-	case <-c.ctx.Done():
-		return
-	}
-	c.mu.Lock()
-	same := c.lives == life
-	c.mu.Unlock()
-	if same {
-		c.connected()
-	}
+// resumed reports whether the broker has kept the session, and the subscriptions in it.
+// Some (mochi) take the packet IDs of the messages in it for the client's own, and refuse
+// to subscribe until the messages are dealt with.
+func (c *client) resumed() bool {
+	<-c.connecting
+	<-c.token.Done()
+	return c.token.SessionPresent()
 }
 
 func (c *client) subscribe() error {
