@@ -374,7 +374,9 @@ func TestCloseIsRepeated(t *testing.T) {
 			n.setDown(false)
 		})
 		begin := time.Now()
-		_, err = c.Send(t.Context(), &transport.Image{Body: transport.Bytes(noise(1, 1000))}, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = c.Send(ctx, &transport.Image{Body: transport.Bytes(noise(1, 1000))}, nil)
 		if !errors.Is(err, transport.ErrPeerClosed) || time.Since(begin) > 15*time.Second {
 			t.Errorf("Send ended after %v: %v; want ErrPeerClosed within the time of a keep-alive", time.Since(begin), err)
 		}
