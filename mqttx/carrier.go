@@ -31,11 +31,11 @@ type carrier struct {
 	clock   sync.Mutex // what the session is told comes in the order of time
 
 	// These are the pump's goroutine's.
-	trial  trial
-	asked  time.Time // when the first message left over the present connection
-	ending time.Time // when the session was seen to have ended
+	trial trial
+	asked time.Time // when the first message left over the present connection
 
 	// The pump's mutex guards these.
+	ending  time.Time // when the session has ended
 	queued  bool
 	running bool
 	due     time.Time
@@ -62,7 +62,7 @@ func (c *carrier) Start(s *session.Session) {
 	c.session = s
 	c.h.sessions.enter(c)
 	c.h.pump.add(c)
-	if err := c.h.Err(); err != nil { // the hub did not know of it when it failed
+	if err := c.h.failure(); err != nil { // the hub did not know of it when it failed
 		s.Fail(err)
 	}
 }
@@ -85,15 +85,11 @@ func (c *carrier) deliver(msg []byte) {
 // poll puts the session's next message into s. It reports false if there is none.
 func (c *carrier) poll(s *slot) bool {
 	now := time.Now()
-	if c.session.Err() != nil {
-		if c.ending.IsZero() {
-			c.ending = now
-		}
-		if now.Sub(c.ending) > flushTime {
-			return false
-		}
-	}
 	before := c.session.MaxMessage()
+	if most := c.h.sizes.largest(); before > most {
+		c.session.LimitMessage(most)
+		before = c.session.MaxMessage()
+	}
 	s.size(c.h.sizes.room(before))
 	c.clock.Lock()
 	n := c.session.Poll(time.Now(), s.buf)

@@ -89,8 +89,10 @@ func (p *presence) payload() []byte {
 	return there.Append(nil)
 }
 
+// publish sends at QoS 0, as paho races with itself over what it keeps to be repeated
+// when a connection ends at once.
 func (p *presence) publish(client mqtt.Client, payload []byte) {
-	token := client.Publish(presenceTopic(p.h.name), 1, true, payload)
+	token := client.Publish(presenceTopic(p.h.name), 0, true, payload)
 	p.h.pause(token.Done(), replyTime)
 }
 
@@ -105,7 +107,7 @@ func (p *presence) withdraw(client mqtt.Client) {
 		wait(client.Unsubscribe(presenceTopic(p.h.name)), flushTime)
 	}
 	if ours {
-		wait(client.Publish(presenceTopic(p.h.name), 1, true, []byte{}), flushTime)
+		wait(client.Publish(presenceTopic(p.h.name), 0, true, []byte{}), flushTime)
 	}
 }
 

@@ -93,6 +93,10 @@ func (p *pump) ready(c *carrier) {
 		c.queued = true
 		p.queue = append(p.queue, c)
 	}
+	if c.running && c.ending.IsZero() && c.session.Err() != nil {
+		c.ending = time.Now()
+		p.timers.set(c, c.ending.Add(flushTime))
+	}
 	p.mu.Unlock()
 	p.signal()
 }
@@ -137,12 +141,17 @@ func (p *pump) advance(now time.Time) {
 	for {
 		p.mu.Lock()
 		c := p.timers.pop(now)
+		late := c != nil && !c.ending.IsZero()
 		p.mu.Unlock()
-		if c == nil {
+		switch {
+		case c == nil:
 			return
+		case late: // it may have more to say, but not for ever
+			p.drop(c)
+		default:
+			c.advance()
+			p.ready(c)
 		}
-		c.advance()
-		p.ready(c)
 	}
 }
 
@@ -203,7 +212,9 @@ func (p *pump) fill(s *slot) {
 	}
 	due := c.deadline()
 	p.mu.Lock()
-	p.timers.set(c, due)
+	if c.ending.IsZero() {
+		p.timers.set(c, due)
+	}
 	p.mu.Unlock()
 }
 

@@ -23,8 +23,7 @@ const (
 
 // sessions finds the session that a message is for.
 type sessions struct {
-	h *Hub
-
+	h         *Hub
 	answering chan struct{} // has a token for each answer that waits for the client
 
 	mu      sync.Mutex
@@ -105,13 +104,6 @@ func (t *sessions) fail(err error) {
 	}
 }
 
-// limit has all sessions keep to smaller messages.
-func (t *sessions) limit(size int) {
-	for _, c := range t.all(everyone) {
-		c.session.LimitMessage(size)
-	}
-}
-
 // receive is the handler of the inbox. It must not block.
 func (t *sessions) receive(client mqtt.Client, m mqtt.Message) {
 	peer, ok := sender(m.Topic())
@@ -163,7 +155,7 @@ func (t *sessions) begin(client mqtt.Client, peer string, msg []byte) {
 	c := t.h.newCarrier(peer, &firstID{peer, header.Dest})
 	c.heard.Store(true)
 	if !t.open(c) {
-		t.h.release()
+		go t.h.release() // which may disconnect the client that this handler is of
 		return
 	}
 	if _, err = t.h.endpoint.Accept(c, msg, func(conn *session.Conn) {
@@ -171,14 +163,14 @@ func (t *sessions) begin(client mqtt.Client, peer string, msg []byte) {
 		l.backlog.Ready(conn)
 	}); err != nil {
 		t.opened(c)
-		t.h.release()
+		go t.h.release()
 	}
 }
 
 // refuse answers a message that belongs to no session, unless there were many lately.
 func (t *sessions) refuse(client mqtt.Client, peer string, msg []byte) {
 	answer := session.Refuse(msg)
-	if answer == nil || checkTopic(peer, t.h.name) != nil || t.h.Err() != nil {
+	if answer == nil || checkTopic(peer, t.h.name) != nil || t.h.failure() != nil {
 		return
 	}
 	now := time.Now().Unix()

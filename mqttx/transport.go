@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
@@ -43,6 +44,7 @@ type Transport struct {
 
 	once     sync.Once
 	endpoint *session.Endpoint
+	sizes    *sizes // what is known about the broker
 
 	mu  sync.Mutex
 	hub *Hub // the last one
@@ -54,20 +56,27 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if t.Peer == "" {
 		return nil, dialError(errors.New("mqttx.Transport: set Peer to the receiver's name"))
 	}
+	var last atomic.Pointer[Hub]
 	conn, err := t.start().Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
+		if h := last.Load(); h != nil { // to redial
+			if err := h.failure(); err != nil && err != transport.ErrClosed && final(err) {
+				return nil, err
+			}
+		}
 		h, err := t.open(ctx)
 		if err != nil {
 			return nil, err
 		}
+		last.Store(h)
 		return h.dial(ctx, t.Peer)
 	})
 	if err != nil {
 		return nil, dialError(err)
 	}
-	h, err := t.open(ctx)
-	if err != nil {
+	h := last.Load()
+	if !h.hold() {
 		conn.Close()
-		return nil, dialError(err)
+		return nil, dialError(h.failure())
 	}
 	return &ownConn{Conn: conn, h: h}, nil
 }
@@ -97,7 +106,7 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 }
 
 func (t *Transport) start() *session.Endpoint {
-	t.once.Do(func() { t.endpoint = newEndpoint(t.Config) })
+	t.once.Do(func() { t.endpoint, t.sizes = newEndpoint(t.Config), newSizes(t.MaxMessage, false) })
 	return t.endpoint
 }
 
@@ -143,7 +152,7 @@ func (t *Transport) connect() (*Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := newHub(name, opts.Servers[0], false, t.MaxMessage, t.endpoint, logger(t.Config))
+	h := newHub(name, opts.Servers[0], t.sizes, t.endpoint, logger(t.Config))
 	h.named = t.Name != ""
 	h.own = newOwnClient(h, opts)
 	h.own.connect()

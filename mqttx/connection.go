@@ -1,0 +1,262 @@
+package mqttx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/transport"
+)
+
+const (
+	// joinTime is how long Dial and Listen wait for the client to be connected.
+	joinTime = 10 * time.Second
+
+	// replyTime is how long the broker may take to answer a subscription.
+	replyTime = 10 * time.Second
+
+	// shortLife is how long a connection lives at most that another client with the
+	// same ID ends, and maxShort how many of these in a row prove that there is one.
+	shortLife = 5 * time.Second
+	maxShort  = 3
+)
+
+// connected subscribes anew. It runs on a goroutine of its own.
+func (h *Hub) connected(c mqtt.Client) {
+	h.down() // the user may have disconnected, which nobody is told
+	h.mu.Lock()
+	h.client, h.since, h.why = c, time.Now(), nil
+	h.lives++
+	life := h.lives
+	h.mu.Unlock()
+
+	if h.named {
+		h.presence.claim(c) // first, so that we do not answer for another
+	}
+	err := h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
+	if err != nil && final(err) {
+		h.fail(err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.why = err; err != nil {
+		return // the connection was lost again
+	}
+	if h.lives != life || h.since.IsZero() || h.err != nil {
+		return
+	}
+	h.isUp = true
+	close(h.up)
+	h.pump.connected(c)
+}
+
+// subscribe returns when the broker has agreed.
+func (h *Hub) subscribe(c mqtt.Client, filter string, handler mqtt.MessageHandler) error {
+	token := c.Subscribe(filter, 0, handler).(*mqtt.SubscribeToken)
+	if !h.pause(token.Done(), replyTime) {
+		return fmt.Errorf("no answer from the broker %s for %v", h.broker, replyTime)
+	}
+	if token.Error() != nil {
+		return token.Error()
+	}
+	for _, code := range token.Result() {
+		if code > 2 {
+			return &refusal{h.broker, fmt.Sprintf("does not let %q subscribe to %s: allow it (see the documentation of package mqttx)", h.name, filter), nil}
+		}
+	}
+	return nil
+}
+
+// pause waits for an event, for the hub's failure or for a time, and reports whether the
+// event came.
+func (h *Hub) pause(event <-chan struct{}, most time.Duration) bool {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-event:
+		return true
+	case <-h.dead:
+	case <-timer.C:
+	}
+	return false
+}
+
+// wait waits for a token, which may never be completed.
+func wait(token mqtt.Token, most time.Duration) { token.WaitTimeout(most) }
+
+// down notes that the client is not connected, and returns for how long it was; 0: that
+// is known.
+func (h *Hub) down() (life time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.since.IsZero() {
+		return 0
+	}
+	life = max(time.Since(h.since), 1)
+	h.since = time.Time{}
+	if h.isUp {
+		h.isUp, h.up = false, make(chan struct{})
+	}
+	h.pump.connected(nil)
+	return life
+}
+
+// lost notes that the connection has ended.
+func (h *Hub) lost() {
+	life := h.down()
+	if life == 0 {
+		return
+	}
+	h.log.Info("the connection to the broker was lost", "after", life)
+	limited := h.sizes.lost(time.Now())
+	h.mu.Lock()
+	h.short++
+	if life >= shortLife || limited {
+		h.short = 0
+	}
+	taken := h.short >= maxShort
+	h.mu.Unlock()
+	if taken {
+		h.fail(fmt.Errorf("the broker %s has ended %d connections in a row at once: %w", h.broker, maxShort, transport.ErrClientIDTaken))
+	}
+}
+
+// failed notes why the client cannot connect.
+func (h *Hub) failed(err error) {
+	if err = connectError(h.broker, err); final(err) && h.own != nil {
+		h.fail(err)
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.why = err
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		h.short = 0 // the broker is away, which is why the last connections were short
+	}
+}
+
+// fail ends everything for good.
+func (h *Hub) fail(err error) {
+	h.mu.Lock()
+	if h.err != nil {
+		h.mu.Unlock()
+		return
+	}
+	h.err = err
+	close(h.dead)
+	l := h.listener
+	h.mu.Unlock()
+	if err != transport.ErrClosed {
+		h.log.Warn("the name cannot be used any more", "err", err)
+	}
+	h.pump.connected(nil)
+	if l != nil {
+		l.fail(err)
+	}
+	h.sessions.fail(err)
+	go h.end()
+}
+
+// end gives back what the hub has of the broker's, and its own client.
+func (h *Hub) end() {
+	h.ending.Do(func() {
+		h.mu.Lock()
+		client := h.client
+		h.mu.Unlock()
+		if client != nil && client.IsConnectionOpen() {
+			h.pump.flush()
+			h.sessions.answered()
+			if h.own == nil {
+				wait(client.Unsubscribe(inboxFilter(h.name)), flushTime)
+			}
+			h.presence.withdraw(client)
+		}
+		if h.own != nil {
+			h.own.end()
+		}
+	})
+}
+
+// failure returns why the hub can do no more, nil while it can.
+func (h *Hub) failure() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
+}
+
+// lasted reports whether the last connection was not a short one.
+func (h *Hub) lasted() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.short == 0
+}
+
+// connectedSince returns when the client was connected, zero if it is not.
+func (h *Hub) connectedSince() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.isUp {
+		return time.Time{}
+	}
+	return h.since
+}
+
+// hold takes a reference. It returns false if the hub has failed, or its own client
+// is not needed any more.
+func (h *Hub) hold() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return false
+	}
+	h.refs++
+	return true
+}
+
+// release gives a reference up. With the last one a client of the hub's own is
+// disconnected.
+func (h *Hub) release() {
+	h.mu.Lock()
+	h.refs--
+	last := h.refs == 0 && h.own != nil
+	if last && h.err == nil {
+		h.err = transport.ErrClosed
+		close(h.dead)
+	}
+	h.mu.Unlock()
+	if last {
+		h.end()
+	}
+}
+
+// join waits until the client is connected and subscribed.
+func (h *Hub) join(ctx context.Context) error {
+	timer := time.NewTimer(joinTime)
+	defer timer.Stop()
+	for {
+		h.mu.Lock()
+		up, isUp, err, why := h.up, h.isUp, h.err, h.why
+		h.mu.Unlock()
+		if err != nil || isUp {
+			return err
+		}
+		select {
+		case <-up:
+		case <-h.dead:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), why)
+		case <-timer.C:
+			err := fmt.Errorf("there is no connection to the broker %s", h.broker)
+			if h.own == nil {
+				err = fmt.Errorf("%w: call the client's Connect, and set no handlers in its options after mqttx.Attach", err)
+			}
+			return errors.Join(err, why)
+		}
+	}
+}
