@@ -6,4 +6,7 @@
 //
 //	t := &tcpx.Transport{Addr: "receiver.example:9999"}
 //	conn, err := t.Dial(ctx)
+//
+// [Begin], [Command] and [Frames] are protocols of devices in the field, both
+// sides: their documentation says what each can confirm.
 package tcpx
