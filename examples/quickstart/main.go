@@ -25,6 +25,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
 	"github.com/mochi-mqtt/server/v2/listeners"
 
+	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/testimage"
 	"github.com/pixferry/pixferry/mqttx"
 	"github.com/pixferry/pixferry/tcpx"
@@ -103,7 +104,7 @@ func ferry(ctx context.Context, table io.Writer, b backend, files []string, dir 
 		receipt, err := conn.Send(ctx, &transport.Image{Body: transport.File(file)}, &transport.SendOptions{Require: transport.Kept})
 		took := time.Since(began)
 		if err == nil {
-			err = compare(file, filepath.Join(dir, filepath.Base(file)))
+			err = compare(file, filepath.Join(dir, filepath.Base(file)), receipt)
 		}
 		verdict := fmt.Sprintf("%v, %v", receipt.Level, receipt.Digest)
 		if err != nil {
@@ -125,13 +126,16 @@ func makePictures(dir, own string) ([]string, error) {
 		return nil, err
 	}
 	var files []string
-	for name, content := range map[string][]byte{
-		"picture.jpg": testimage.JPEG(1, 1280, 960),
-		"picture.png": testimage.PNG(2, 640, 480),
-		"picture.bmp": testimage.BMP(3, 800, 600),
+	for _, p := range []struct {
+		name    string
+		content []byte
+	}{
+		{"picture.jpg", testimage.JPEG(1, 1280, 960)},
+		{"picture.png", testimage.PNG(2, 640, 480)},
+		{"picture.bmp", testimage.BMP(3, 800, 600)},
 	} {
-		file := filepath.Join(dir, "sent", name)
-		if err := os.WriteFile(file, content, 0o644); err != nil {
+		file := filepath.Join(dir, "sent", p.name)
+		if err := os.WriteFile(file, p.content, 0o644); err != nil {
 			return nil, err
 		}
 		files = append(files, file)
@@ -142,7 +146,9 @@ func makePictures(dir, own string) ([]string, error) {
 	return files, nil
 }
 
-func compare(sent, received string) error {
+// compare holds what arrived to what was sent: every byte, and the digest of the
+// receipt.
+func compare(sent, received string, receipt transport.Receipt) error {
 	a, err := os.ReadFile(sent)
 	if err != nil {
 		return err
@@ -153,6 +159,13 @@ func compare(sent, received string) error {
 	}
 	if !bytes.Equal(a, b) {
 		return fmt.Errorf("%s differs from %s", received, sent)
+	}
+	hash := chunk.NewHasher(transport.XXH3)
+	if _, err := hash.Write(a); err != nil {
+		return err
+	}
+	if digest := hash.Root(); digest != receipt.Digest {
+		return fmt.Errorf("the receipt's digest %v is not %v", receipt.Digest, digest)
 	}
 	return nil
 }
