@@ -47,7 +47,7 @@ type outbox struct {
 	closed  bool
 	seq     uint64
 	bytes   int64
-	lanes   map[string][]entry    // what waits, in order
+	lanes   map[string][]entry    // what waits, in order; a lane that is worked on is there, even empty
 	waiting map[transport.ID]bool // and what of it is known
 	taken   map[transport.ID]bool // the latest that were taken
 	lines   int                   // in the file done
@@ -194,8 +194,9 @@ func (o *outbox) add(terminal string, id transport.ID, body []byte) (isNew bool,
 	if err := o.write(e.name, body); err != nil {
 		return false, &transport.RejectedError{Reason: transport.ReasonDisk, Retryable: true, Text: err.Error()}
 	}
+	_, busy := o.lanes[lane]
 	o.enter(lane, e)
-	if len(o.lanes[lane]) == 1 {
+	if !busy {
 		o.working.Go(func() { o.work(lane) })
 	}
 	return true, nil

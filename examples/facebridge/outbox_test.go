@@ -111,6 +111,38 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// A record that comes while the last one is being finished is posted once.
+func TestOneWorkerForEachLane(t *testing.T) {
+	var mu sync.Mutex
+	posted := make(map[string]int)
+	o := open(t, t.TempDir(), 1<<20, func(_ context.Context, body []byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		posted[string(body)]++
+		return nil
+	})
+	o.start()
+	for n := range uint64(500) {
+		if _, err := o.add("a", id(n), fmt.Append(nil, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if n, _ := o.state(); n == 0 {
+			break
+		}
+	}
+	o.close(t.Context())
+	for body, n := range posted {
+		if n != 1 {
+			t.Errorf("record %s was posted %d times", body, n)
+		}
+	}
+	if len(posted) != 500 {
+		t.Errorf("%d records were posted", len(posted))
+	}
+}
+
 // What is remembered of the past is bounded, in memory and in the file.
 func TestDoneIsBounded(t *testing.T) {
 	dir := t.TempDir()

@@ -32,10 +32,9 @@ func TestPushAck(t *testing.T) {
 			"PersonType": "0", "time": "2024-02-29 12:34:56", "pic": "%s", "scene": "data:image/jpeg;base64,AAAA"}}`, encoded)
 		p.publish(hfDown+"/Rec", push)
 		await(t, "the Handler", entered)
-		select {
-		case said := <-p.got:
+		p.publish(hfDown, "marker")
+		if said := await(t, "the marker", p.got); said != "marker" {
 			t.Errorf("%s was said before the record was kept", said)
-		default:
 		}
 		open <- struct{}{}
 		got := d.expect(t, `"7"`, picture)
