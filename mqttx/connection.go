@@ -243,6 +243,9 @@ func (h *Hub) join(ctx context.Context) error {
 		h.mu.Lock()
 		up, isUp, err, why := h.up, h.isUp, h.err, h.why
 		h.mu.Unlock()
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil || isUp {
 			return err
 		}
