@@ -41,6 +41,8 @@ type outbox struct {
 
 	ctx     context.Context // of posting
 	stop    context.CancelFunc
+	again   context.Context // of trying again; ends before
+	enough  context.CancelFunc
 	working sync.WaitGroup
 
 	mu      sync.Mutex
@@ -71,6 +73,7 @@ func openOutbox(dir string, limit int64, log *slog.Logger, post func(context.Con
 		lanes: make(map[string][]entry), waiting: make(map[transport.ID]bool), taken: make(map[transport.ID]bool),
 	}
 	o.ctx, o.stop = context.WithCancel(context.Background())
+	o.again, o.enough = context.WithCancel(o.ctx)
 	var err error
 	if o.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
 		return nil, fmt.Errorf("the outbox %s is used by another bridge: give each its own (%w)", dir, err)
@@ -243,8 +246,8 @@ func (o *outbox) work(lane string) {
 		e := o.lanes[lane][0]
 		o.mu.Unlock()
 
-		err := transport.Retry(o.ctx, &transport.RetryPolicy{MaxAttempts: -1}, func(ctx context.Context) error {
-			return o.try(ctx, e)
+		err := transport.Retry(o.again, &transport.RetryPolicy{MaxAttempts: -1}, func(context.Context) error {
+			return o.try(o.ctx, e)
 		})
 		if errors.Is(err, fs.ErrNotExist) {
 			o.log.Warn("somebody has removed a record from the outbox", "name", e.name)
@@ -315,6 +318,7 @@ func (o *outbox) close(ctx context.Context) {
 	o.mu.Lock()
 	o.closed = true
 	o.mu.Unlock()
+	o.enough()
 	defer context.AfterFunc(ctx, o.stop)()
 	o.working.Wait()
 	o.stop()

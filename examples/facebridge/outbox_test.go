@@ -143,6 +143,35 @@ func TestOneWorkerForEachLane(t *testing.T) {
 	}
 }
 
+// At the end a post that is under way is waited for, and a pause is not.
+func TestClose(t *testing.T) {
+	entered, open2 := make(chan struct{}, 2), make(chan struct{})
+	o := open(t, t.TempDir(), 1<<20, func(ctx context.Context, body []byte) error {
+		entered <- struct{}{}
+		if string(body) == "fails" {
+			return errors.New("down")
+		}
+		select {
+		case <-open2:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	})
+	o.start()
+	o.add("a", id(1), []byte("fails"))
+	o.add("b", id(2), []byte("slow"))
+	await(t, "a post", entered)
+	await(t, "a post", entered)
+	ended := make(chan struct{})
+	go func() { defer close(ended); o.close(t.Context()) }()
+	<-o.again.Done()
+	close(open2)
+	await(t, "the end", ended)
+	if n, _ := o.state(); n != 1 {
+		t.Errorf("%d records wait", n)
+	}
+}
+
 // What is remembered of the past is bounded, in memory and in the file.
 func TestDoneIsBounded(t *testing.T) {
 	dir := t.TempDir()
