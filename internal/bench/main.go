@@ -1,0 +1,92 @@
+// Command bench measures pixferry beside the limit of the medium and what one would use
+// instead, in one run, on loopback and on simulated links:
+//
+//	go run -C internal/bench . -suite tcp|udp|mqtt|lossy|fleet|all -json FILE -plot DIR
+//
+// The systems of a case take turns, so that what else the machine does falls on all of them
+// alike; a ratio is the median of the ratios of each turn. pixferry is used through its public
+// API with its defaults, both ends make and compare the digest, and a receipt is waited for.
+// Sender and receiver are one process for every system; CPU time is that of both.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime/pprof"
+	"slices"
+)
+
+// options are the flags.
+type options struct {
+	suite, json, plot, profile string
+	runs                       int
+	quick                      bool
+	only                       *regexp.Regexp
+}
+
+// A suite measures and adds what it finds to the report.
+type suite struct {
+	name string
+	run  func(ctx context.Context, o *options, r *report) error
+}
+
+var suites = []suite{{"tcp", tcpSuite}}
+
+func main() {
+	var o options
+	flag.StringVar(&o.suite, "suite", "all", "tcp, udp, mqtt, lossy, fleet or all")
+	flag.StringVar(&o.json, "json", "", "write the results to this file")
+	flag.StringVar(&o.plot, "plot", "", "write SVG plots to this directory")
+	flag.IntVar(&o.runs, "runs", 5, "turns of each system")
+	flag.BoolVar(&o.quick, "quick", false, "128 MiB instead of 1 GiB, fewer images and seeds")
+	only := flag.String("only", "", "measure only what matches: a regular expression for \"case: system\"")
+	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if o.only, err = regexp.Compile(*only); err == nil {
+		err = run(ctx, &o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o *options) error {
+	if o.runs < 1 {
+		return errors.New("-runs must be at least 1")
+	}
+	if o.profile != "" {
+		f, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	if o.suite != "all" && !slices.ContainsFunc(suites, func(s suite) bool { return s.name == o.suite }) {
+		return fmt.Errorf("there is no suite %q", o.suite)
+	}
+	r := newReport()
+	for _, s := range suites {
+		if o.suite != s.name && o.suite != "all" {
+			continue
+		}
+		if err := s.run(ctx, o, r); err != nil {
+			return fmt.Errorf("suite %s: %w", s.name, err)
+		}
+	}
+	r.summary(os.Stdout)
+	return errors.Join(r.save(o.json), r.plot(o.plot))
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// work is what a system is to do: deliver images, so many of them at once.
+type work struct {
+	size   int64 // of an image, in bytes
+	images int
+	at     int // at once
+}
+
+func (w work) bytes() int64 { return w.size * int64(w.images) }
+
+// A runner is a system that is ready: connected, for example.
+type runner interface {
+	// do delivers the images and returns when the receiver has confirmed all of them.
+	do(ctx context.Context, w work) error
+	close()
+}
+
+// A system is one way to do the work.
+type system struct {
+	name string
+	role role
+	want float64 // pixferry's speed is to be at least so much of this one's; 0: nothing is asked
+	open func(ctx context.Context) (runner, error)
+}
+
+type role string
+
+const (
+	ours  role = "pixferry"
+	limit role = "limit" // the medium by itself
+	peer  role = "peer"  // what one would use instead
+)
+
+// benchCase is work that several systems do in turns.
+type benchCase struct {
+	suite, name string
+	work        work
+	systems     []system
+}
+
+const (
+	// leastTime is how long a system is measured at least; the work is repeated until then.
+	leastTime = 300 * time.Millisecond
+	// patience is how long one turn may take.
+	patience = 3 * time.Minute
+	// warmSize is how many bytes at most go through a connection before it is measured.
+	warmSize = 16 << 20
+)
+
+// measure lets the systems of a case take turns and reports them.
+func (c *benchCase) measure(ctx context.Context, o *options, r *report) error {
+	systems := slices.DeleteFunc(slices.Clone(c.systems), func(s system) bool { return !o.only.MatchString(c.name + ": " + s.name) })
+	samples := make([][]sample, len(systems))
+	for turn := range o.runs {
+		for k := range systems {
+			i := (turn + k) % len(systems)
+			s, err := c.sample(ctx, &systems[i])
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", c.name, systems[i].name, err)
+			}
+			samples[i] = append(samples[i], s)
+		}
+	}
+	if len(systems) > 0 {
+		r.add(c, systems, samples)
+	}
+	return nil
+}
+
+// sample is what one turn gave.
+type sample struct {
+	rate float64 // MB/s
+	cpu  float64 // seconds for each GB
+}
+
+func (c *benchCase) sample(ctx context.Context, s *system) (sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	run, err := s.open(ctx)
+	if err != nil {
+		return sample{}, err
+	}
+	defer run.close()
+	warm := c.work
+	warm.size = min(warm.size, warmSize)
+	warm.images = int(max(1, min(int64(warm.images), warmSize/warm.size)))
+	if err := run.do(ctx, warm); err != nil {
+		return sample{}, err
+	}
+	runtime.GC()
+	began, cpu := time.Now(), cpuTime()
+	var done int64
+	for time.Since(began) < leastTime {
+		if err := run.do(ctx, c.work); err != nil {
+			return sample{}, err
+		}
+		done += c.work.bytes()
+	}
+	elapsed := time.Since(began)
+	return sample{float64(done) / 1e6 / elapsed.Seconds(), (cpuTime() - cpu).Seconds() / float64(done) * 1e9}, nil
+}
+
+// measureAll measures one case after the other.
+func measureAll(ctx context.Context, o *options, r *report, cases []benchCase) error {
+	for i := range cases {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", strings.ToUpper(cases[i].suite), cases[i].name)
+		if err := cases[i].measure(ctx, o, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
