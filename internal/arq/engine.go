@@ -72,7 +72,8 @@ func New(cfg Config, now time.Time) *Engine {
 
 // Receive takes one message from the link. Messages that are malformed, changed on
 // their way, duplicates, or not for this session are dropped with an error that is
-// for counting only; a peer that violates the protocol ends the session by an event.
+// for counting only; on a reliable link, where none comes again, they end the session
+// by an event, as a peer does that violates the protocol.
 func (e *Engine) Receive(now time.Time, msg []byte) error {
 	e.step(now)
 	if e.ending.over() {

@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -90,7 +91,7 @@ func (e *Engine) onVersionNone(frames []byte) error {
 			if err := v.Parse(r.Body); err != nil {
 				return err
 			}
-			if !e.handshake.known && e.cfg.Initiator {
+			if !e.handshake.known && e.cfg.Initiator && !bytes.Contains(v.Spoken, []byte{wire.Version1}) {
 				e.end(&CloseError{Code: wire.CodeVersion, Remote: true,
 					Text: fmt.Sprintf("the peer speaks versions %v of the protocol, this program %d: update the older", v.Spoken, wire.Version1)})
 			}

@@ -11,6 +11,7 @@ import (
 var (
 	errNotOurs   = errors.New("arq: message for another session")
 	errDuplicate = errors.New("arq: duplicate message")
+	errGap       = errors.New("arq: message missing on a reliable link")
 	errForged    = errors.New("arq: RESET that echoes nothing sent lately")
 	errEarly     = errors.New("arq: message before what it refers to; it will come again")
 	errNoRoom    = errors.New("arq: message over this side's window")
@@ -37,17 +38,20 @@ type batch struct {
 func (e *Engine) receive(msg []byte) error {
 	h, frames, err := wire.Parse(msg)
 	if err != nil {
-		return err
+		return e.dropped(err)
 	}
 	if !e.accepts(&h) {
-		return errNotOurs
+		return e.dropped(errNotOurs)
 	}
 	if h.Long && h.Version == wire.VersionNone {
 		return e.onVersionNone(frames)
 	}
 	number := wire.ExpandNumber(h.Number, e.acks.largest)
 	if number < 0 || e.acks.seen(number) {
-		return errDuplicate
+		return e.dropped(errDuplicate)
+	}
+	if e.recovery == nil && number != e.acks.largest+1 {
+		return e.dropped(errGap)
 	}
 	e.stats.ReceivedMessages++
 	e.stats.ReceivedBytes += int64(len(msg))
@@ -66,15 +70,24 @@ func (e *Engine) receive(msg []byte) error {
 	return nil
 }
 
-// refused ends the session if the peer has violated the protocol. On a reliable link that is so too
-// where others drop a message, as it does not come again.
+// refused ends the session if the peer has violated the protocol.
 func (e *Engine) refused(err error) {
-	violation := (*wire.Error)(nil)
-	if errors.As(err, &violation) {
+	if violation := (*wire.Error)(nil); errors.As(err, &violation) {
 		e.violated(violation)
-	} else if e.recovery == nil {
-		e.violated(&wire.Error{Code: wire.CodeState, Frame: wire.NoFrame, Text: err.Error()})
 	}
+	_ = e.dropped(err)
+}
+
+// dropped is what becomes of a message that is not obeyed: nothing, as it comes again. On a reliable
+// link it does not: there the session ends, so that a new one may begin.
+func (e *Engine) dropped(err error) error {
+	if e.recovery != nil || e.ending.over() {
+		return err
+	}
+	violation := &wire.Error{Code: wire.CodeState, Frame: wire.NoFrame, Text: err.Error()}
+	errors.As(err, &violation)
+	e.violated(violation)
+	return err
 }
 
 // receiveFrames handles the frames of a message, up to the first that is refused.

@@ -280,7 +280,7 @@ func TestCloseTellsThePeerWhy(t *testing.T) {
 func TestViolationsEndTheSession(t *testing.T) {
 	a, b := couple(t, nil)
 	exchange(start, a, b)
-	msg := (&wire.Header{Dest: 22, Number: 77}).Append(nil)
+	msg := (&wire.Header{Dest: 22, Number: uint32(b.Newest() + 1)}).Append(nil)
 	msg = (&wire.Receipt{Level: 9, Digest: []byte{1}}).Append(msg)
 	if err := b.Receive(start, wire.Seal(msg)); err == nil {
 		t.Error("no error")
@@ -292,6 +292,55 @@ func TestViolationsEndTheSession(t *testing.T) {
 	}
 	if !errors.As(a.closed, &c) || !c.Remote || c.Code != wire.CodeMalformed {
 		t.Errorf("the peer closed with %v", a.closed)
+	}
+}
+
+// "On an ordered reliable link nothing is ever sent twice", so a message that is not obeyed ends the session:
+// both sides know at once and may begin another.
+func TestDroppedMessageEndsTheSessionOnAReliableLink(t *testing.T) {
+	for name, c := range map[string]struct {
+		twist func(msg []byte) []byte
+		code  wire.Code
+	}{
+		"flags":      {func(m []byte) []byte { m[0] ^= 1; return m }, wire.CodeMalformed},
+		"long":       {func(m []byte) []byte { m[0] ^= 0x80; return m }, wire.CodeChecksum},
+		"ID":         {func(m []byte) []byte { m[3] ^= 4; return m }, wire.CodeChecksum},
+		"number":     {func(m []byte) []byte { m[9] ^= 4; return m }, wire.CodeChecksum},
+		"payload":    {func(m []byte) []byte { m[len(m)/2] ^= 64; return m }, wire.CodeChecksum},
+		"CRC":        {func(m []byte) []byte { m[len(m)-1] ^= 1; return m }, wire.CodeChecksum},
+		"cut":        {func(m []byte) []byte { return m[:16] }, wire.CodeTruncated},
+		"missing":    {func(m []byte) []byte { return nil }, wire.CodeState},
+		"other's ID": {func(m []byte) []byte { m[3] ^= 4; return wire.Seal(m[:len(m)-wire.Trailer]) }, wire.CodeState},
+	} {
+		for _, reliable := range []bool{true, false} {
+			a, b := couple(t, func(ca, cb *Config) {
+				ca.Reliable, cb.Reliable, ca.Ordered, cb.Ordered = reliable, reliable, reliable, reliable
+			})
+			settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() && b.Newest() > 0 })
+			h := a.send(pattern(20_000), nil)
+			a.run()
+			buf := make([]byte, 1400)
+			for i := range 3 {
+				msg := append([]byte(nil), buf[:a.Poll(start, buf)]...)
+				if i == 1 {
+					msg = c.twist(msg)
+				}
+				if msg != nil {
+					b.Receive(start, msg)
+				}
+				b.run()
+			}
+			settleUntil(start, a, b, func() bool { return a.receipts[h] || a.closed != nil && b.closed != nil })
+			var here, there *CloseError
+			switch {
+			case !reliable && (!a.receipts[h] || a.closed != nil || b.closed != nil):
+				t.Errorf("%s: on a link that loses, receipt %v, closed %v and %v", name, a.receipts[h], a.closed, b.closed)
+			case reliable && (!errors.As(b.closed, &here) || here.Remote || here.Code != c.code):
+				t.Errorf("%s: closed with %v", name, b.closed)
+			case reliable && (!errors.As(a.closed, &there) || !there.Remote || there.Code != c.code):
+				t.Errorf("%s: the peer closed with %v", name, a.closed)
+			}
+		}
 	}
 }
 
