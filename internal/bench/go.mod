@@ -10,8 +10,19 @@ require (
 )
 
 require (
+	github.com/klauspost/reedsolomon v1.14.2 // indirect
+	github.com/pkg/errors v0.9.1 // indirect
+	github.com/tjfoc/gmsm v1.4.1 // indirect
+	golang.org/x/crypto v0.54.0 // indirect
+	golang.org/x/time v0.14.0 // indirect
+)
+
+require (
 	github.com/klauspost/cpuid/v2 v2.3.0 // indirect
+	github.com/quic-go/quic-go v0.61.0
+	github.com/xtaci/kcp-go/v5 v5.6.72
 	github.com/zeebo/xxh3 v1.1.0 // indirect
+	golang.org/x/net v0.56.0
 	golang.org/x/sync v0.22.0
-	golang.org/x/sys v0.47.0 // indirect
+	golang.org/x/sys v0.47.0
 )

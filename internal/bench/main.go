@@ -35,7 +35,7 @@ type suite struct {
 	run  func(ctx context.Context, o *options, r *report) error
 }
 
-var suites = []suite{{"tcp", tcpSuite}}
+var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}}
 
 func main() {
 	var o options

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -66,6 +67,9 @@ func (c *benchCase) measure(ctx context.Context, o *options, r *report) error {
 		for k := range systems {
 			i := (turn + k) % len(systems)
 			s, err := c.sample(ctx, &systems[i])
+			if errors.Is(err, errors.ErrUnsupported) {
+				continue // on this operating system
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %s: %w", c.name, systems[i].name, err)
 			}

@@ -53,6 +53,9 @@ func (r *report) add(c *benchCase, systems []system, samples [][]sample) {
 	mine := slices.IndexFunc(systems, func(s system) bool { return s.role == ours })
 	var rows []row
 	for i, s := range systems {
+		if len(samples[i]) == 0 {
+			continue
+		}
 		rates := each(samples[i], func(s sample) float64 { return s.rate })
 		median, low, high := spread(rates)
 		w := row{Suite: c.suite, Case: c.name, System: s.name, Role: s.role, Unit: "MB/s", Median: median, Min: low, Max: high, Want: s.want}
