@@ -182,7 +182,7 @@ func TestPost(t *testing.T) {
 			}
 		}
 	}
-	req, _ := http.NewRequest("POST", url, strings.NewReader(`{}`))
+	req, _ := http.NewRequest(http.MethodPost, url, strings.NewReader(`{}`))
 	req.Header.Set("Origin", "http://evil.example")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil || resp.StatusCode != http.StatusForbidden {

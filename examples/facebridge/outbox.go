@@ -137,7 +137,7 @@ func (o *outbox) readEntries() error {
 	for _, f := range files {
 		name := f.Name()
 		if strings.HasSuffix(name, ".new") {
-			os.Remove(filepath.Join(o.dir, name)) // it was being written
+			_ = os.Remove(filepath.Join(o.dir, name)) // it was being written
 			continue
 		}
 		parts := strings.Split(strings.TrimSuffix(name, ".json"), "-")
@@ -153,7 +153,7 @@ func (o *outbox) readEntries() error {
 		}
 		o.seq = max(o.seq, seq)
 		if o.taken[id] { // and the bridge was killed before it could remove the file
-			os.Remove(filepath.Join(o.dir, name))
+			_ = os.Remove(filepath.Join(o.dir, name))
 			continue
 		}
 		o.enter(parts[1], entry{name, id, info.Size()})
@@ -226,7 +226,7 @@ func (o *outbox) write(name string, content []byte) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		_ = os.Remove(f.Name())
 		return err
 	}
 	return syncDir(o.dir)

@@ -56,7 +56,7 @@ func (b *bridge) postCommand(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	io.WriteString(w, "ok")
+	_, _ = io.WriteString(w, "ok")
 }
 
 func subset(some, all []string) bool {
@@ -155,16 +155,15 @@ func (c *counts) command(sn string, err error) {
 func (c *counts) posted(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case err == nil:
+	if err == nil {
 		c.took++
 		c.failing = time.Time{}
-	default:
-		c.failed++
-		c.lastError = err.Error()
-		if c.failing.IsZero() {
-			c.failing = time.Now()
-		}
+		return
+	}
+	c.failed++
+	c.lastError = err.Error()
+	if c.failing.IsZero() {
+		c.failing = time.Now()
 	}
 }
 

@@ -81,7 +81,7 @@ func (s *service) Serve(ctx context.Context, in *transport.Inbox) error {
 	defer context.AfterFunc(s.life, func() { stop(transport.ErrClosed) })()
 	defer context.AfterFunc(ctx, func() {
 		s.seal()
-		if context.Cause(ctx) != transport.ErrServerClosed { // which takes nothing more
+		if !errors.Is(context.Cause(ctx), transport.ErrServerClosed) { // which takes nothing more
 			select {
 			case <-time.After(drainTime):
 			case <-working.Done():
@@ -116,12 +116,13 @@ func (s *service) settle(ctx context.Context, in *transport.Inbox, p *packet) {
 	if err != nil {
 		s.l.t.trouble(s.sn, err)
 	}
-	switch refused := (*transport.RejectedError)(nil); {
-	case err == nil || ctx.Err() == nil && !(errors.As(err, &refused) && refused.Reason == transport.ReasonGoingAway):
-		p.ack()
-	default: // it was not dealt with: a broker that keeps it gives it to the next service
-		<-ctx.Done()
+	refused := (*transport.RejectedError)(nil)
+	closing := ctx.Err() != nil || errors.As(err, &refused) && refused.Reason == transport.ReasonGoingAway
+	if err != nil && closing {
+		<-ctx.Done() // it was not dealt with: a broker that keeps it gives it to the next service
+		return
 	}
+	p.ack()
 }
 
 func (s *service) take(ctx context.Context, in *transport.Inbox, payload []byte) error {
@@ -161,8 +162,10 @@ func (s *service) report(ctx context.Context, in *transport.Inbox, r Report) err
 	if err != nil || r.Kind != Verified && r.Kind != Stranger {
 		return err
 	}
-	for rec := range r.Records() {
-		err = errors.Join(err, s.acknowledge(r, rec))
+	for rec, damaged := range r.Records() {
+		if damaged == nil {
+			err = errors.Join(err, s.acknowledge(r, rec))
+		}
 	}
 	return err
 }
