@@ -19,6 +19,7 @@ import (
 	"regexp"
 	"runtime/pprof"
 	"slices"
+	"sync"
 )
 
 // options are the flags.
@@ -27,6 +28,7 @@ type options struct {
 	runs                       int
 	quick                      bool
 	only                       *regexp.Regexp
+	profiling                  sync.Once
 }
 
 // A suite measures and adds what it finds to the report.
@@ -45,7 +47,7 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 5, "turns of each system")
 	flag.BoolVar(&o.quick, "quick", false, "128 MiB instead of 1 GiB, fewer images and seeds")
 	only := flag.String("only", "", "measure only what matches: a regular expression for \"case: system\"")
-	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
+	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile from the first measured image on to this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -64,17 +66,7 @@ func run(ctx context.Context, o *options) error {
 	if o.runs < 1 {
 		return errors.New("-runs must be at least 1")
 	}
-	if o.profile != "" {
-		f, err := os.Create(o.profile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
+	defer pprof.StopCPUProfile()
 	if o.suite != "all" && !slices.ContainsFunc(suites, func(s suite) bool { return s.name == o.suite }) {
 		return fmt.Errorf("there is no suite %q", o.suite)
 	}
@@ -89,4 +81,18 @@ func run(ctx context.Context, o *options) error {
 	}
 	r.summary(os.Stdout)
 	return errors.Join(r.save(o.json), r.plot(o.plot))
+}
+
+// startProfile begins the CPU profile, if one is wanted, without what was prepared before.
+func (o *options) startProfile() (err error) {
+	if o.profile == "" {
+		return nil
+	}
+	o.profiling.Do(func() {
+		var f *os.File
+		if f, err = os.Create(o.profile); err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+	})
+	return err
 }

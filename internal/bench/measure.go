@@ -66,7 +66,7 @@ func (c *benchCase) measure(ctx context.Context, o *options, r *report) error {
 	for turn := range o.runs {
 		for k := range systems {
 			i := (turn + k) % len(systems)
-			s, err := c.sample(ctx, &systems[i])
+			s, err := c.sample(ctx, o, &systems[i])
 			if errors.Is(err, errors.ErrUnsupported) {
 				continue // on this operating system
 			}
@@ -88,7 +88,7 @@ type sample struct {
 	cpu  float64 // seconds for each GB
 }
 
-func (c *benchCase) sample(ctx context.Context, s *system) (sample, error) {
+func (c *benchCase) sample(ctx context.Context, o *options, s *system) (sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	run, err := s.open(ctx)
@@ -96,10 +96,14 @@ func (c *benchCase) sample(ctx context.Context, s *system) (sample, error) {
 		return sample{}, err
 	}
 	defer run.close()
+	image(c.work.size) // made before it is measured
 	warm := c.work
 	warm.size = min(warm.size, warmSize)
 	warm.images = int(max(1, min(int64(warm.images), warmSize/warm.size)))
 	if err := run.do(ctx, warm); err != nil {
+		return sample{}, err
+	}
+	if err := o.startProfile(); err != nil {
 		return sample{}, err
 	}
 	runtime.GC()
