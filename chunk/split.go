@@ -156,7 +156,7 @@ func Split(r io.Reader, size int64, chunkSize int) iter.Seq2[Chunk, error] {
 		for off := int64(0); ; off += int64(n) {
 			more, err := fill(r, buf[have:])
 			have += more
-			end := err == io.EOF
+			end := err == io.EOF //nolint:errorlint // a wrapped EOF is a failure and no end
 			switch total := off + int64(have); {
 			case err != nil && !end:
 			case size >= 0 && total > size:

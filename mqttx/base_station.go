@@ -164,7 +164,7 @@ func (s *baseServing) lose(why error, prefix int64) {
 			a.Abort(err)
 			return
 		}
-		a.Finish(s.after, -1, chunk.Digest{})
+		_, _ = a.Finish(s.after, -1, chunk.Digest{}) // hooks and log hear of it
 	})
 }
 

@@ -152,7 +152,7 @@ func (h *Hub) fail(err error) {
 	close(h.dead)
 	l := h.listener
 	h.mu.Unlock()
-	if err != transport.ErrClosed {
+	if !errors.Is(err, transport.ErrClosed) {
 		h.log.Warn("the name cannot be used any more", "err", err)
 	}
 	h.pump.connected(nil)

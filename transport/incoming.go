@@ -106,7 +106,7 @@ func (st *stream) Read(p []byte) (int, error) {
 			switch {
 			case n > 0:
 				return n, nil
-			case err == errTakenBack && st.ctx.Err() != nil:
+			case errors.Is(err, errTakenBack) && st.ctx.Err() != nil:
 				err = context.Cause(st.ctx)
 			case err == io.EOF: // the Partial is shorter than what was written to it
 				err = io.ErrUnexpectedEOF

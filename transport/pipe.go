@@ -182,7 +182,7 @@ func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int
 		if d == b.Digest {
 			same = append(same, b.Index)
 			held[b.Index] = true
-			tree.Set(b)
+			_ = tree.Set(b) // of this image, as held says
 		}
 	}
 	if err := a.Use(same); err != nil {
@@ -207,7 +207,7 @@ func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int
 			return chunk.Digest{}, 0, err
 		}
 		if n > 0 {
-			tree.Set(chunk.Block{Index: i, Digest: blocks.Sum(buf[:n])})
+			_ = tree.Set(chunk.Block{Index: i, Digest: blocks.Sum(buf[:n])})
 			if !duplicate {
 				out.Count(int64(n))
 				if _, err := a.WriteAt(buf[:n], pos); err != nil {

@@ -33,7 +33,8 @@ type Server struct {
 	Streaming bool
 	// Message takes messages; its error refuses the message, as a Handler's
 	// does. The data belong to it. Nil: messages are refused. Its context ends
-	// with the Conn's and Shutdown's patience.
+	// when it returns, and when Shutdown's patience does; not with the Conn
+	// where the protocol can repeat a message, which is then taken once.
 	Message func(ctx context.Context, from Conn, m Message) error
 	// Store keeps the images. Nil: they are in memory until the Handler returns.
 	Store Store
@@ -152,7 +153,7 @@ func (s *Server) Serve(ctx context.Context, l Listener) error {
 		switch {
 		case err == nil:
 			delay = 0
-			conns.Go(func() { s.ServeConn(ctx, c) })
+			conns.Go(func() { _ = s.ServeConn(ctx, c) }) // hooks and log hear of it
 		case s.isClosing():
 			return ErrServerClosed
 		case ctx.Err() != nil:
@@ -162,7 +163,7 @@ func (s *Server) Serve(ctx context.Context, l Listener) error {
 		case isTemporary(err):
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 			s.log.Warn("cannot accept at the moment", "err", err, "again in", delay)
-			sleep(accepting, delay)
+			_ = sleep(accepting, delay)
 		default:
 			return err
 		}
@@ -220,7 +221,7 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 // context are left running. A Handler that calls Shutdown waits for itself. The
 // Server cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.start()
+	_ = s.start()
 	s.mu.Lock()
 	s.closing = true
 	serves := slices.Collect(maps.Keys(s.serves))

@@ -103,7 +103,7 @@ func fromHTTP(ctx context.Context, url string) (iter.Seq2[[]byte, error], error)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // the sequence closes it
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func (r *report) draw(name string) {
 	}
 	r.bar.Describe(name)
 	r.bar.ChangeMax64(max(total, 1))
-	r.bar.Set64(acked)
+	_ = r.bar.Set64(acked)
 }
 
 func (r *report) image(res result) {

@@ -58,7 +58,7 @@ func run(ctx context.Context, out io.Writer, dir, own string) error {
 	if err != nil {
 		return err
 	}
-	defer stopBroker()
+	defer func() { _ = stopBroker() }()
 
 	files, err := makePictures(dir, own)
 	if err != nil {
