@@ -17,12 +17,16 @@ import (
 // fill any table, keeps out only who takes longer than it needs to fill this one.
 const maxUnproven = 512
 
+// defaultSessions is how many sessions a socket has at once.
+const defaultSessions = 1 << 16
+
 // socket carries sessions on one PacketConn: one goroutine reads, one writes and
 // keeps the time. It lives as long as something refers to it.
 type socket struct {
 	conn  *udpsock.Conn
 	owned bool          // close it at the end
 	sizes []int         // to probe for
+	peers int           // sessions at once
 	wake  chan struct{} // has a token when the writer is to look again
 	read  chan struct{} // closed when the reader has ended
 	done  chan struct{} // closed when both goroutines have
@@ -67,9 +71,9 @@ func keyOf(a net.Addr) addrKey {
 }
 
 // startSocket returns a running socket with one reference.
-func startSocket(conn *udpsock.Conn, owned bool, sizes []int) *socket {
+func startSocket(conn *udpsock.Conn, owned bool, sizes []int, peers int) *socket {
 	s := &socket{
-		conn: conn, owned: owned, sizes: sizes, refs: 1,
+		conn: conn, owned: owned, sizes: sizes, peers: peers, refs: 1,
 		wake: make(chan struct{}, 1), read: make(chan struct{}), done: make(chan struct{}),
 		sessions: sessions{
 			byID:     make(map[wire.ConnID]*carrier),

@@ -1,6 +1,7 @@
 package udpx
 
 import (
+	"fmt"
 	"net"
 	"time"
 
@@ -38,7 +39,7 @@ func (r *reader) stranger(from net.Addr, key addrKey, msg []byte, now time.Time)
 		if h.Version == wire.VersionNone {
 			r.reset(msg, frames, now)
 		} else {
-			r.begin(from, firstID{key, h.Dest}, msg, frames)
+			r.begin(from, firstID{key, h.Dest}, msg, frames, now)
 		}
 		return
 	}
@@ -58,16 +59,20 @@ func (r *reader) answer(msg []byte, to net.Addr) {
 }
 
 // begin starts a session for a peer that says HELLO, if there is a Listener for it.
-func (r *reader) begin(from net.Addr, first firstID, msg, frames []byte) {
+func (r *reader) begin(from net.Addr, first firstID, msg, frames []byte, now time.Time) {
 	f := wire.NewReader(frames)
 	if !f.Next() || f.Type != wire.TypeHello {
 		return
 	}
 	r.mu.Lock()
-	l := r.listener
+	l, full := r.listener, len(r.sessions.byID) >= r.peers
 	r.mu.Unlock()
-	if l != nil {
+	switch {
+	case l == nil:
+	case !full:
 		l.begin(from, first, msg)
+	case r.answers.allowed(now):
+		r.answer(session.RefuseBusy(msg, fmt.Sprintf("the receiver has %d peers already: try again later, or raise udpx.Transport.MaxPeers there", r.peers)), from)
 	}
 }
 

@@ -1,6 +1,7 @@
 package udpx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,9 @@ type Transport struct {
 	// payload; 0: 1,472, which fills an Ethernet frame. At least 1,200, with which
 	// every session begins.
 	MaxDatagram int
+	// MaxPeers is how many sessions a socket has at once, in both directions; 0: 65,536.
+	// A peer that would begin one more is refused (transport.ReasonBusy, retryable).
+	MaxPeers int
 
 	once     sync.Once
 	endpoint *session.Endpoint
@@ -172,7 +176,7 @@ func (t *Transport) share(ctx context.Context) (*socket, error) {
 
 // newSocket starts a socket with one reference for the caller.
 func (t *Transport) newSocket(conn net.PacketConn, owned bool) *socket {
-	return startSocket(udpsock.New(conn, t.log), owned, t.sizes())
+	return startSocket(udpsock.New(conn, t.log), owned, t.sizes(), cmp.Or(t.MaxPeers, defaultSessions))
 }
 
 // resolve finds the address of a peer for a socket that is not connected.

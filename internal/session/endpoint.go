@@ -98,6 +98,18 @@ func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
 	return nil, err
 }
 
+// RefuseBusy returns the message that answers one which would begin a session, for want of
+// room, or nil for what would not.
+func RefuseBusy(msg []byte, why string) []byte {
+	h, _, err := wire.Parse(msg)
+	if err != nil || !h.Long {
+		return nil
+	}
+	out := wire.Header{Long: true, Dest: h.Source, Version: wire.Version1, Source: h.Dest}
+	closing := wire.Close{Code: wire.CodeBusy, Text: why}
+	return wire.Seal(closing.Append(out.Append(nil)))
+}
+
 // Refuse returns the message that answers one which begins no session here: RESET
 // for one of a session that is not known, VERSIONS for one of another version, or
 // nil for what is better not answered.

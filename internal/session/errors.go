@@ -27,6 +27,8 @@ func endError(err error) error {
 			return transport.ErrPeerClosed
 		case wire.CodeIdle, wire.CodeUnanswered:
 			return fmt.Errorf("%w, says the peer", transport.ErrIdle)
+		case wire.CodeBusy:
+			return &transport.RejectedError{Reason: transport.ReasonBusy, Retryable: true, Text: closed.Text}
 		}
 	}
 	return err

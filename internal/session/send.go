@@ -173,6 +173,7 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 		held, receipt, reject, lost := x.held, x.receipt, x.reject, x.lost
 		x.held = nil
 		want := s.eng.Want(x.handle)
+		unsure := s.unsure && u.src.once()
 		s.mu.Unlock()
 		switch {
 		case receipt != nil:
@@ -192,7 +193,7 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 				answered += run.Count()
 				wait = wait && answered < int(run.Held)
 			}
-		case finished || wait || want <= 0:
+		case finished || wait || unsure || want <= 0:
 			select {
 			case <-x.wake:
 			case <-ctx.Done():
@@ -219,6 +220,7 @@ func (u *upload) begin(s *Session) (*sending, error) {
 	s.do(func(e *arq.Engine) {
 		if x.handle, err = e.Offer(&offer); err == nil {
 			s.out[x.handle] = x
+			s.unsure = s.unsure || time.Since(s.heard) > s.conn.ep.cfg.Idle
 		}
 	})
 	if errors.Is(err, arq.ErrTooLarge) {

@@ -29,6 +29,10 @@ type Session struct {
 	in   map[uint16]*receiving
 	peer wire.Hello // once established
 
+	heard  time.Time // when the peer's newest message came
+	newest int64     // its number
+	unsure bool      // nothing has come since a transfer began after a long silence
+
 	ready     func(*Conn) // to be called once established
 	closing   bool        // close when all is quiet
 	closeCode wire.Code
@@ -64,8 +68,12 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 	}
 	if first != nil {
 		cfg.RemoteCID, cfg.FirstCID = first.Source, first.Dest
+		if !s.info.Ordered {
+			cfg.Linger = max(lingerIdle*cfg.Idle, leastLinger)
+		}
 	}
-	s.eng = arq.New(cfg, time.Now())
+	s.heard = time.Now()
+	s.eng = arq.New(cfg, s.heard)
 	return s
 }
 
@@ -87,7 +95,23 @@ func (s *Session) Deliver(now time.Time, from *Buffer, msgs ...[]byte) {
 		_ = s.eng.Receive(now, m) // what it drops it counts
 		s.drain(from)
 	}
+	s.hear(now)
 	s.unlock()
+}
+
+// hear notes that the peer lives if it has said something new. The mutex is held.
+func (s *Session) hear(now time.Time) {
+	newest := s.eng.Newest()
+	if newest == s.newest {
+		return
+	}
+	s.newest, s.heard = newest, now
+	if s.unsure {
+		s.unsure = false
+		for _, x := range s.out {
+			notify(x.wake)
+		}
+	}
 }
 
 // DeliverMoved takes one message from another address than those before and reports
@@ -100,6 +124,7 @@ func (s *Session) DeliverMoved(now time.Time, msg []byte) (moved bool) {
 	if moved = !s.ended && s.eng.Newest() > newest; moved {
 		s.eng.Moved(now, len(msg), randomUint64())
 	}
+	s.hear(now)
 	s.unlock()
 	return moved
 }

@@ -30,9 +30,13 @@ func newSource(body *transport.OpenBody, alg chunk.Algorithm) *source {
 // resumable says that blocks which the receiver holds can be compared and skipped.
 func (s *source) resumable() bool { return s.body.ReaderAt != nil && s.size > chunk.BlockSize }
 
+// once says that what is read cannot be read again, so that it is better not read for a
+// peer that may be gone.
+func (s *source) once() bool { return s.body.ReaderAt == nil }
+
 // restart goes back to the start of the body for a new attempt.
 func (s *source) restart() error {
-	if s.body.ReaderAt == nil && s.read > 0 {
+	if s.once() && s.read > 0 {
 		return transport.ErrBodyConsumed
 	}
 	s.rewind()
