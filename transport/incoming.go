@@ -108,7 +108,7 @@ func (st *stream) Read(p []byte) (int, error) {
 				return n, nil
 			case errors.Is(err, errTakenBack) && st.ctx.Err() != nil:
 				err = context.Cause(st.ctx)
-			case err == io.EOF: // the Partial is shorter than what was written to it
+			case errors.Is(err, io.EOF): // the Partial is shorter than what was written to it
 				err = io.ErrUnexpectedEOF
 			}
 			return 0, err

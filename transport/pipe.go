@@ -90,7 +90,7 @@ func (p *pipeEnd) Serve(ctx context.Context, in *Inbox) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-p.life.Done():
-		if err := p.cause(); err != ErrPeerClosed {
+		if err := p.cause(); !errors.Is(err, ErrPeerClosed) {
 			return err
 		}
 		return nil

@@ -198,7 +198,7 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 		s.hooks.add(&s.Hooks, func() { f(in.info) })
 	}
 	err := c.Serve(ctx, in)
-	if err != nil && s.isClosing() && context.Cause(ctx) == ErrServerClosed {
+	if err != nil && s.isClosing() && errors.Is(context.Cause(ctx), ErrServerClosed) {
 		err = ErrServerClosed
 	}
 	in.close(err)
