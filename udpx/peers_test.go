@@ -348,6 +348,42 @@ func TestAddressChanges(t *testing.T) {
 	})
 }
 
+// TestHostChanges has the receiver of an image move to a slower network, with smaller
+// datagrams, in mid-transfer.
+func TestHostChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, 1, path{Delay: 5 * time.Millisecond, Rate: 20 << 20, Queue: 512 << 10})
+		l, err := (&udpx.Transport{Conn: n.socket()}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		device, store := n.socket(), &transport.MemStore{}
+		c := dial(t, &udpx.Transport{Conn: device, Addr: l.Addr().String()})
+		s := &transport.Server{Store: store}
+		served := make(chan error, 1)
+		go func() { served <- s.ServeConn(context.Background(), c) }()
+		sender, err := l.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		slow := path{Delay: 100 * time.Millisecond, Rate: 1 << 20, Queue: 200 << 10, MTU: 1300}
+		time.AfterFunc(200*time.Millisecond, func() { n.move(device, slow) })
+		b := noise(1, 8<<20)
+		begin := time.Now()
+		r, err := sender.Send(t.Context(), &transport.Image{Name: "a", Body: transport.Bytes(b)}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept(t, store, "a", b)
+		if took := time.Since(begin); took > 8*time.Second || r.Resent > 1<<20 {
+			t.Errorf("it took %v, %d bytes were sent again", took, r.Resent)
+		}
+		sender.Close()
+		<-served
+		l.Close()
+	})
+}
+
 // TestCloseIsRepeated loses all that the receiver says when it closes the Conn.
 func TestCloseIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

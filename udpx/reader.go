@@ -158,7 +158,7 @@ func (r *reader) deliver(now time.Time) {
 // moved delivers a message from another address than the session's. If the session
 // believes it, that is its address from now on.
 func (r *reader) moved(to net.Addr, key addrKey, msg []byte, now time.Time) {
-	if r.session.DeliverMoved(now, msg) {
+	if r.session.DeliverMoved(now, msg, !key.sameHost(r.to.key)) {
 		r.mu.Lock()
 		r.to.peer = to
 		r.mu.Unlock()

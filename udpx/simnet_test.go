@@ -92,6 +92,18 @@ func (n *network) rebind(s *node) {
 	n.nodes[s.addr] = s
 }
 
+// move gives the node a new host, reached over another path.
+func (n *network) move(s *node, p path) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(n.nodes, s.addr)
+	s.addr = netip.AddrPortFrom(s.addr.Addr().Next(), s.addr.Port())
+	n.nodes[s.addr] = s
+	n.path = p
+}
+
 // setDown makes the network lose all, or not.
 func (n *network) setDown(down bool) {
 	n.mu.Lock()

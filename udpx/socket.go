@@ -62,6 +62,10 @@ type addrKey struct {
 	name string // of other networks
 }
 
+func (k addrKey) sameHost(other addrKey) bool {
+	return k.udp.IsValid() && k.udp.Addr() == other.udp.Addr()
+}
+
 func keyOf(a net.Addr) addrKey {
 	if u, ok := a.(*net.UDPAddr); ok {
 		ap := u.AddrPort()

@@ -3,6 +3,7 @@ package arq
 import (
 	"time"
 
+	"github.com/pixferry/pixferry/internal/arq/cc"
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
@@ -29,6 +30,17 @@ func (e *Engine) Moved(now time.Time, size int, data uint64) {
 	e.controls.drop(p.challenge)
 	p.data, p.received, p.sent = data, e.stats.ReceivedBytes-int64(size), e.stats.SentBytes
 	p.challenge = e.controls.add(&control{frame: &wire.Path{Data: data}})
+}
+
+// Rehomed says after Moved that the peer's host has changed, not only its port: what is known of the
+// path is another one's (RFC 9000, section 9.4).
+func (e *Engine) Rehomed() {
+	e.rtt, e.sampled = rtt{}, e.sent.next-1
+	e.size.current, e.size.next = e.size.least(), 0
+	if r := e.recovery; r != nil && r.cc != nil && e.cfg.Controller == nil {
+		r.cc = cc.NewRate(e.size.current)
+		r.ask(e.size.current)
+	}
 }
 
 // onChallenge answers a peer that wants to know whether this side is where it seems to be.

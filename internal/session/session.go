@@ -115,14 +115,18 @@ func (s *Session) hear(now time.Time) {
 }
 
 // DeliverMoved takes one message from another address than those before and reports
-// whether the peer has moved there: everything goes to it from now on.
-func (s *Session) DeliverMoved(now time.Time, msg []byte) (moved bool) {
+// whether the peer has moved there: everything goes to it from now on. host says that
+// not only the port is another.
+func (s *Session) DeliverMoved(now time.Time, msg []byte, host bool) (moved bool) {
 	s.mu.Lock()
 	newest := s.eng.Newest()
 	_ = s.eng.Receive(now, msg)
 	s.drain(nil)
 	if moved = !s.ended && s.eng.Newest() > newest; moved {
 		s.eng.Moved(now, len(msg), randomUint64())
+		if host {
+			s.eng.Rehomed()
+		}
 	}
 	s.hear(now)
 	s.unlock()
