@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -230,20 +231,18 @@ func TestBaseBrokerRestarts(t *testing.T) {
 		r := receive(t, base)
 		c := dial(t, base)
 		content := random(3_000_000)
-		half := make(chan struct{})
+		half, once := make(chan struct{}), sync.Once{}
 		sent := make(chan error, 1)
 		go func() {
 			_, err := c.Send(within(t), &transport.Image{Name: "a.jpg", Body: transport.Bytes(content)}, &transport.SendOptions{Progress: func(acked, total int64) {
-				if half != nil && acked > total/2 {
-					close(half)
-					half = nil
+				if acked > total/2 {
+					once.Do(func() { close(half) })
 				}
 			}})
 			sent <- err
 		}()
-		waiting := half
 		select {
-		case <-waiting:
+		case <-half:
 		case err := <-sent:
 			t.Fatal("before the middle:", err)
 		}

@@ -29,9 +29,11 @@ type baseLink struct {
 	tries  atomic.Int32 // to reconnect
 	ctx    context.Context
 	cancel context.CancelFunc
-	writer sync.WaitGroup
+	wrote  chan struct{} // closed when write has returned
 	once   sync.Once
-	closed chan struct{}
+
+	mu     sync.Mutex
+	closed bool // and out with it
 }
 
 // baseQueue is how many messages wait on either way. Stop and wait needs two; bursts
@@ -44,7 +46,7 @@ func dialBase(ctx context.Context, opts *mqtt.ClientOptions, publish, subscribe 
 	l := &baseLink{
 		in: make(chan []byte, baseQueue), out: make(chan []byte, baseQueue),
 		broker: opts.Servers[0].Scheme + "://" + opts.Servers[0].Host, publish: publish, subscribe: subscribe,
-		joined: make(chan error, 1), closed: make(chan struct{}),
+		joined: make(chan error, 1), wrote: make(chan struct{}),
 	}
 	l.log = log.With("broker", l.broker, "client", opts.ClientID)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -54,7 +56,7 @@ func dialBase(ctx context.Context, opts *mqtt.ClientOptions, publish, subscribe 
 		l.end(0)
 		return nil, err
 	}
-	l.writer.Go(l.write)
+	go l.write()
 	return l, nil
 }
 
@@ -68,7 +70,9 @@ func (l *baseLink) chain(o *mqtt.ClientOptions) {
 		}
 	}
 	o.OnConnectionLost = func(c mqtt.Client, err error) {
-		l.ready.Store(false)
+		if !c.IsConnectionOpen() { // else it is told late
+			l.ready.Store(false)
+		}
 		l.log.Info("the connection to the broker was lost", "err", err)
 		if lost != nil {
 			lost(c, err)
@@ -160,48 +164,44 @@ func (l *baseLink) receive(_ mqtt.Client, m mqtt.Message) {
 
 // send publishes p, soon. It never blocks and keeps p.
 func (l *baseLink) send(p []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
 	select {
 	case l.out <- p:
 	default:
 	}
 }
 
+// write publishes until the link is closed, and then what is left.
 func (l *baseLink) write() {
-	for {
-		select {
-		case p := <-l.out:
-			l.writeOne(p)
-			continue
-		default:
-		}
-		select {
-		case p := <-l.out:
-			l.writeOne(p)
-		case <-l.closed:
-			return
+	defer close(l.wrote)
+	var last mqtt.Token
+	for p := range l.out {
+		if l.ready.Load() { // else an answer would be lost
+			last = l.client.Publish(l.publish, 0, false, p)
 		}
 	}
-}
-
-// writeOne hands a message to the broker, if an answer could come back.
-func (l *baseLink) writeOne(p []byte) {
-	if !l.ready.Load() {
-		return
-	}
-	token := l.client.Publish(l.publish, 0, false, p)
-	select {
-	case <-token.Done():
-	case <-l.ctx.Done():
+	if last != nil {
+		last.WaitTimeout(flushTime) // one that a lost connection took is never done
 	}
 }
 
 // close disconnects when what waits to be sent is out, or after a second.
 func (l *baseLink) close() {
 	l.once.Do(func() {
-		close(l.closed)
-		stop := time.AfterFunc(flushTime, l.cancel)
-		l.writer.Wait()
-		stop.Stop()
+		l.mu.Lock()
+		l.closed = true
+		close(l.out)
+		l.mu.Unlock()
+		timer := time.NewTimer(flushTime)
+		defer timer.Stop()
+		select {
+		case <-l.wrote:
+		case <-timer.C: // the client is stuck until its WriteTimeout
+		}
 		l.end(flushTime)
 	})
 }
