@@ -37,7 +37,7 @@ type suite struct {
 	run  func(ctx context.Context, o *options, r *report) error
 }
 
-var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}}
+var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}, {"mqtt", mqttSuite}}
 
 func main() {
 	var o options

@@ -38,9 +38,10 @@ type system struct {
 type role string
 
 const (
-	ours  role = "pixferry"
-	limit role = "limit" // the medium by itself
-	peer  role = "peer"  // what one would use instead
+	ours    role = "pixferry"
+	limit   role = "limit"   // the medium by itself
+	peer    role = "peer"    // what one would use instead
+	setting role = "setting" // pixferry, with another setting than its defaults
 )
 
 // benchCase is work that several systems do in turns.

@@ -12,6 +12,7 @@ type ferry struct {
 	srv    *transport.Server
 	conn   transport.Conn
 	served chan error
+	level  transport.Level // that receipts have
 }
 
 // openFerry serves what listen takes and dials it with what dial makes of its address.
@@ -20,7 +21,7 @@ func openFerry(ctx context.Context, store transport.Store, listen transport.Tran
 	if err != nil {
 		return nil, err
 	}
-	f := &ferry{srv: &transport.Server{Store: store}, served: make(chan error, 1)}
+	f := &ferry{srv: &transport.Server{Store: store}, served: make(chan error, 1), level: transport.Kept}
 	go func() { f.served <- f.srv.Serve(context.WithoutCancel(ctx), l) }()
 	if f.conn, err = dial(l.Addr().String()).Dial(ctx); err != nil {
 		f.stop()
@@ -50,7 +51,7 @@ func (f *ferry) send(ctx context.Context, img *transport.Image, w work) error {
 	err := transport.SendAll(ctx, f.conn, images, &transport.SendAllOptions{
 		Concurrency: w.at,
 		Each: func(_ *transport.Image, r transport.Receipt, err error) {
-			if err == nil && r.Level == transport.Kept && r.Bytes == w.size {
+			if err == nil && r.Level == f.level && r.Bytes == w.size {
 				kept++
 			}
 		},
@@ -68,7 +69,7 @@ func (f *ferry) sendEach(ctx context.Context, img *transport.Image, w work) erro
 		if err != nil {
 			return err
 		}
-		if r.Level != transport.Kept || r.Bytes != w.size {
+		if r.Level != f.level || r.Bytes != w.size {
 			return fmt.Errorf("the receipt says %v and %d bytes", r.Level, r.Bytes)
 		}
 	}
