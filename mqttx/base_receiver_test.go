@@ -138,3 +138,27 @@ func TestBaseRetained(t *testing.T) {
 		t.Error("the old begin was taken for a new one")
 	}
 }
+
+// TestBaseTail has a sender that needs to be asked more than once for each package.
+func TestBaseTail(t *testing.T) {
+	image := pattern(1, 3*1400)
+	s := newScript(t, &Base{})
+	s.begin(len(image))
+	asks := func(number, times int) {
+		t.Helper()
+		for range times {
+			s.now = s.deadline()
+			if out := s.tick(s.now); len(out) != 1 || !bytes.Equal(out[0], fieldAnswer(2, number, 0)) {
+				t.Fatalf("BASE asks % x for package %d", out, number)
+			}
+		}
+	}
+	s.say(finishedMessage, fieldAnswer(2, 1, 0))
+	asks(1, maxAsks-1)
+	s.say(part(image, 0), fieldAnswer(2, 2, 0)) // something new: its patience begins anew
+	asks(2, maxAsks)
+	s.now = s.deadline()
+	if out := s.tick(s.now); len(out) != 1 || !bytes.Equal(out[0], fieldAnswer(3, 0, 0)) || len(s.lost) != 1 || len(s.prefix[0]) != 1400 {
+		t.Errorf("the end: % x, %v", out, s.lost)
+	}
+}
