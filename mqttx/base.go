@@ -81,8 +81,19 @@ type Base struct {
 	Logger *slog.Logger
 
 	once sync.Once
-	turn chan struct{} // holds a token while nobody sends
 	log  *slog.Logger
+	turn chan struct{} // holds a token while nobody sends
+	left baseRest      // goes with turn
+
+	dial chan struct{} // holds a token while nobody changes what follows
+	link *baseLink     // of all Conns that send: each answer has one hearer
+	refs int           // Conns that use it
+}
+
+// A baseRest is what a transfer that was given up has left on its way.
+type baseRest struct {
+	answers int // that may still come
+	until   time.Time
 }
 
 const (
@@ -131,8 +142,9 @@ func (b *Base) check() error {
 
 func (b *Base) start() error {
 	b.once.Do(func() {
-		b.turn = make(chan struct{}, 1)
+		b.turn, b.dial = make(chan struct{}, 1), make(chan struct{}, 1)
 		b.turn <- struct{}{}
+		b.dial <- struct{}{}
 		b.log = cmp.Or(b.Logger, slog.New(slog.DiscardHandler))
 	})
 	return b.check()
@@ -148,9 +160,6 @@ func (b *Base) info(broker, peer string) transport.Info {
 
 // connect returns a client that hears what comes on one topic.
 func (b *Base) connect(ctx context.Context, publish, subscribe string) (*baseLink, error) {
-	if err := b.start(); err != nil {
-		return nil, err
-	}
 	opts, err := (&Transport{Broker: b.Broker, Username: b.Username, Password: b.Password, TLS: b.TLS, ClientOptions: b.ClientOptions}).options("base")
 	if err != nil {
 		return nil, err
@@ -160,20 +169,46 @@ func (b *Base) connect(ctx context.Context, publish, subscribe string) (*baseLin
 }
 
 // Dial connects to the broker and returns when it has agreed to the subscription, so that
-// no answer is lost. Whether BASE is there shows with the first Send:
-// transport.ErrNoReceiver.
+// no answer is lost. All Conns share one client. Whether BASE is there shows with the
+// first Send: transport.ErrNoReceiver.
 func (b *Base) Dial(ctx context.Context) (transport.Conn, error) {
-	link, err := b.connect(ctx, b.toBase(), b.fromBase())
-	if err != nil {
+	if err := cmp.Or(b.start(), ctx.Err()); err != nil {
 		return nil, dialError(err)
 	}
-	return &baseConn{base: b, link: link}, nil
+	select {
+	case <-b.dial:
+		defer func() { b.dial <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, dialError(ctx.Err())
+	}
+	if b.refs == 0 {
+		link, err := b.connect(ctx, b.toBase(), b.fromBase())
+		if err != nil {
+			return nil, dialError(err)
+		}
+		b.link = link
+	}
+	b.refs++
+	return &baseConn{base: b, link: b.link}, nil
+}
+
+// release is called when a Conn that sends is closed.
+func (b *Base) release() {
+	<-b.dial
+	defer func() { b.dial <- struct{}{} }()
+	if b.refs--; b.refs == 0 {
+		b.link.close()
+	}
 }
 
 // Listen connects to the broker as BASE. The Listener has one Conn, which takes the images
 // of whoever sends; when it is closed there is another one.
 func (b *Base) Listen(ctx context.Context) (transport.Listener, error) {
-	link, err := b.connect(ctx, b.fromBase(), b.toBase())
+	err := b.start()
+	var link *baseLink
+	if err == nil {
+		link, err = b.connect(ctx, b.fromBase(), b.toBase())
+	}
 	if err != nil {
 		return nil, listenError(err)
 	}

@@ -289,3 +289,71 @@ func TestBaseClientIDs(t *testing.T) {
 		r.expect(t, fmt.Sprint(i), content)
 	}
 }
+
+// A slowBase answers everything after a while, and notes what it has answered when
+// something comes.
+type slowBase struct {
+	testing.TB
+	queue []slowAnswer
+	names []string // in begin messages that were answered
+	head  string   // of the last begin message
+	mixed bool     // data came before the answer to the last begin
+}
+
+type slowAnswer struct {
+	at   time.Time
+	p    []byte
+	name string
+}
+
+func (b *slowBase) receive(p []byte, now time.Time) [][]byte {
+	a := slowAnswer{now.Add(100 * time.Millisecond), fieldAnswer(int(p[4]), 0, 1), ""}
+	switch p[4] {
+	case 1:
+		a.name, _, _ = strings.Cut(string(p[9:]), ";")
+		b.head = a.name
+	case 2:
+		b.mixed = b.mixed || len(b.names) == 0 || b.names[len(b.names)-1] != b.head
+	}
+	b.queue = append(b.queue, a)
+	return nil
+}
+
+func (b *slowBase) deadline() time.Time {
+	if len(b.queue) == 0 {
+		return time.Time{}
+	}
+	return b.queue[0].at
+}
+
+func (b *slowBase) tick(time.Time) [][]byte {
+	a := b.queue[0]
+	b.queue = b.queue[1:]
+	if a.name != "" {
+		b.names = append(b.names, a.name)
+	}
+	return [][]byte{a.p}
+}
+
+// TestBaseCancel gives an image up before BASE has answered begin. That answer must not
+// start the next image, which BASE would take for the first.
+func TestBaseCancel(t *testing.T) {
+	broker := testbroker.Embedded(t, testbroker.Options{})
+	base := &slowBase{TB: t}
+	f := runField(t, broker, base, defaultFromBase, defaultToBase)
+	b := &Base{Broker: broker.URL()}
+	conns := []transport.Conn{dial(t, b), dial(t, b)}
+	for i, c := range conns {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := c.Send(ctx, &transport.Image{Name: fmt.Sprint("given up ", i), Body: transport.Bytes(random(3000))}, nil)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		baseSend(t, conns[1-i], fmt.Sprint("sent ", i), random(3000))
+	}
+	f.until(t, "the end", func() bool { return len(base.queue) == 0 })
+	if base.mixed || len(base.names) != 4 {
+		t.Errorf("packages came before begin was answered: %v", base.names)
+	}
+}

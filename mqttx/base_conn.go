@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -19,6 +20,7 @@ type baseConn struct {
 	base   *Base
 	link   *baseLink
 	sender transport.Sender
+	once   sync.Once
 }
 
 // Info implements transport.Conn.
@@ -27,7 +29,7 @@ func (c *baseConn) Info() transport.Info { return c.base.info(c.link.broker, c.b
 // Close implements transport.Conn.
 func (c *baseConn) Close() error {
 	c.sender.Close(transport.ErrClosed)
-	c.link.close()
+	c.once.Do(c.base.release)
 	return nil
 }
 
@@ -47,8 +49,8 @@ func (c *baseConn) attempt(ctx context.Context, out *transport.Outgoing) (transp
 	case <-ctx.Done():
 		return transport.Receipt{}, ctx.Err()
 	}
-	for len(c.link.in) > 0 {
-		<-c.link.in // answers to earlier transfers
+	if err := c.settle(ctx); err != nil {
+		return transport.Receipt{}, err
 	}
 	if err := c.transfer(ctx, out, packages, head); err != nil {
 		return transport.Receipt{}, err
@@ -80,9 +82,36 @@ func (c *baseConn) cut(out *transport.Outgoing) (*chunk.Splitter, *BaseHead, err
 	return p, &BaseHead{Name: name, Size: p.Size}, nil
 }
 
+// settle waits for the answers to a transfer that was given up: BASE takes what comes then
+// for a part of that, and its answer to begin must not be taken for one to the next.
+func (c *baseConn) settle(ctx context.Context) error {
+	left := &c.base.left
+	timer := time.NewTimer(time.Until(left.until))
+	defer timer.Stop()
+	for left.answers > 0 {
+		select {
+		case <-c.link.in:
+			left.answers--
+		case <-timer.C:
+			left.answers = 0
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	for len(c.link.in) > 0 {
+		<-c.link.in
+	}
+	return nil
+}
+
 // transfer runs the state machine.
 func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packages *chunk.Splitter, head *BaseHead) error {
 	s := c.base.newSender(int(packages.Count()), time.Now())
+	defer func() {
+		if !s.ended() {
+			c.base.left = baseRest{s.tries, s.sentAt.Add(s.timeout)}
+		}
+	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	buf := make([]byte, packages.ChunkSize)
