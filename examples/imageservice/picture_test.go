@@ -113,9 +113,9 @@ func TestToJPEG(t *testing.T) {
 func TestToJPEGRefuses(t *testing.T) {
 	whole := encoded(t, "png", scene(100, 100))
 	bomb := bytes.Clone(whole)
-	copy(bomb[16:], []byte{0, 1, 0, 0, 0, 1, 0, 0}) // 65,536 × 65,536 by its head
+	copy(bomb[16:], []byte{0, 0, 0x3e, 0x80, 0, 0, 0x3e, 0x80}) // 16,000 × 16,000 by its head
 	binary.BigEndian.PutUint32(bomb[29:], crc32.ChecksumIEEE(bomb[12:29]))
-	if _, err := toJPEG(bomb, 100*100); err == nil || !strings.Contains(err.Error(), "65536 × 65536 pixels") {
+	if _, err := toJPEG(bomb, 100*100); err == nil || !strings.Contains(err.Error(), "16000 × 16000 pixels") {
 		t.Errorf("a bomb: %v", err)
 	}
 	for name, file := range map[string][]byte{

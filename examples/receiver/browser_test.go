@@ -31,9 +31,13 @@ func openBrowser(t *testing.T, page string) *browser {
 		}
 		t.Skip("needs chromium")
 	}
+	profile, err := os.MkdirTemp("", "chromium") // not TempDir: the browser's helpers may write for a moment longer
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(), "--remote-debugging-port=0", "about:blank")
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+profile, "--remote-debugging-port=0", "about:blank")
 	cmd.WaitDelay = 5 * time.Second
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -42,7 +46,7 @@ func openBrowser(t *testing.T, page string) *browser {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cancel(); cmd.Wait() })
+	t.Cleanup(func() { cancel(); cmd.Wait(); os.RemoveAll(profile) })
 	for scan := bufio.NewScanner(stderr); scan.Scan(); {
 		_, ws, found := strings.Cut(scan.Text(), "DevTools listening on ")
 		if !found {
