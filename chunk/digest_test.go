@@ -31,6 +31,19 @@ func TestCRC32C(t *testing.T) {
 	}
 }
 
+func TestJoinCRC32C(t *testing.T) {
+	b := make([]byte, 300<<10)
+	for i := range b {
+		b[i] = byte(i * i >> 3)
+	}
+	for _, n := range []int{0, 1, 31, 256, 1452, 64 << 10, 256<<10 + 7, len(b)} {
+		head, rest := b[:len(b)-n], b[len(b)-n:]
+		if got, want := JoinCRC32C(CRC32C(head), CRC32C(rest), n), CRC32C(b); got != want {
+			t.Errorf("joined at the last %d bytes: %08x, want %08x", n, got, want)
+		}
+	}
+}
+
 // naiveRoot computes the digest of an image as the documentation of Tree words it.
 func naiveRoot(alg Algorithm, data []byte) Digest {
 	root := alg.New()

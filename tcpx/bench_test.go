@@ -2,9 +2,15 @@ package tcpx_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/tcpx"
@@ -29,7 +35,7 @@ func (p pattern) ReadAt(b []byte, off int64) (int, error) {
 
 // noise has a prime number of bytes, so that no two blocks are alike.
 var noise = func() []byte {
-	b := make([]byte, 1<<16+1)
+	b := make([]byte, 1<<17+1)
 	x := uint32(1)
 	for i := range b {
 		x = x*1664525 + 1013904223
@@ -81,47 +87,131 @@ func joined(tb testing.TB, srv *transport.Server) transport.Conn {
 	return conn
 }
 
-func BenchmarkLarge(b *testing.B) {
-	conn := joined(b, &transport.Server{Store: nowhere{}})
-	const size = 1 << 30
-	b.SetBytes(size)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := conn.Send(b.Context(), &transport.Image{Name: "large.bin", Body: transport.Content(pattern{size}, size)}, nil); err != nil {
+// compare measures ours, and beside it, in turns, what the system can do at best.
+func compare(b *testing.B, size int64, ours, limit func() error) {
+	var took, least time.Duration
+	measure := func(f func() error) time.Duration {
+		begin := time.Now()
+		if err := f(); err != nil {
 			b.Fatal(err)
 		}
+		return time.Since(begin)
+	}
+	for b.Loop() {
+		took += measure(ours)
+		least += measure(limit)
+	}
+	speed := func(d time.Duration) float64 { return float64(b.N) * float64(size) / 1e6 / d.Seconds() }
+	b.ReportMetric(speed(took), "MB/s")
+	b.ReportMetric(speed(least), "limit-MB/s")
+	b.ReportMetric(least.Seconds()/took.Seconds(), "of-limit")
+	b.ReportMetric(0, "ns/op")
+}
+
+// raw returns a function that writes an image over a connection of its own behind its length
+// and waits for one byte in answer.
+func raw(b *testing.B, image []byte) func() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	in, err := l.Accept()
+	if err != nil {
+		b.Fatal(err)
+	}
+	const piece = 256 << 10
+	go func() {
+		buf := make([]byte, piece)
+		for {
+			if _, err := io.ReadFull(in, buf[:8]); err != nil {
+				return
+			}
+			for left := int(binary.LittleEndian.Uint64(buf)); left > 0; {
+				n, err := in.Read(buf[:min(left, piece)])
+				if err != nil {
+					return
+				}
+				left -= n
+			}
+			in.Write(buf[:1])
+		}
+	}()
+	b.Cleanup(func() { out.Close(); in.Close(); l.Close() })
+	return func() error {
+		rest := image
+		head := binary.LittleEndian.AppendUint64(nil, uint64(len(image)))
+		first := net.Buffers{head, rest[:min(piece, len(rest))]}
+		rest = rest[len(first[1]):]
+		_, err := first.WriteTo(out)
+		for len(rest) > 0 && err == nil {
+			_, err = out.Write(rest[:min(piece, len(rest))])
+			rest = rest[min(piece, len(rest)):]
+		}
+		if err == nil {
+			_, err = io.ReadFull(out, make([]byte, 1))
+		}
+		return err
 	}
 }
 
+// images returns a function that sends an image so many times.
+func images(b *testing.B, conn transport.Conn, image []byte, n, parallel int) func() error {
+	return func() error {
+		var g errgroup.Group
+		g.SetLimit(parallel)
+		for range n {
+			g.Go(func() error {
+				img := &transport.Image{Name: "image.jpg", MediaType: "image/jpeg", Body: transport.Bytes(image)}
+				_, err := conn.Send(b.Context(), img, nil)
+				return err
+			})
+		}
+		return g.Wait()
+	}
+}
+
+func BenchmarkLarge(b *testing.B) {
+	image := slices.Repeat(noise, 1<<11)
+	conn := joined(b, &transport.Server{Store: nowhere{}})
+	compare(b, int64(len(image)), images(b, conn, image, 1, 1), raw(b, image))
+}
+
+// BenchmarkMemory has the receiver keep the image in memory for its Handler.
+func BenchmarkMemory(b *testing.B) {
+	image := slices.Repeat(noise, 3<<9)
+	conn := joined(b, &transport.Server{Handler: func(context.Context, *transport.Incoming) error { return nil }})
+	compare(b, int64(len(image)), images(b, conn, image, 1, 1), raw(b, image))
+}
+
 func BenchmarkSmall(b *testing.B) {
+	const n = 100
+	image := noise[:100_000]
 	for _, parallel := range []int{1, 8} {
 		b.Run(fmt.Sprint(parallel), func(b *testing.B) {
 			conn := joined(b, &transport.Server{Store: nowhere{}})
-			const size = 100_000
-			b.SetBytes(size)
-			b.ReportAllocs()
-			todo := make(chan struct{})
-			done := make(chan error, parallel)
-			for range parallel {
-				go func() {
-					var err error
-					for range todo {
-						if err == nil {
-							_, err = conn.Send(b.Context(), &transport.Image{Name: "small.bin", Body: transport.Content(pattern{size}, size)}, nil)
+			var g errgroup.Group
+			g.SetLimit(parallel)
+			raws := make([]func() error, parallel)
+			for i := range raws {
+				raws[i] = raw(b, image)
+			}
+			compare(b, n*int64(len(image)), images(b, conn, image, n, parallel), func() error {
+				for _, f := range raws {
+					g.Go(func() error {
+						for range n / parallel {
+							if err := f(); err != nil {
+								return err
+							}
 						}
-					}
-					done <- err
-				}()
-			}
-			for b.Loop() {
-				todo <- struct{}{}
-			}
-			close(todo)
-			for range parallel {
-				if err := <-done; err != nil {
-					b.Fatal(err)
+						return nil
+					})
 				}
-			}
+				return g.Wait()
+			})
 		})
 	}
 }

@@ -3,6 +3,7 @@ package tcpx
 import (
 	"bufio"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,11 @@ type link struct {
 	conn net.Conn
 	r    *bufio.Reader
 	w    *framing.Writer
+
+	// For WriteApart.
+	head  []byte
+	parts [3][]byte
+	queue net.Buffers // what is left of parts; a field, as a local one would escape
 
 	drain time.Duration
 	close func() error
@@ -88,6 +94,28 @@ func (l *link) WriteMessage(msg []byte) error {
 }
 
 func (l *link) Close() error { return l.close() }
+
+// Apart says that a connection of the kernel's writes from several places at once.
+func (l *link) Apart() bool {
+	_, ok := l.conn.(*net.TCPConn)
+	return ok
+}
+
+// WriteApart writes one message that lies in parts, of which payload may be empty.
+func (l *link) WriteApart(head, payload, tail []byte) error {
+	length := len(head) + len(payload) + len(tail)
+	l.head = append(binary.LittleEndian.AppendUint32(l.head[:0], uint32(length)), head...)
+	if len(payload) == 0 {
+		l.head = append(l.head, tail...)
+		_, err := l.conn.Write(l.head)
+		return err
+	}
+	l.parts = [...][]byte{l.head, payload, tail}
+	l.queue = l.parts[:]
+	_, err := l.queue.WriteTo(l.conn)
+	clear(l.parts[:])
+	return err
+}
 
 // Abort closes without regard to what was written.
 func (l *link) Abort() { l.conn.Close() }

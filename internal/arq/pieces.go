@@ -58,6 +58,16 @@ func (q *pieces) copyTo(buf []byte, offset int64, n int) []byte {
 	return buf
 }
 
+// at returns the bytes from offset on that lie behind each other, at most n.
+func (q *pieces) at(offset int64, n int) []byte {
+	i := q.find(offset)
+	if i == len(q.list) || q.list[i].offset > offset {
+		return nil
+	}
+	part := q.list[i].data[offset-q.list[i].offset:]
+	return part[:min(n, len(part))]
+}
+
 // acked notes that [start, end) was acknowledged for the first time and appends the
 // slices that are done with to done.
 func (q *pieces) acked(start, end int64, done [][]byte) [][]byte {

@@ -1,25 +1,46 @@
 package arq
 
-import "github.com/pixferry/pixferry/internal/wire"
+import (
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
 
 const (
 	ackRoom     = 64 // bytes for a few ranges
 	leastData   = 32 // bytes of payload worth a DATA frame beside others
-	pruneRanges = 8  // an ACK with more ranges asks now and then for an acknowledgement of its own
+	leastApart  = 8 << 10
+	pruneRanges = 8 // an ACK with more ranges asks now and then for an acknowledgement of its own
 	pruneEvery  = 16
 )
 
+// PollApart is Poll for a link that can write a message from several places, which spares a copy
+// of the payload: a large one is not in buf but follows buf[:n], and lies in what Supply was given
+// for the transfer handle. The message's checksum is the caller's to append.
+func (e *Engine) PollApart(now time.Time, buf []byte) (n int, handle uint16, payload []byte) {
+	e.step(now)
+	e.settle()
+	b := builder{e: e, apart: true}
+	n = e.build(&b, buf)
+	if b.payload != nil {
+		handle = b.message.from.handle
+	}
+	return n, handle, b.payload
+}
+
 // poll builds the next message in buf.
-func (e *Engine) poll(buf []byte) int {
+func (e *Engine) poll(buf []byte) int { return e.build(&builder{e: e}, buf) }
+
+func (e *Engine) build(b *builder, buf []byte) int {
 	if e.ending.over() {
-		return e.pollClose(buf)
+		return e.pollClose(b, buf)
 	}
 	limit := e.room(len(buf))
 	may := limit > 0 && (e.recovery == nil || e.recovery.may(e.now))
 	if !may && !e.acks.now || limit == 0 {
 		return 0
 	}
-	b := builder{e: e, number: e.sent.next, limit: limit - wire.Trailer, buf: e.header().Append(buf[:0])}
+	b.number, b.limit, b.buf = e.sent.next, limit-wire.Trailer, e.header().Append(buf[:0])
 	b.start = len(b.buf)
 	b.message = e.sent.push()
 	*b.message = sentMessage{at: e.now, state: outstanding, ackLargest: -1, facts: b.message.facts}
@@ -62,15 +83,15 @@ func (e *Engine) header() *wire.Header {
 }
 
 // pollClose builds the message that ends the session.
-func (e *Engine) pollClose(buf []byte) int {
+func (e *Engine) pollClose(b *builder, buf []byte) int {
 	n := &e.ending
 	if !n.due || e.room(len(buf)) == 0 {
 		return 0
 	}
 	n.due = false
-	b := n.frame.Append(e.header().Append(buf[:0]))
+	b.buf = n.frame.Append(e.header().Append(buf[:0]))
 	e.sent.clear(e.sent.next + 1)
-	return len(wire.Seal(b))
+	return b.seal()
 }
 
 // builder puts one message together.
@@ -82,9 +103,20 @@ type builder struct {
 	number    int64
 	message   *sentMessage
 	eliciting bool
+
+	apart   bool   // a large payload stays where it is, and the caller seals
+	payload []byte // which follows buf
 }
 
-func (b *builder) left() int { return b.limit - len(b.buf) }
+func (b *builder) left() int { return b.limit - len(b.buf) - len(b.payload) }
+
+// seal returns the length of buf with the checksum, which the caller appends if it takes payloads apart.
+func (b *builder) seal() int {
+	if !b.apart {
+		b.buf = wire.Seal(b.buf)
+	}
+	return len(b.buf)
+}
 
 // ack adds an ACK if one is due.
 func (b *builder) ack() {
@@ -165,16 +197,25 @@ func (b *builder) data(room int) {
 	}
 	r, again := o.slice(int64(space))
 	n := min(r.Len(), e.credit.left())
+	if b.apart {
+		if b.payload = o.pieces.at(r.Start, int(n)); len(b.payload) < leastApart {
+			b.payload = nil
+		} else {
+			n = int64(len(b.payload))
+		}
+	}
 	r.End = r.Start + n
 	b.pad(wire.DataHeader + int(n))
 	f := wire.Data{Handle: o.handle, Offset: r.Start}
 	b.buf = f.Append(b.buf)
-	b.buf = o.pieces.copyTo(b.buf, r.Start, int(n))
+	if b.payload == nil {
+		b.buf = o.pieces.copyTo(b.buf, r.Start, int(n))
+	}
 	b.eliciting = true
 
 	m := b.message
 	m.from, m.offset, m.length = o, r.Start, int32(n)
-	m.probe = len(b.buf)+wire.Trailer > e.size.current
+	m.probe = len(b.buf)+len(b.payload)+wire.Trailer > e.size.current
 	o.sent(r, again)
 	e.credit.sent(n)
 	if again {
@@ -293,8 +334,8 @@ func (b *builder) pad(coming int) {
 // finish seals the message and notes it as sent.
 func (b *builder) finish() int {
 	e, m := b.e, b.message
-	b.buf = wire.Seal(b.buf)
-	m.size = int32(len(b.buf))
+	m.size = int32(len(b.buf) + len(b.payload) + wire.Trailer)
+	n := b.seal()
 	e.stats.SentMessages++
 	e.stats.SentBytes += int64(m.size)
 	if m.probe {
@@ -306,11 +347,11 @@ func (b *builder) finish() int {
 		if e.recovery != nil && e.acks.got.Count() > pruneRanges {
 			e.acks.unasked++
 		}
-		return int(m.size)
+		return n
 	}
 	e.acks.unasked = 0
 	if e.recovery != nil {
 		e.recovery.sent(e.now, b.number, m)
 	}
-	return int(m.size)
+	return n
 }

@@ -3,6 +3,8 @@ package session
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/pixferry/pixferry/chunk"
 )
 
 // Sizes of buffers, in bytes. A message of data from a large buffer's worth of
@@ -25,6 +27,9 @@ func pool(size int) *sync.Pool {
 type Buffer struct {
 	mem  []byte
 	refs atomic.Int32
+
+	filled int
+	crc    uint32 // of the first filled bytes
 }
 
 // NewBuffer returns a buffer of at least size bytes with one reference.
@@ -51,6 +56,17 @@ func poolOf(size int) *sync.Pool {
 		return hugePool
 	}
 	return nil
+}
+
+// fill notes that the first n bytes are what is to be sent.
+func (b *Buffer) fill(n int) { b.filled, b.crc = n, chunk.CRC32C(b.mem[:n]) }
+
+// checksum returns the CRC-32C of a part of the buffer, at no cost for all that was filled.
+func (b *Buffer) checksum(part []byte) uint32 {
+	if len(part) == b.filled {
+		return b.crc
+	}
+	return chunk.CRC32C(part)
 }
 
 // Bytes returns the whole memory.

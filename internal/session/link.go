@@ -1,12 +1,15 @@
 package session
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pixferry/pixferry/chunk"
 )
 
 // A Link is what native.Link is, described there.
@@ -23,6 +26,10 @@ type ExtendedLink interface {
 	// WaitMessage returns when a message has begun to arrive, so that a session
 	// without traffic holds no buffer for one.
 	WaitMessage() error
+	// Apart reports whether WriteApart is cheaper than to put a message together.
+	Apart() bool
+	// WriteApart is WriteMessage of a message in parts.
+	WriteApart(head, payload, tail []byte) error
 	// Abort is Close without regard to what was written.
 	Abort()
 }
@@ -148,6 +155,9 @@ func (c *LinkCarrier) write() {
 
 // writeAll sends until the engine has nothing more at present.
 func (c *LinkCarrier) writeAll(size int) error {
+	if c.extended != nil && c.extended.Apart() {
+		return c.writeApart(size)
+	}
 	b := NewBuffer(size)
 	defer b.Release()
 	for {
@@ -157,6 +167,30 @@ func (c *LinkCarrier) writeAll(size int) error {
 			return nil
 		}
 		if err := c.link.WriteMessage(b.mem[:n]); err != nil && !c.adapt(err) {
+			return err
+		}
+	}
+}
+
+// writeApart is writeAll with payloads where they are.
+func (c *LinkCarrier) writeApart(size int) error {
+	b := NewBuffer(size)
+	defer b.Release()
+	for {
+		n, payload, memory := c.s.PollApart(time.Now(), b.mem[:size])
+		c.arm(c.s.Deadline(), false)
+		if n == 0 {
+			return nil
+		}
+		sum := chunk.CRC32C(b.mem[:n])
+		if payload != nil {
+			sum = chunk.JoinCRC32C(sum, memory.checksum(payload), len(payload))
+		}
+		err := c.extended.WriteApart(b.mem[:n], payload, binary.LittleEndian.AppendUint32(b.mem[n:n], sum))
+		if memory != nil {
+			memory.Release()
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -285,6 +285,7 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 		}
 		return offset, true, err
 	}
+	b.fill(n)
 	u.out.Count(int64(n))
 	u.sent.Add(offset, offset+int64(n))
 	err = errLost

@@ -42,6 +42,17 @@ func (x *sending) event(ev arq.Event) {
 	notify(x.wake)
 }
 
+// memory returns the lent buffer that p lies in.
+func (x *sending) memory(p []byte) *Buffer {
+	end := func(p []byte) *byte { return &p[:cap(p)][cap(p)-1] }
+	for _, b := range x.lent {
+		if end(b.mem) == end(p) {
+			return b
+		}
+	}
+	return nil
+}
+
 // release frees the buffer that p lies in.
 func (x *sending) release(p []byte) {
 	for i, b := range x.lent {

@@ -144,6 +144,20 @@ func (s *Session) Poll(now time.Time, buf []byte) int {
 	return n
 }
 
+// PollApart is Poll for a carrier that writes a large payload from where it is: in
+// memory that it is to release then. The checksum of both parts is its to append.
+func (s *Session) PollApart(now time.Time, buf []byte) (n int, payload []byte, memory *Buffer) {
+	s.mu.Lock()
+	n, handle, payload := s.eng.PollApart(now, buf)
+	if payload != nil {
+		memory = s.out[handle].memory(payload)
+		memory.Retain()
+	}
+	s.drain(nil)
+	s.unlock()
+	return n, payload, memory
+}
+
 // Deadline is when to call Advance and then Poll though nothing else happens; zero:
 // never. It may be in the past.
 func (s *Session) Deadline() time.Time {

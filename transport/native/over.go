@@ -148,6 +148,8 @@ type adapted struct{ Link }
 // extension is what session.ExtendedLink has beyond a Link.
 type extension interface {
 	WaitMessage() error
+	Apart() bool
+	WriteApart(head, payload, tail []byte) error
 	Abort()
 }
 
