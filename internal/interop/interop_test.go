@@ -9,7 +9,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -320,49 +319,82 @@ func (p *process) results(t *testing.T, n int) []result {
 	return results
 }
 
-// send has pixferry send files, which must succeed.
-func send(t *testing.T, url string, more ...string) {
+// trySend has pixferry send files, with flags before them, if any.
+func trySend(t *testing.T, url string, more ...string) ([]result, error) {
 	t.Helper()
-	p := pixferry(t, append([]string{"send"}, insert(more, url)...)...)
-	if code := p.wait(t); code != 0 {
-		t.Fatalf("%s: exit code %d; standard error:\n%s", p.name, code, p.stderr.String())
-	}
-}
-
-// insert puts the URL behind the flags.
-func insert(args []string, url string) []string {
 	n := 0
-	for n+1 < len(args) && strings.HasPrefix(args[n], "-") {
+	for n+1 < len(more) && strings.HasPrefix(more[n], "-") {
 		n += 2
 	}
-	return append(append(append([]string{}, args[:n]...), url), args[n:]...)
+	args := append([]string{"send"}, more[:n]...)
+	args = append(append(args, url), more[n:]...)
+	p := pixferry(t, args...)
+	results := p.results(t, len(more)-n)
+	if code := p.wait(t); code != 0 {
+		return results, fmt.Errorf("%s: exit code %d", p.name, code)
+	}
+	return results, nil
+}
+
+// send has pixferry send files, which must succeed.
+func send(t *testing.T, url string, more ...string) []result {
+	t.Helper()
+	results, err := trySend(t, url, more...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results
 }
 
 // A receiver is a pixferry that receives.
 type receiver struct {
 	*process
 	dir   string
-	where string // HOST:PORT
+	ports []string
 }
 
-func receive(t *testing.T, url string, more ...string) *receiver {
+func receive(t *testing.T, urls ...string) *receiver {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "in")
-	p := pixferry(t, append(append([]string{"recv", "-json", "-dir", dir}, more...), url)...)
-	return &receiver{p, dir, p.listening(t)}
+	r := &receiver{process: pixferry(t, append([]string{"recv", "-json", "-dir", dir}, urls...)...), dir: dir}
+	for range urls {
+		where := r.listening(t)
+		r.ports = append(r.ports, where[strings.LastIndexByte(where, ':')+1:])
+	}
+	return r
 }
 
-func (r *receiver) port() string { return r.where[strings.LastIndexByte(r.where, ':')+1:] }
+// port is the flag for a peer that connects to the receiver's first URL.
+func (r *receiver) port() string { return "--port=" + r.ports[0] }
 
-// expect waits for images and compares them, in order of arrival, unless that does not matter.
+// next returns the next line, which must be there.
+func (r *receiver) next(t *testing.T) result {
+	t.Helper()
+	results := r.results(t, 1)
+	if len(results) == 0 {
+		t.Fatalf("%s has ended", r.name)
+	}
+	return results[0]
+}
+
+// expect waits for images and compares them.
 func (r *receiver) expect(t *testing.T, want ...[]byte) {
 	t.Helper()
 	for i, w := range want {
-		for _, res := range r.results(t, 1) {
-			if res.Status != "delivered" || res.Error != "" {
-				t.Fatalf("image %d: %+v", i, res)
-			}
-			equal(t, filepath.Join(r.dir, filepath.FromSlash(res.Name)), w)
+		res := r.next(t)
+		if res.Status != "delivered" || res.Error != "" {
+			t.Fatalf("image %d: %+v", i, res)
+		}
+		equal(t, filepath.Join(r.dir, filepath.FromSlash(res.Name)), w)
+	}
+}
+
+// expectMessages waits for messages.
+func (r *receiver) expectMessages(t *testing.T, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if res := r.next(t); res.Message == nil || *res.Message != w {
+			t.Fatalf("%+v instead of the message %q", res, w)
 		}
 	}
 }
@@ -370,17 +402,24 @@ func (r *receiver) expect(t *testing.T, want ...[]byte) {
 // equal compares a file.
 func equal(t *testing.T, path string, want []byte) {
 	t.Helper()
-	got, err := os.ReadFile(path)
-	if err != nil {
+	if err := same(path, want); err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(got, want) {
-		i := 0
-		for i < min(len(got), len(want)) && got[i] == want[i] {
-			i++
-		}
-		t.Fatalf("%s has %d bytes, want %d; they differ at %d", path, len(got), len(want), i)
+}
+
+func same(path string, want []byte) error {
+	got, err := os.ReadFile(path)
+	if err != nil {
+		return err
 	}
+	if bytes.Equal(got, want) {
+		return nil
+	}
+	i := 0
+	for i < min(len(got), len(want)) && got[i] == want[i] {
+		i++
+	}
+	return fmt.Errorf("%s has %d bytes, want %d; they differ at %d", path, len(got), len(want), i)
 }
 
 // equalAll compares what a peer has stored under dir.
@@ -471,4 +510,4 @@ func attempts(t *testing.T, n int, f func() error) {
 	}
 }
 
-var _ io.Writer = (*lockedBuffer)(nil)
+func itoa(i int) string { return strconv.Itoa(i) }

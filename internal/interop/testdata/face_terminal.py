@@ -9,7 +9,7 @@ from common import Bus, done, flags, read
 
 def main():
     f = flags(__doc__, broker="", sn="SN1", stranger=False, together=False, prefix=False, number=0, commands=0,
-              heartbeat=True, when="2024-02-29 12:34:56")
+              when="2024-02-29 12:34:56")
     bus = Bus(f.broker)
     up, down = f"fungxi_{f.sn}_upLink", f"fungxi_{f.sn}_downLink"
     bus.subscribe(down)
@@ -37,7 +37,8 @@ def main():
         if f.prefix:
             picture = "data:image/jpeg;base64," + picture
         records.append({"num": f.number + i, "name": os.path.basename(path), "liveImageBase64": picture,
-                        "verifiedCode": 0, "time": f.when, "personType": "1"})
+                        "verifiedCode": int(f.stranger), "time": f.when,
+                        "personType": "0" if f.stranger else "1"})
     cmd = "strangerRecordU" if f.stranger else "verifiedRecordU"
     for data in ([records] if f.together else [[r] for r in records]):
         bus.publish(up, json.dumps({"cmd": cmd, "data": data}, ensure_ascii=False).encode())

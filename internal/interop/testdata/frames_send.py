@@ -1,5 +1,5 @@
 """The client that sends many images over one TCP connection, as the protocol wants it. --join and --cut have the network
-join or cut what it sends."""
+join or cut what it sends; --before is put before each name."""
 import os
 import socket
 import time
@@ -8,7 +8,7 @@ from common import done, exactly, flags, read
 
 
 def main():
-    f = flags(__doc__, format="infrared", dir="got", pause=0.05, join=False, cut=0)
+    f = flags(__doc__, format="infrared", dir="got", pause=0.05, join=False, cut=0, before="")
     s = socket.create_connection((f.host, f.port))
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     waiting = bytearray()
@@ -41,7 +41,7 @@ def main():
             say(b"continue", last=False)
             if not f.join:
                 time.sleep(f.pause)
-        say(f"{len(image)}|{os.path.basename(path)}".encode())
+        say(f"{len(image)}|{f.before}{os.path.basename(path)}".encode())
         ok()
         if image:
             say(image)
