@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"io"
 	"iter"
-	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pixferry/pixferry/mqttx"
 	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
@@ -18,14 +23,14 @@ import (
 
 // The snippets of README.md: readme_test.go holds them to this file.
 
-func sendFile(ctx context.Context) error {
-	t := &tcpx.Transport{Addr: "127.0.0.1:9999"}
+func sendFile(ctx context.Context, path string) error {
+	t := &tcpx.Transport{Addr: "receiver.example:9999"}
 	conn, err := t.Dial(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	receipt, err := conn.Send(ctx, &transport.Image{Body: transport.File("cam.jpg")}, nil)
+	receipt, err := conn.Send(ctx, &transport.Image{Body: transport.File(path)}, nil)
 	if err != nil {
 		return err
 	}
@@ -33,7 +38,9 @@ func sendFile(ctx context.Context) error {
 	return nil
 }
 
-func receiveToDirectory(ctx context.Context) error {
+func receive(ctx context.Context) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
 	t := &tcpx.Transport{Addr: ":9999"}
 	listener, err := t.Listen(ctx)
 	if err != nil {
@@ -42,24 +49,38 @@ func receiveToDirectory(ctx context.Context) error {
 	store := &transport.DirStore{Dir: "in"}
 	defer store.Close()
 	srv := &transport.Server{Store: store}
-	return srv.Serve(ctx, listener)
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.WithoutCancel(ctx), listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	ending, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return srv.Shutdown(ending) // images on their way may end, new ones are told to come back
 }
 
-func handle() *transport.Server {
+func handler(ctx context.Context, in *transport.Incoming) error {
+	body, err := in.Image.Body.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	config, _, err := image.DecodeConfig(body)
+	if err != nil {
+		return transport.Reject("not a picture: %v", err) // for good; any other error may be retried
+	}
+	fmt.Println(in.Peer, in.Image.Name, config.Width, config.Height)
+	return nil
+}
+
+func relay(to transport.Conn) *transport.Server {
 	return &transport.Server{
-		Store: &transport.DirStore{Dir: "in"},
+		Streaming: true, // the Handler runs while the bytes arrive
 		Handler: func(ctx context.Context, in *transport.Incoming) error {
-			body, err := in.Image.Body.Open(ctx)
-			if err != nil {
-				return err
-			}
-			defer body.Close()
-			config, _, err := image.DecodeConfig(body)
-			if err != nil {
-				return transport.Reject("not a picture: %v", err) // for good; other errors may be retried
-			}
-			fmt.Println(in.Peer, in.Image.Name, config.Width, config.Height)
-			return nil
+			_, err := to.Send(ctx, in.Image, &transport.SendOptions{ID: in.ID})
+			return err
 		},
 	}
 }
@@ -105,27 +126,51 @@ func sendLive(ctx context.Context, conn transport.Conn, frame []byte) error {
 	return err
 }
 
-func answerCamera(ctx context.Context, t transport.Transport) error {
-	listener, err := t.Listen(ctx)
-	if err != nil {
-		return err
-	}
-	srv := &transport.Server{
+func service() *transport.Server {
+	return &transport.Server{
 		Store: &transport.DirStore{Dir: "in"},
 		Message: func(ctx context.Context, camera transport.Conn, m transport.Message) error {
 			return camera.SendMessage(ctx, transport.Message{Type: "command", Data: []byte("snap")})
 		},
 	}
-	return srv.Serve(ctx, listener)
 }
 
-func shutDown(srv *transport.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return srv.Shutdown(ctx) // images on their way may end, new ones are told to come back
+func camera(ctx context.Context, conn transport.Conn) error {
+	srv := &transport.Server{Message: func(ctx context.Context, service transport.Conn, m transport.Message) error {
+		fmt.Printf("the service says %s\n", m.Data)
+		return nil
+	}}
+	go srv.ServeConn(ctx, conn) // a Conn that was dialled serves too
+	return conn.SendMessage(ctx, transport.Message{Data: []byte("here I am")})
 }
 
-func overSerial(open func(ctx context.Context) (net.Conn, error)) transport.Transport {
+func toManyDevices(ctx context.Context, img *transport.Image, names []string) error {
+	opts := mqtt.NewClientOptions().AddBroker("tcp://broker.example:1883").SetClientID("service")
+	hub, err := mqttx.Attach(opts, nil) // before NewClient; your own traffic stays yours
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	client := mqtt.NewClient(opts)
+	client.Connect()
+	defer client.Disconnect(250)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(64)
+	for _, name := range names {
+		group.Go(func() error {
+			conn, err := hub.Peer(name).Dial(ctx)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			_, err = conn.Send(ctx, img, nil)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+func overSerial(open func(ctx context.Context) (io.ReadWriteCloser, error)) transport.Transport {
 	link := func(ctx context.Context) (native.Link, error) {
 		line, err := open(ctx)
 		if err != nil {
