@@ -1,6 +1,9 @@
 package arq
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // frame is any control frame of package wire.
 type frame interface {
@@ -20,7 +23,7 @@ type control struct {
 type controls struct {
 	due    []*control
 	again  []*control
-	repeat time.Duration // when again is due; 0: nothing there
+	repeat time.Duration // when again is due
 }
 
 // add queues a new frame and returns its control.
@@ -69,19 +72,28 @@ func (q *controls) pop() {
 // later schedules the second copies.
 func (q *controls) later(c *control, at time.Duration) {
 	q.again = append(q.again, c)
-	if q.repeat == 0 {
+	if len(q.again) == 1 {
 		q.repeat = at
 	}
 }
 
+// repeatAt returns when second copies are due, 0 for never.
+func (q *controls) repeatAt() time.Duration {
+	q.again = slices.DeleteFunc(q.again, func(c *control) bool { return !c.open() })
+	if len(q.again) == 0 {
+		return 0
+	}
+	return q.repeat
+}
+
 // advance queues the second copies that are due.
 func (q *controls) advance(now time.Duration) {
-	if q.repeat == 0 || now < q.repeat {
+	if len(q.again) == 0 || now < q.repeat {
 		return
 	}
 	for i, c := range q.again {
 		q.resend(c)
 		q.again[i] = nil
 	}
-	q.again, q.repeat = q.again[:0], 0
+	q.again = q.again[:0]
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/arq/cc"
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
@@ -150,6 +151,14 @@ func (e *Engine) Peer() (wire.Hello, bool) { return e.handshake.peer, e.handshak
 // nothing of ours unacknowledged. A clean Close waits for it.
 func (e *Engine) Quiet() bool {
 	return e.outs.len() == 0 && e.ins.len() == 0 && !e.controls.wanting() && e.sent.firstOutstanding() == e.sent.next
+}
+
+// Path returns what is known of the link's path, to be remembered for the next session; zero: nothing.
+func (e *Engine) Path() cc.Path {
+	if r := e.recovery; r != nil && r.cc != nil {
+		return r.cc.Path()
+	}
+	return cc.Path{}
 }
 
 // Stats returns counters of the session so far.

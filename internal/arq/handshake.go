@@ -24,7 +24,7 @@ func (e *Engine) startHandshake() {
 	h.dest, h.long = e.cfg.RemoteCID, true
 	h.unproven = e.cfg.Unproven && !e.cfg.Initiator
 	if e.cfg.Initiator {
-		h.hello = e.controls.add(&control{frame: &e.cfg.Local})
+		h.hello = e.controls.add(&control{frame: &e.cfg.Local, twice: true})
 	}
 }
 
@@ -64,7 +64,7 @@ func (e *Engine) onHello(h *wire.Header, body []byte) error {
 	if e.cfg.Initiator {
 		hs.dest, hs.long = h.Source, false
 	} else {
-		hs.hello = e.controls.add(&control{frame: &e.cfg.Local})
+		hs.hello = e.controls.add(&control{frame: &e.cfg.Local, twice: true})
 	}
 	e.acks.maxRanges = wire.MaxAckRanges
 	e.credit.set(-1, hello.Window, hello.Messages)

@@ -11,6 +11,7 @@ type outgoing struct {
 	offer       *wire.Offer
 	interactive bool
 	started     bool // not waiting for its turn
+	insured     bool // the end of the image goes twice if it is lost
 	over        bool // no longer in the table; messages in flight may still point here
 	controls    []*control
 	finish      *control // FIN, nil before Finish
@@ -22,6 +23,7 @@ type outgoing struct {
 	unsent int64 // supplied bytes never sent
 	acked  chunk.Ranges
 	lost   chunk.Ranges // sent, believed lost, not sent again; never overlaps acked
+	twice  chunk.Ranges // sent again at the end of the image, to be sent once more; never overlaps acked
 
 	ready     bool // in a runQueue
 	following *outgoing
@@ -32,24 +34,35 @@ type outgoing struct {
 
 // hasData reports whether there is data that could be sent.
 func (o *outgoing) hasData() bool {
-	return !o.over && (o.unsent > 0 || o.lost.Count() > 0)
+	return !o.over && (o.unsent > 0 || o.lost.Count() > 0 || o.twice.Count() > 0)
 }
 
 // slice returns the next range to send, at most max bytes: what was lost first.
 func (o *outgoing) slice(max int64) (r chunk.Range, again bool) {
-	if o.lost.Count() > 0 {
+	switch {
+	case o.lost.Count() > 0:
 		r, again = o.lost.At(0), true
-	} else {
+	case o.unsent > 0:
 		r, _ = o.acked.NextGap(o.next, o.end)
+	default:
+		r, again = o.twice.At(0), true
 	}
 	r.End = min(r.End, r.Start+max)
 	return r, again
 }
 
-// sent notes that a range that slice returned is on its way.
+// sent notes that a range that slice returned is on its way. What was lost of the end of an image goes twice:
+// the image would wait a whole round trip for each further loss, and it is little.
 func (o *outgoing) sent(r chunk.Range, again bool) {
-	if again {
+	switch {
+	case again && o.lost.Count() > 0:
 		o.lost.Remove(r.Start, r.End)
+		if o.insured && o.next == o.size {
+			o.twice.Add(r.Start, r.End)
+		}
+		return
+	case again:
+		o.twice.Remove(r.Start, r.End)
 		return
 	}
 	o.next = r.End
@@ -68,6 +81,9 @@ func (o *outgoing) ack(start, end int64, done [][]byte) ([][]byte, bool) {
 		o.acked.Add(start, end)
 		if o.lost.Count() > 0 {
 			o.lost.Remove(start, end)
+		}
+		if o.twice.Count() > 0 {
+			o.twice.Remove(start, end)
 		}
 	}
 	return done, fresh

@@ -118,9 +118,13 @@ func (b *builder) seal() int {
 	return len(b.buf)
 }
 
-// ack adds an ACK if one is due.
+// ack adds an ACK if one is due, or on a reliable link, where it is short, if there is news and
+// a message to take it along.
 func (b *builder) ack() {
 	a := &b.e.acks
+	if !a.now && b.e.recovery == nil && a.pending > 0 {
+		a.now = b.e.controls.wanting() || b.e.schedule.next() != nil
+	}
 	if !a.now || a.largest < 0 {
 		return
 	}
@@ -149,10 +153,6 @@ func (b *builder) controls() {
 		}
 		q.pop()
 		b.control(c)
-		if c.twice && b.e.recovery != nil {
-			c.twice = false
-			q.later(c, b.e.now+max(b.e.rtt.estimate()/4, granularity))
-		}
 	}
 }
 
@@ -173,6 +173,10 @@ func (b *builder) control(c *control) {
 	c.sent(b.number)
 	b.message.facts = append(b.message.facts, c)
 	b.eliciting = true
+	if e := b.e; c.twice && e.recovery != nil {
+		c.twice = false
+		e.controls.later(c, e.now+max(e.rtt.estimate()/4, granularity))
+	}
 }
 
 // data fills the message with the data of the transfer whose turn it is.

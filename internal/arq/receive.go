@@ -156,6 +156,6 @@ func (e *Engine) settle() {
 	if b.packets > 0 {
 		e.settleAcks(b)
 	}
-	e.acks.settle(e.now, e.rtt.estimate(), b.urgent || e.window.used())
+	e.acks.settle(e.now, e.rtt.estimate(), b.urgent && e.recovery != nil || e.window.used())
 	*b = batch{largest: -1}
 }

@@ -51,7 +51,7 @@ func newRecovery(cfg *Config, message int) *recovery {
 	r := &recovery{ordered: cfg.Ordered, largest: -1, threshold: packetThreshold, eighths: timeThreshold}
 	if !cfg.Ordered {
 		if r.cc = cfg.Controller; r.cc == nil {
-			r.cc = cc.NewRate(message)
+			r.cc = cc.NewRate(message, cfg.Path)
 		}
 		r.ask(message)
 	}

@@ -111,15 +111,17 @@ func (x *lossy) frames(number int) (types []wire.Type, offset int64) {
 // flight offers an image and sends it whole, in a window large enough.
 func (x *lossy) flight(size int) (first, end int) {
 	x.send(pattern(size), nil)
-	first, _ = x.poll()
-	for range 100 {
-		if x.recovery.wake == 0 {
-			break
-		}
+	return len(x.sent), x.pollAll()
+}
+
+// pollAll sends what the engine has, as the pacer lets it go.
+func (x *lossy) pollAll() (end int) {
+	_, end = x.poll()
+	for i := 0; i < 100 && x.recovery.wake != 0; i++ {
 		x.fire()
-		x.poll()
+		_, end = x.poll()
 	}
-	return first, len(x.sent)
+	return end
 }
 
 // RFC 9002, section 6.1: "The packet was sent kPacketThreshold packets before an acknowledged packet"
@@ -228,6 +230,63 @@ func TestLateAcknowledgementUndoesLoss(t *testing.T) {
 	x.acks(n, n+5, n+8, n+9)
 	if lost := x.Stats().LostMessages; lost != 2 {
 		t.Errorf("%d lost after reordering was seen", lost)
+	}
+}
+
+// What is lost of the end of an image goes twice, but not what is lost before the end, nor on an ordered link.
+func TestEndOfAnImageGoesTwiceIfItIsLost(t *testing.T) {
+	for _, c := range []struct {
+		ordered, whole bool
+		copies         int
+	}{{false, true, 2}, {false, false, 1}, {true, true, 1}} {
+		x := newLossy(t, 100*time.Millisecond, func(cfg *Config) { cfg.Ordered = c.ordered })
+		h := x.send(pattern(20_000), nil)
+		if !c.whole { // the rest comes later
+			delete(x.images, h)
+			x.run()
+			if err := x.Supply(h, 0, pattern(19_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := int64(len(x.sent))
+		x.pollAll()
+		_, lost := x.frames(int(n) + 2)
+		x.wait(100 * time.Millisecond)
+		x.acks(0, n+2, n+3, int64(len(x.sent)))
+		first := len(x.sent)
+		end := x.pollAll()
+		copies := 0
+		for ; first < end; first++ {
+			if _, offset := x.frames(first); offset == lost {
+				copies++
+			}
+		}
+		if copies != c.copies {
+			t.Errorf("%+v: %d copies of the bytes at %d", c, copies, lost)
+		}
+	}
+}
+
+// A HELLO that is not acknowledged soon goes twice: the session would wait a second for its loss.
+func TestHelloGoesTwice(t *testing.T) {
+	for _, lost := range []bool{true, false} {
+		x := &lossy{end: newEnd(t, New(Config{Initiator: true, MaxMessage: 1200, PadHello: 1200, Local: hello(), LocalCID: 11, RemoteCID: 99}, start)), now: start}
+		x.poll()
+		if !lost {
+			x.wait(20 * time.Millisecond)
+			peer := hello()
+			h := wire.Header{Long: true, Dest: 11, Version: wire.Version1, Source: 22}
+			x.receive(append(peer.Append(h.Append(nil)), ack(0, 1)...))
+			x.poll()
+		}
+		sent := len(x.sent)
+		if at := x.Deadline(); !at.IsZero() && at.Before(start.Add(200*time.Millisecond)) {
+			x.fire()
+			x.poll()
+		}
+		if again := len(x.sent) > sent; again != lost {
+			t.Errorf("lost %v, sent again within 200 ms %v", lost, again)
+		}
 	}
 }
 

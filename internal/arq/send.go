@@ -50,6 +50,7 @@ func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
 	f.MetaSize, f.MetaOffset = uint16(len(f.Meta)), 0
 	e.waiting.handle++
 	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0 || f.Kind == wire.KindMessage}
+	o.insured = e.recovery != nil && e.recovery.cc != nil
 	e.outs.add(o.handle, o)
 	if q := &e.waiting.bulk; o.interactive {
 		e.waiting.interactive = append(e.waiting.interactive, o)
@@ -119,7 +120,7 @@ func (e *Engine) drop(o *outgoing) {
 	for i := range o.pieces.list {
 		e.events.push(Event{Kind: Released, Handle: o.handle, Data: o.pieces.list[i].data})
 	}
-	o.over, o.pieces, o.acked, o.lost, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, nil
+	o.over, o.pieces, o.acked, o.lost, o.twice, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, chunk.Ranges{}, nil
 	e.outs.remove(o.handle)
 	if o.started {
 		e.running--

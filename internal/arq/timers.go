@@ -71,8 +71,8 @@ func (e *Engine) deadline() time.Duration {
 			at = min(at, a.again)
 		}
 	}
-	if e.controls.repeat > 0 {
-		at = min(at, e.controls.repeat)
+	if repeat := e.controls.repeatAt(); repeat > 0 {
+		at = min(at, repeat)
 	}
 	if e.persist.at > 0 {
 		at = min(at, e.persist.at)

@@ -16,6 +16,7 @@ type Endpoint struct {
 	cfg      Config
 	instance uint64 // of this run, in HELLO
 	pool     *creditPool
+	paths    paths
 	messages answers
 }
 

@@ -61,6 +61,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		LocalCID: s.cid, RemoteCID: wire.ConnID(randomUint64()),
 		Idle:      c.ep.cfg.Idle,
 		ReadAhead: 2 * largePiece,
+		Path:      c.ep.paths.recall(s.info.Peer, time.Now()),
 	}
 	rand.Read(cfg.Local.ResetToken[:])
 	if !s.info.Ordered { // datagrams, with a sender's address that anybody can write
@@ -280,6 +281,7 @@ func (s *Session) unlock() {
 		ready = nil
 	}
 	over := s.ended && !s.buried
+	path := s.eng.Path()
 	if over {
 		s.buried = true
 		for _, x := range s.out {
@@ -297,6 +299,7 @@ func (s *Session) unlock() {
 		ready(s.conn)
 	}
 	if over {
+		s.conn.ep.paths.keep(s.carrier.Info().Peer, path, time.Now())
 		s.cancel(s.why)
 		s.conn.lost(s, s.why)
 		s.carrier.Wake()

@@ -23,6 +23,14 @@ type Controller interface {
 	Rate() int64
 	// Burst returns how many bytes the pacer may send at once, 0: its own default.
 	Burst() int64
+	// Path returns what is known of the path by now, to be remembered; zero: nothing.
+	Path() Path
+}
+
+// Path is what is known of a path: a bandwidth in bytes a second and the smallest round trip.
+type Path struct {
+	Rate int64
+	RTT  time.Duration
 }
 
 // Packet is a message as controllers see it. Times are since the engine's start.

@@ -141,7 +141,7 @@ func TestCubicIgnoresUnusedWindow(t *testing.T) {
 
 // "Congestion is excess loss and RTT": loss alone lowers neither rate nor window.
 func TestRateTakesLossAloneForNoise(t *testing.T) {
-	r := NewRate(message)
+	r := NewRate(message, Path{})
 	f := &flight{c: r, now: time.Second}
 	for range 100 {
 		f.round(100, 50*time.Millisecond, func(i int) bool { return i%10 == 9 })
@@ -157,7 +157,7 @@ func TestRateTakesLossAloneForNoise(t *testing.T) {
 }
 
 func TestRateAnswersLossWithAFullQueue(t *testing.T) {
-	r := NewRate(message)
+	r := NewRate(message, Path{})
 	f := &flight{c: r, now: time.Second}
 	for range 40 {
 		f.round(100, 50*time.Millisecond, nil)
@@ -174,5 +174,63 @@ func TestRateAnswersLossWithAFullQueue(t *testing.T) {
 	}
 	if got := r.bandwidth(); got < 0.69*before {
 		t.Errorf("bandwidth %.0f some time after, %.0f before", got, before)
+	}
+}
+
+// A train shows the bottleneck's rate, and never more than the rate at which it was sent.
+func TestTrainMeasuresTheBottleneck(t *testing.T) {
+	const ms = time.Millisecond
+	for name, c := range map[string]struct{ sent, acked, want time.Duration }{ // between messages
+		"queued":     {ms, 4 * ms, 4 * ms},
+		"paced":      {4 * ms, 4 * ms, 4 * ms},
+		"compressed": {4 * ms, ms / 4, 4 * ms},
+	} {
+		var u train
+		best, want := int64(0), int64(message*time.Second/c.want)
+		for i := range 40 {
+			n := time.Duration(i)
+			best = max(best, u.sample(&Sample{Now: time.Second + n*c.acked, LargestSentAt: time.Second - 100*ms + n*c.sent, Acked: message, MinRTT: 100 * ms}))
+		}
+		if best < want*9/10 || best > want*11/10 {
+			t.Errorf("%s: %d bytes a second, %d expected", name, best, want)
+		}
+	}
+}
+
+// "never a burst, half the remembered rate paced until the first RTT sample agrees"
+func TestRateRemembersAPath(t *testing.T) {
+	known := Path{Rate: 1e7, RTT: 100 * time.Millisecond}
+	for _, c := range []struct {
+		rtt  time.Duration
+		same bool
+	}{{90 * time.Millisecond, true}, {120 * time.Millisecond, true}, {60 * time.Millisecond, false}, {200 * time.Millisecond, false}} {
+		r := NewRate(message, known)
+		if r.Rate() != known.Rate/2 || r.Window() > startMessages*message {
+			t.Errorf("begins with %d bytes a second and a window of %d", r.Rate(), r.Window())
+		}
+		f := &flight{c: r, now: time.Second}
+		f.round(1, c.rtt, nil)
+		if got := r.Rate() == known.Rate; got != c.same {
+			t.Errorf("after a round trip of %v: %d bytes a second", c.rtt, r.Rate())
+		}
+	}
+}
+
+// What is remembered holds until full rounds have shown what is true.
+func TestRateForgetsAWrongGuess(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	r := NewRate(message, Path{Rate: 1e7, RTT: rtt})
+	f := &flight{c: r, now: time.Second}
+	for range 2 + guessRounds {
+		f.round(100, rtt, nil)
+	}
+	if got, want := r.bandwidth(), 100*message/rtt.Seconds(); got > 1.1*want {
+		t.Errorf("%.0f bytes a second, %.0f expected", got, want)
+	}
+	if p := r.Path(); p.RTT != rtt || p.Rate != int64(r.bandwidth()) {
+		t.Errorf("remembers %+v", p)
+	}
+	if p := NewRate(message, Path{}).Path(); p != (Path{}) {
+		t.Errorf("remembers %+v of nothing", p)
 	}
 }

@@ -80,6 +80,9 @@ func (c *Cubic) Rate() int64 {
 // Burst implements [Controller].
 func (c *Cubic) Burst() int64 { return 0 }
 
+// Path implements [Controller]: CUBIC knows a window, no bandwidth.
+func (c *Cubic) Path() Path { return Path{} }
+
 func (c *Cubic) slowStart() bool { return c.window < c.loss.threshold }
 
 // Lost implements [Controller]. One reduction answers for all that was sent before it.

@@ -213,3 +213,51 @@ func (u *startup) full(queue, sampled bool) bool {
 	}
 	return u.queued >= 3 || u.flat >= 3
 }
+
+// train measures the bandwidth in start-up, in which the rate of a whole round trip lags behind: over
+// an eighth of one. It is never above the rate at which that was sent.
+type train struct {
+	at, sentAt time.Duration // of what began it
+	bytes      int64         // acknowledged since
+}
+
+const (
+	shortestTrain = time.Millisecond
+	longestTrain  = 10 * time.Millisecond
+)
+
+// sample notes acknowledgements and returns a rate in bytes a second, 0 for none.
+func (t *train) sample(s *Sample) (rate int64) {
+	t.bytes += s.Acked
+	took := max(s.Now-t.at, s.LargestSentAt-t.sentAt)
+	if took < max(min(s.MinRTT/8, longestTrain), shortestTrain) {
+		return 0
+	}
+	if t.at > 0 && s.LargestSentAt > t.sentAt {
+		rate = int64(float64(t.bytes) / took.Seconds())
+	}
+	*t = train{at: s.Now, sentAt: max(s.LargestSentAt, t.sentAt)}
+	return rate
+}
+
+// guess is a bandwidth that no whole round trip has shown yet.
+type guess struct {
+	rate   int64 // bytes a second; 0: none
+	rounds int   // it holds for so many; 0: until start-up ends
+}
+
+const guessRounds = 3
+
+// rotate begins a new round.
+func (g *guess) rotate() {
+	if g.rounds > 0 {
+		if g.rounds--; g.rounds == 0 {
+			g.rate = 0
+		}
+	}
+}
+
+// agrees reports whether a round trip is about that of the path.
+func (p Path) agrees(rtt time.Duration) bool {
+	return p.Rate > 0 && (rtt-p.RTT).Abs() <= p.RTT/4+slack
+}

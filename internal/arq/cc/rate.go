@@ -10,7 +10,9 @@ import "time"
 //   - The rate is the largest delivery rate of the last 10 rounds over 1 - p, p being the loss of rounds
 //     without a queue. What is lost on the way costs the bottleneck nothing, or has been through it
 //     already; without the correction the filter would follow the loss down.
-//   - Start-up multiplies the rate each round until the round trip shows a queue, then drains it.
+//   - Start-up paces at a multiple of what trains of messages were just delivered at, with up to four times
+//     in flight of what the last round brought, until the round trip shows a queue, and then drains it. What a
+//     train says, and what is remembered of the path, holds for three rounds, which then show what is true.
 //   - Then one round in eight is sent a quarter faster, to find more, and the next slower.
 //   - Congestion is loss beyond p's noise while the round trip shows a filled queue: then 0.7 of the rate
 //     for a second, or 30 round trips, and what was before.
@@ -20,7 +22,9 @@ type Rate struct {
 	message int64
 	mode    mode
 	gain    float64 // of the pacing rate over the bandwidth
+	window  int64   // in start-up
 	next    int64   // number of the next message
+	known   Path    // remembered from before, until a round trip was measured
 	before  float64 // bandwidth when the probe began
 
 	rtt   minRTT
@@ -29,6 +33,8 @@ type Rate struct {
 	round round
 	cut   cut
 	start startup
+	train train
+	guess guess
 }
 
 type mode uint8
@@ -43,21 +49,26 @@ const (
 )
 
 const (
-	startMessages = 32   // in flight before anything is known
-	startGain     = 2.77 // 4 ln 2: doubles the delivery rate each round (draft-ietf-ccwg-bbr, section 2.4)
-	startWindow   = 2.5  // bandwidth-delay products in flight in start-up
+	startMessages = 32                     // in flight before anything is known
+	startGain     = 2.77                   // 4 ln 2: doubles the delivery rate each round (draft-ietf-ccwg-bbr, section 2.4)
+	startGrowth   = 3                      // messages more in flight for each that arrives: four times as many each round,
+	longRTT       = 400 * time.Millisecond // and seven times over so long a round trip,
+	startWindow   = 2.0                    // but at most so many bandwidth-delay products
 	drainGain     = 0.5
 	upGain        = 1.25
 	downGain      = 0.75
-	cruiseWindow  = 1.5
+	cruiseWindow  = 1.4
 	upWindow      = 1.75
 	cycle         = 8 // rounds from one probe to the next
 	leastMessages = 4
 )
 
-// NewRate returns the controller in start-up for full messages of so many bytes.
-func NewRate(message int) *Rate {
-	r := &Rate{message: int64(message), gain: startGain}
+// NewRate returns the controller in start-up for full messages of so many bytes. If something is
+// known of the path it begins with half of that rate, and takes to all of it once a round trip of about that
+// length has shown that it is the same path.
+func NewRate(message int, known Path) *Rate {
+	r := &Rate{message: int64(message), gain: startGain, known: known}
+	r.window = startMessages * r.message
 	r.round.end = -1
 	return r
 }
@@ -85,7 +96,7 @@ func (r *Rate) Undo(now time.Duration, p Packet) {
 
 // bandwidth returns the rate in bytes a second at which the bottleneck is just filled.
 func (r *Rate) bandwidth() float64 {
-	return r.cut.apply(float64(r.bw.max()) / (1 - r.loss.p()))
+	return r.cut.apply(float64(max(r.bw.max(), r.guess.rate)) / (1 - r.loss.p()))
 }
 
 // bdp returns the bandwidth-delay product in bytes.
@@ -93,15 +104,27 @@ func (r *Rate) bdp() float64 { return r.bandwidth() * r.rtt.own().Seconds() }
 
 // packetTime returns how long the bottleneck takes for a full message.
 func (r *Rate) packetTime() time.Duration {
-	if r.bw.max() == 0 {
+	bandwidth := max(r.bw.max(), r.guess.rate)
+	if bandwidth == 0 {
 		return 0
 	}
-	return time.Duration(float64(r.message) / float64(r.bw.max()) * float64(time.Second))
+	return time.Duration(float64(r.message) / float64(bandwidth) * float64(time.Second))
+}
+
+// Path implements [Controller].
+func (r *Rate) Path() Path {
+	if r.mode == startUp {
+		return Path{}
+	}
+	return Path{Rate: int64(r.bandwidth()), RTT: r.rtt.min}
 }
 
 // Rate implements [Controller].
 func (r *Rate) Rate() int64 {
 	if r.rtt.min == 0 {
+		if r.known.Rate > 0 {
+			return r.known.Rate / 2
+		}
 		return startMessages * r.message * 50 // over 20 ms
 	}
 	rate := r.gain * r.bandwidth()
@@ -113,10 +136,10 @@ func (r *Rate) Rate() int64 {
 
 // Window implements [Controller].
 func (r *Rate) Window() int64 {
-	least, factor := int64(leastMessages), cruiseWindow
+	factor := cruiseWindow
 	switch r.mode {
 	case startUp:
-		least, factor = startMessages, startWindow
+		return max(r.window, startMessages*r.message)
 	case probeUp:
 		factor = upWindow
 	case probeRTT:
@@ -124,7 +147,7 @@ func (r *Rate) Window() int64 {
 	}
 	// A millisecond more, for late timers and clumps of acknowledgements.
 	window := factor*r.bdp() + r.bandwidth()/1000
-	return max(int64(window), least*r.message)
+	return max(int64(window), leastMessages*r.message)
 }
 
 // Burst implements [Controller]: 1 ms of the rate, a quarter of the bandwidth-delay product, 64
@@ -141,6 +164,7 @@ func (r *Rate) Burst() int64 {
 func (r *Rate) Acked(s *Sample) {
 	if s.RTT > 0 {
 		r.rtt.sample(s.Now, s.RTT)
+		r.recall(s.RTT)
 	}
 	if s.Largest >= r.loss.from {
 		r.round.arrived += s.Packets
@@ -149,10 +173,41 @@ func (r *Rate) Acked(s *Sample) {
 	if s.Rate > 0 && (!s.AppLimited || s.Rate > r.bw.max()) {
 		r.bw.sample(s.Rate)
 	}
+	if r.mode == startUp {
+		r.guess.rate = max(r.guess.rate, r.train.sample(s))
+		r.grow(s.Acked)
+	}
 	if r.round.ended(s) {
 		r.endRound(s)
 	}
 	r.step(s)
+}
+
+// recall takes to what is known of the path if the first round trip agrees with it.
+func (r *Rate) recall(rtt time.Duration) {
+	if r.known.agrees(rtt) {
+		r.guess.rate = r.known.Rate
+		r.leave(cruise, 1)
+		r.round.count = cycle - 4 // look soon whether there is more
+	}
+	r.known = Path{}
+}
+
+// grow opens start-up's window.
+func (r *Rate) grow(acked int64) {
+	if r.guess.rate > 0 && float64(r.window) >= startWindow*r.bdp() {
+		return
+	}
+	if r.rtt.min > longRTT {
+		acked *= 2
+	}
+	r.window += startGrowth * acked
+}
+
+// leave ends start-up.
+func (r *Rate) leave(m mode, gain float64) {
+	r.guess.rounds = guessRounds
+	r.enter(m, gain)
 }
 
 // endRound judges the round that has just passed.
@@ -163,12 +218,14 @@ func (r *Rate) endRound(s *Sample) {
 	}
 	if full := r.rtt.filled(o.most); r.loss.congested(o) && full && r.mode > drain && !r.cut.active() {
 		r.cut.begin(s.Now, r.rtt.min, r.bandwidth())
+		r.guess = guess{}
 		r.forget()
 	} else if o.most > 0 && !r.rtt.queued(o.most, r.packetTime()) && s.Now-o.began < 4*s.SRTT+maxClump {
 		r.loss.add(o)
 	}
 	if !s.AppLimited && !r.cut.active() { // what was before the cut is to be restored
 		r.bw.rotate()
+		r.guess.rotate()
 	}
 	r.start.round(r.bandwidth(), s.AppLimited)
 	o.restart(s)
@@ -188,7 +245,7 @@ func (r *Rate) step(s *Sample) {
 	switch r.mode {
 	case startUp:
 		if r.start.full(r.rtt.queued(s.RTT, r.packetTime()), s.RTT > 0) {
-			r.enter(drain, drainGain)
+			r.leave(drain, drainGain)
 		}
 	case drain, probeDown:
 		if float64(s.InFlight) <= r.bdp() || r.round.count >= 2 {
@@ -201,14 +258,14 @@ func (r *Rate) step(s *Sample) {
 		switch {
 		case r.rtt.stale(s.Now, s.RTT, r.packetTime()):
 			r.enter(probeRTT, 1)
-		case r.round.count >= cycle-2 && r.cut.over(s.Now):
+		case r.cut.over(s.Now) && (r.round.count >= cycle-2 || r.round.count == 1 && r.more() && !r.rtt.shared()):
 			r.probe(s)
 		}
 	case probeUp:
 		switch {
 		case r.rtt.filled(s.RTT) && !r.rtt.shared():
 			r.enter(probeDown, downGain)
-		case r.round.count >= 1 && r.bandwidth() > 1.15*r.before: // there is more
+		case r.round.count >= 1 && r.more():
 			r.probe(s)
 		case r.round.count >= 1:
 			r.enter(probeDown, downGain)
@@ -220,6 +277,9 @@ func (r *Rate) step(s *Sample) {
 		}
 	}
 }
+
+// more reports whether the last probe has found more bandwidth.
+func (r *Rate) more() bool { return r.before > 0 && r.bandwidth() > 1.15*r.before }
 
 // probe looks for more bandwidth, or, if there is a queue already, lets that drain.
 func (r *Rate) probe(s *Sample) {

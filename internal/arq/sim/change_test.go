@@ -11,10 +11,14 @@ import (
 // "queueing delay of rate at 0 % loss, 95th percentile, under 1 base RTT"
 func TestRateKeepsQueuesShort(t *testing.T) {
 	t.Parallel()
-	for _, queue := range []int64{1, 4} {
+	queues := []int64{4}
+	if *longFlag {
+		queues = []int64{1, 4}
+	}
+	for _, queue := range queues {
 		cfg := Config{Rate: 20 * mbit, Delay: 25 * time.Millisecond}
 		cfg.Queue = queue * cfg.BDP()
-		p := alone(t, cfg, cc.NewRate(1200))
+		p := alone(t, cfg, cc.NewRate(1200, cc.Path{}))
 		var over, all int
 		p.every(10*time.Millisecond, func() {
 			all++
@@ -62,7 +66,10 @@ func TestRateFollowsThePath(t *testing.T) {
 		"more loss":   {func(p *plain) { change(p, func(c *Config) { c.Loss = Bernoulli(0.2) }) }, rate * 0.8, 15 * time.Second},
 		"other queue": {func(p *plain) { change(p, func(c *Config) { c.Queue = c.BDP() / 4 }) }, rate, 5 * time.Second},
 	} {
-		p := alone(t, cfg, cc.NewRate(1200))
+		if !*longFlag && name != "blackout" && name != "half" {
+			continue
+		}
+		p := alone(t, cfg, cc.NewRate(1200, cc.Path{}))
 		p.run(10 * time.Second)
 		if used := float64(p.received) / 10 / rate; used < 0.8 {
 			t.Errorf("%s: %.2f of the link used before", name, used)

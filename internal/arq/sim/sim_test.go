@@ -10,7 +10,11 @@ import (
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
-var seedFlag = flag.Uint64("seed", 0, "replay one seed of TestSim, with its timeline")
+var (
+	seedFlag  = flag.Uint64("seed", 0, "replay one seed of TestSim, with its timeline")
+	seedsFlag = flag.Uint64("seeds", 60, "how many seeds TestSim runs")
+	longFlag  = flag.Bool("long", false, "all paths and queues, five seeds each, in the tests of speed and fairness")
+)
 
 // scenario is what a seed stands for.
 type scenario struct {
@@ -34,11 +38,7 @@ func TestSim(t *testing.T) {
 		simulate(t, *seedFlag, true)
 		return
 	}
-	seeds := uint64(300)
-	if testing.Short() {
-		seeds = 40
-	}
-	for seed := uint64(1); seed <= seeds; seed++ {
+	for seed := uint64(1); seed <= *seedsFlag; seed++ {
 		simulate(t, seed, false)
 	}
 }

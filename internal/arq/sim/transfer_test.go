@@ -61,6 +61,19 @@ func newPlain(w *world, there, back Config, change func(*arq.Config)) *plain {
 	return p
 }
 
+// connect waits until the session is established.
+func (p *plain) connect() {
+	p.a.pump()
+	for limit := p.w.clock.Now().Add(time.Minute); ; {
+		if _, known := p.a.Peer(); known {
+			return
+		}
+		if !p.w.clock.Step(limit) {
+			p.w.fail("no session within a minute")
+		}
+	}
+}
+
 // send offers an image at once.
 func (p *plain) send(size int64) uint16 {
 	h, err := p.a.Offer(&wire.Offer{ID: [16]byte{1, byte(len(p.sizes))}, Size: size, Algorithm: 2})
