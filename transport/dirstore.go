@@ -69,12 +69,15 @@ var _ Store = (*DirStore)(nil)
 
 var errLocked = errors.New("another DirStore uses the directory, in this or in another process: give each its own, or stop the other one")
 
-// open returns the directory, which the first call opens and recovers.
+var errStoreClosed = fmt.Errorf("%w (%w)", later(ReasonGoingAway, "the receiver has closed its DirStore: send again when its program runs again"), fs.ErrClosed)
+
+// open returns the directory, which the first call opens and recovers, and makes
+// Close wait until its leave.
 func (s *DirStore) open() (*openDir, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, fmt.Errorf("the DirStore was closed: %w", fs.ErrClosed)
+		return nil, errStoreClosed
 	}
 	if s.opened == nil {
 		d, err := s.openDir()
@@ -83,7 +86,7 @@ func (s *DirStore) open() (*openDir, error) {
 		}
 		s.opened = d
 	}
-	return s.opened, nil
+	return s.opened, s.opened.enter()
 }
 
 // Open implements [Store]. After a restart of the system it reads what is held
@@ -93,6 +96,7 @@ func (s *DirStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer d.leave()
 	p, err := d.lease(ctx, o)
 	if err != nil {
 		return nil, err
@@ -107,21 +111,25 @@ func (s *DirStore) Receipt(_ context.Context, id ID) (Receipt, bool, error) {
 	if err != nil {
 		return Receipt{}, false, err
 	}
+	defer d.leave()
 	return d.receipt(id)
 }
 
 // Forget implements [Store].
 func (s *DirStore) Forget(instance, below uint64) {
 	if d, err := s.open(); err == nil {
+		defer d.leave()
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.receipts.forget(instance, below)
 	}
 }
 
-// Close lets go of the directory, so that another DirStore may use it. Close it
-// after the Servers that use it: images under way fail, and their partial files
-// stay for a resume. Exiting without Close loses nothing.
+// Close lets go of the directory, so that another DirStore may use it. It waits
+// for the calls that run, a Commit for example, and not for images on their way
+// in: those are refused with ReasonGoingAway (Retryable) when they go on, and
+// what is there of them stays for a resume. So close it after Shutdown, which
+// lets them end. Exiting without Close loses nothing.
 func (s *DirStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -34,10 +34,14 @@ type placing struct {
 // Commit implements [Partial]. A second one of an ID that is remembered stores
 // nothing and returns no name.
 func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string, error) {
-	if err := errors.Join(ctx.Err(), p.usable()); err != nil {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if err := p.enter(); err != nil {
 		return "", err
 	}
 	d := p.dir
+	defer d.leave()
 	name, err := d.target(img)
 	if err != nil {
 		return "", err

@@ -38,6 +38,9 @@ type openDir struct {
 	naming   sync.Mutex      // held from the look for a free name until it is taken; before mu
 	reserved map[string]bool // by naming: final names that pending images go to
 
+	using  sync.RWMutex // held for reading by calls that run
+	closed bool         // by using
+
 	mu       sync.Mutex
 	receipts receipts
 	pending  map[ID]*placing          // on their way to their final names
@@ -103,7 +106,24 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	return d, d.recover()
 }
 
+// enter makes close wait until leave.
+func (d *openDir) enter() error {
+	d.using.RLock()
+	if d.closed {
+		d.using.RUnlock()
+		return errStoreClosed
+	}
+	return nil
+}
+
+func (d *openDir) leave() { d.using.RUnlock() }
+
+// close waits for the calls that run. Leases of later ones must not touch what
+// the next DirStore finds in the directory.
 func (d *openDir) close() error {
+	d.using.Lock()
+	defer d.using.Unlock()
+	d.closed = true
 	var err error
 	if d.log != nil {
 		err = d.log.close()

@@ -96,13 +96,20 @@ func (d *openDir) withSpace(operation func() error) error {
 }
 
 // ReadAt implements io.ReaderAt.
-func (p *dirPartial) ReadAt(b []byte, off int64) (int, error) { return p.file.ReadAt(b, off) }
+func (p *dirPartial) ReadAt(b []byte, off int64) (int, error) {
+	if err := p.dir.enter(); err != nil {
+		return 0, err
+	}
+	defer p.dir.leave()
+	return p.file.ReadAt(b, off)
+}
 
 // WriteAt implements io.WriterAt.
 func (p *dirPartial) WriteAt(b []byte, off int64) (n int, err error) {
-	if err := p.usable(); err != nil {
+	if err := p.enter(); err != nil {
 		return 0, err
 	}
+	defer p.dir.leave()
 	err = p.dir.withSpace(func() (err error) {
 		n, err = p.file.WriteAt(b, off)
 		return err
@@ -110,11 +117,15 @@ func (p *dirPartial) WriteAt(b []byte, off int64) (n int, err error) {
 	return n, p.fail(err)
 }
 
-func (p *dirPartial) usable() error {
-	if p.ended {
+// enter begins a call that changes something; p.dir.leave ends it.
+func (p *dirPartial) enter() error {
+	switch {
+	case p.ended:
 		return errEnded
+	case p.failed != nil:
+		return p.failed
 	}
-	return p.failed
+	return p.dir.enter()
 }
 
 // fail remembers that the disk failed: nothing is built on this content any more.
@@ -131,8 +142,12 @@ func (p *dirPartial) Held() []chunk.Block { return slices.Clone(p.held) }
 
 // Checkpoint implements [Partial].
 func (p *dirPartial) Checkpoint(blocks []chunk.Block) error {
-	if err := p.usable(); err != nil || p.keys == (journalKeys{}) || len(blocks) == 0 {
+	if err := p.enter(); err != nil {
 		return err
+	}
+	defer p.dir.leave()
+	if p.keys == (journalKeys{}) || len(blocks) == 0 {
+		return nil
 	}
 	if p.journal == nil {
 		j, err := createJournal(&p.dir.disk, journalFile(p.token), p.keys, p.dir.boot)
@@ -147,8 +162,12 @@ func (p *dirPartial) Checkpoint(blocks []chunk.Block) error {
 
 // Drop implements [Partial].
 func (p *dirPartial) Drop(indices []int64) error {
-	if err := p.usable(); err != nil || p.journal == nil || len(indices) == 0 {
+	if err := p.enter(); err != nil {
 		return err
+	}
+	defer p.dir.leave()
+	if p.journal == nil || len(indices) == 0 {
+		return nil
 	}
 	p.held = slices.DeleteFunc(p.held, func(b chunk.Block) bool { return slices.Contains(indices, b.Index) })
 	p.blocks -= len(indices)

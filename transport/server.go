@@ -53,8 +53,10 @@ type Server struct {
 	hooks   hookQueue
 	life    context.Context // of Handlers
 	endLife context.CancelCauseFunc
-	working crew // assemblies, Handlers and Message calls
-	serving crew // ServeConn calls
+	working crew            // assemblies, Handlers and Message calls
+	serving crew            // ServeConn calls
+	down    context.Context // ends with the first Shutdown that ends
+	endDown context.CancelFunc
 
 	mu         sync.Mutex
 	closing    bool
@@ -85,6 +87,7 @@ func (s *Server) start() error {
 			s.initErr = final("transport.Server: set Store (for example &transport.DirStore{Dir: \"in\"}) or Handler")
 		}
 		s.life, s.endLife = context.WithCancelCause(context.Background())
+		s.down, s.endDown = context.WithCancel(context.Background())
 		s.serves = make(map[*serve]struct{})
 		s.assemblies = make(map[ID]*assembly)
 		s.floors = make(map[uint64]uint64)
@@ -125,11 +128,21 @@ func (s *Server) isClosing() bool {
 // context, or a failure of l, and closes l. Temporary failures to accept, such
 // as too many open files, are waited out.
 //
-// It returns ErrServerClosed at once when Shutdown begins, which is still
-// finishing then. When the context ends it closes the Conns that it accepted,
-// waits for them and returns the context's error; Handlers that run go on until
-// Shutdown. After a failure of l its error is returned and the Conns live on.
+// After Shutdown began it returns ErrServerClosed as soon as that has ended, so
+// that the Store may be closed behind it. When the context ends it closes the
+// Conns that it accepted, waits for them and returns the context's error;
+// Handlers that run go on until Shutdown. After a failure of l its error is
+// returned and the Conns live on.
 func (s *Server) Serve(ctx context.Context, l Listener) error {
+	err := s.accept(ctx, l)
+	if s.isClosing() {
+		<-s.down.Done()
+		return ErrServerClosed
+	}
+	return err
+}
+
+func (s *Server) accept(ctx context.Context, l Listener) error {
 	defer l.Close()
 	if err := s.start(); err != nil {
 		return err
@@ -155,7 +168,7 @@ func (s *Server) Serve(ctx context.Context, l Listener) error {
 			delay = 0
 			conns.Go(func() { _ = s.ServeConn(ctx, c) }) // hooks and log hear of it
 		case s.isClosing():
-			return ErrServerClosed
+			return err
 		case ctx.Err() != nil:
 			l.Close()
 			conns.Wait()
@@ -218,10 +231,11 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 // When the context ends first, Shutdown returns its error: images that were not
 // complete are given up, kept for a resume where the sender can, the contexts of
 // Handlers end, and the Conns are closed. Handlers that do not heed their
-// context are left running. A Handler that calls Shutdown waits for itself. The
-// Server cannot be used again.
+// context are left running. A Handler that calls Shutdown would wait for itself:
+// let it begin a goroutine that does. The Server cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.start()
+	defer s.endDown()
 	s.mu.Lock()
 	s.closing = true
 	serves := slices.Collect(maps.Keys(s.serves))

@@ -103,6 +103,42 @@ func TestServeAcceptsUntilShutdown(t *testing.T) {
 	})
 }
 
+// A Store is closed when Serve has returned: everything must be over by then.
+func TestServeReturnsAfterShutdown(t *testing.T) {
+	var answer chan error
+	s := &Server{Handler: func(context.Context, *Incoming) error { return <-answer }}
+	synctest.Test(t, func(t *testing.T) {
+		answer = make(chan error)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		l, late, c := newListener(), newListener(), newTap("p")
+		served := serveIn(ctx, s, l)
+		l.accept <- c
+		a := mustOffer(t, <-c.inbox, Offer{Size: 1})
+		mustWrite(t, a, []byte("x"), 0)
+		go a.Finish(context.Background(), -1, chunk.Digest{})
+		synctest.Wait()
+		down := make(chan error, 1)
+		go func() { down <- s.Shutdown(context.Background()) }()
+		synctest.Wait()
+		if !isClosed(l.closed) {
+			t.Error("the Listener is open while Shutdown waits")
+		}
+		servedLate := serveIn(ctx, s, late)
+		cancel() // Shutdown's own context bounds it
+		synctest.Wait()
+		if len(served) > 0 || len(servedLate) > 0 {
+			t.Error("Serve returned while Shutdown waited for a Handler")
+		}
+		answer <- nil
+		for _, result := range []chan error{down, served, servedLate} {
+			if err := <-result; err != nil && err != ErrServerClosed {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 func TestServeEndsWithItsContext(t *testing.T) {
 	s := &Server{Store: &MemStore{}}
 	bubble(t, s, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -190,11 +191,14 @@ func checkShutdown(t testing.TB, k transportKit) {
 	await(t, "the Handler", g.entered)
 	shutdown := make(chan error, 1)
 	go func() { shutdown <- r.srv.Shutdown(t.Context()) }()
-	err := await(t, "the end of Serve after Shutdown", r.serving)
-	if !errors.Is(err, transport.ErrServerClosed) {
-		t.Errorf("Serve after Shutdown: %v; want ErrServerClosed", err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := r.listener.Accept(t.Context())
+		ended <- err
+	}()
+	if err := await(t, "the Listener's Close by Shutdown", ended); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept after Shutdown: %v; want an error that matches net.ErrClosed", err)
 	}
-	r.serving <- err // for the end of the test
 	if k.Concurrency > 1 && k.Rejections {
 		late, lateContent := r.image()
 		_, err := r.send(t.Context(), r.conn, late, nil)
@@ -204,6 +208,9 @@ func checkShutdown(t testing.TB, k transportKit) {
 	select {
 	case err := <-shutdown:
 		t.Errorf("Shutdown returned %v while an image was on its way", err)
+	case err := <-r.serving:
+		t.Errorf("Serve returned %v while an image was on its way: its Store may be closed now", err)
+		r.serving <- err
 	default:
 	}
 	close(g.opened)
@@ -214,6 +221,11 @@ func checkShutdown(t testing.TB, k transportKit) {
 	if err := await(t, "Shutdown", shutdown); err != nil {
 		t.Errorf("Shutdown: %v", err)
 	}
+	err := await(t, "the end of Serve after Shutdown", r.serving)
+	if !errors.Is(err, transport.ErrServerClosed) {
+		t.Errorf("Serve after Shutdown: %v; want ErrServerClosed", err)
+	}
+	r.serving <- err // for the end of the test
 }
 
 func checkLive(t testing.TB, k transportKit) {
