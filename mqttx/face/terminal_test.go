@@ -129,7 +129,7 @@ func TestConformance(t *testing.T) {
 			transporttest.TestTransport(t, func(t testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
 				b := testbroker.Embedded(t, testbroker.Options{})
 				make := func() *Transport {
-					return &Transport{Broker: b.URL(), Serials: []string{"SN1"}, Dialect: tt.dialect, MaxPayload: most, AckTimeout: 20 * time.Second, Retry: &transport.RetryPolicy{MaxAttempts: 1}}
+					return &Transport{Broker: b.URL(), Serials: []string{"SN1"}, Dialect: tt.dialect, MaxPayload: most, AckTimeout: 6 * time.Second, Retry: &transport.RetryPolicy{MaxAttempts: 1}}
 				}
 				return make(), func(net.Addr) transport.Transport { return make() }
 			}, transporttest.Properties{
