@@ -207,16 +207,15 @@ func (c *LinkCarrier) adapt(err error) bool {
 	return true
 }
 
-// arm sets the timer. The last time is when the session has ended: to free a writer
-// that cannot get its last messages out.
+// arm sets the timer, unless it fires before anyway and will see then. The last time is
+// when the session has ended: to free a writer that cannot get its last messages out.
 func (c *LinkCarrier) arm(due time.Time, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	early := !c.due.IsZero() && !due.Before(c.due)
 	switch {
-	case c.last || due.Equal(c.due):
+	case c.last || due.IsZero() || early && !last:
 		return
-	case due.IsZero():
-		c.timer.Stop()
 	case c.timer == nil:
 		c.timer = time.AfterFunc(time.Until(due), c.tick)
 	default:

@@ -160,12 +160,11 @@ func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 
 // run takes the transfer through one session.
 func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err error) {
-	x, err := u.begin(s)
+	x, finished, err := u.begin(ctx, s) // finished: FIN is with the engine
 	if err != nil {
 		return r, err
 	}
 	defer x.leave()
-	finished := false                    // FIN is with the engine
 	wait := u.known && u.src.resumable() // for what the receiver holds
 	answered := 0                        // blocks of that
 	for offset := int64(0); ; {
@@ -206,27 +205,46 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 	}
 }
 
-// begin offers the transfer on s.
-func (u *upload) begin(s *Session) (*sending, error) {
-	x := &sending{s: s, up: u, wake: make(chan struct{}, 1)}
+// begin offers the transfer on s. A small body goes with the offer, so that all of it can
+// travel in one message, unless the transfer has to wait for its turn.
+func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bool, err error) {
+	x = &sending{s: s, up: u, wake: make(chan struct{}, 1)}
 	u.present.Store(x)
+	u.skip.Clear()
+	var p piece
+	if !u.src.once() && u.src.size <= largePiece {
+		if p, err = u.next(ctx, 0); err != nil {
+			return x, false, err
+		}
+	}
 	offer := u.offer
 	offer.Attempt, offer.Size = u.out.NextAttempt(), u.src.size
 	if u.src.resumable() {
 		offer.Flags |= wire.OfferResume
 	}
-	u.skip.Clear()
-	err := errLost
-	s.do(func(e *arq.Engine) {
-		if x.handle, err = e.Offer(&offer); err == nil {
-			s.out[x.handle] = x
-			s.unsure = s.unsure || time.Since(s.heard) > s.conn.ep.cfg.Idle
+	running := s.do(func(e *arq.Engine) {
+		if x.handle, err = e.Offer(&offer); err != nil {
+			return
+		}
+		s.out[x.handle] = x
+		s.unsure = s.unsure || time.Since(s.heard) > s.conn.ep.cfg.Idle
+		if p.last {
+			finished = u.hand(e, x, &p) == nil
+			p.memory = nil
 		}
 	})
-	if errors.Is(err, arq.ErrTooLarge) {
+	if p.memory != nil {
+		p.memory.Release()
+	}
+	switch {
+	case !running:
+		err = errLost
+	case finished:
+		u.out.BodySent()
+	case errors.Is(err, arq.ErrTooLarge):
 		err = s.tooLarge(&offer)
 	}
-	return x, err
+	return x, finished, err
 }
 
 // compare answers a run of blocks that the receiver holds.
@@ -268,49 +286,69 @@ func over(err error) error {
 	return err
 }
 
-// supply gives the engine the next piece from offset on, or at the end FIN.
-func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int64, finished bool, err error) {
-	offset = u.skip.RunEnd(offset)
-	size := largePiece
-	if u.src.size >= 0 {
-		size = int(min(int64(size), u.src.size-offset))
-	}
-	b := NewBuffer(size)
-	n := 0
-	err = u.read(ctx, func() (err error) { n, err = u.src.piece(offset, b.mem[:size]); return err })
-	if err != nil || n == 0 {
-		b.Release()
-		if err == nil {
-			err = u.finish(x)
-		}
-		return offset, true, err
-	}
-	b.fill(n)
-	u.out.Count(int64(n))
-	u.sent.Add(offset, offset+int64(n))
-	err = errLost
-	x.s.do(func(e *arq.Engine) {
-		if err = e.Supply(x.handle, offset, b.mem[:n]); err == nil {
-			x.lent = append(x.lent, b)
-		}
-	})
-	if err != nil {
-		b.Release()
-	}
-	return offset + int64(n), false, over(err)
+// piece is bytes of the body, and with the last of them, or after them, the end.
+type piece struct {
+	offset int64
+	memory *Buffer // nil: none
+	n      int
+	last   bool
+	digest chunk.Digest // of the whole, with last
 }
 
-// finish says that all was supplied.
-func (u *upload) finish(x *sending) error {
-	digest, err := u.src.finish()
-	if err != nil {
-		return err
+// next reads the next piece from offset on.
+func (u *upload) next(ctx context.Context, offset int64) (p piece, err error) {
+	p.offset = u.skip.RunEnd(offset)
+	size := largePiece
+	if u.src.size >= 0 {
+		size = int(min(int64(size), u.src.size-p.offset))
 	}
-	u.out.Digest = digest
-	err = errLost
-	x.s.do(func(e *arq.Engine) { err = e.Finish(x.handle, u.src.size, digest) })
-	u.out.BodySent()
-	return over(err)
+	p.memory = NewBuffer(size)
+	err = u.read(ctx, func() (err error) { p.n, err = u.src.piece(p.offset, p.memory.mem[:size]); return err })
+	if p.last = p.n == 0 || !u.src.once() && p.offset+int64(p.n) == u.src.size; p.last && err == nil {
+		p.digest, err = u.src.finish()
+	}
+	if err != nil || p.n == 0 {
+		p.memory.Release()
+		return piece{offset: p.offset, last: p.last, digest: p.digest}, err
+	}
+	p.memory.fill(p.n)
+	return p, nil
+}
+
+// hand gives a piece to the engine, or frees it.
+func (u *upload) hand(e *arq.Engine, x *sending, p *piece) error {
+	if p.n > 0 {
+		if err := e.Supply(x.handle, p.offset, p.memory.mem[:p.n]); err != nil {
+			p.memory.Release()
+			return err
+		}
+		x.lent = append(x.lent, p.memory)
+		u.out.Count(int64(p.n))
+		u.sent.Add(p.offset, p.offset+int64(p.n))
+	}
+	if !p.last {
+		return nil
+	}
+	u.out.Digest = p.digest
+	return e.Finish(x.handle, u.src.size, p.digest)
+}
+
+// supply gives the engine the next piece from offset on.
+func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int64, finished bool, err error) {
+	p, err := u.next(ctx, offset)
+	if err != nil {
+		return offset, true, err
+	}
+	if !x.s.do(func(e *arq.Engine) { err = u.hand(e, x, &p) }) {
+		err = errLost
+		if p.memory != nil {
+			p.memory.Release()
+		}
+	}
+	if p.last {
+		u.out.BodySent()
+	}
+	return p.offset + int64(p.n), p.last, over(err)
 }
 
 // receipted makes sure that the Sender can check the receipt: one that comes early
