@@ -1,6 +1,7 @@
 package interop_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,6 +162,30 @@ func TestBaseToPython(t *testing.T) {
 				t.Errorf("%d packages came in the wrong order or twice", r.Unexpected)
 			}
 		})
+	}
+}
+
+// TestBaseAtOnce has many transfers over one broker, whose client IDs must not be one.
+func TestBaseAtOnce(t *testing.T) {
+	needPaho(t)
+	t.Parallel()
+	broker, url := base(t, "")
+	var senders, bases []*process
+	var dirs []string
+	for i := range 3 {
+		to, from := fmt.Sprintf("to/%d", i), fmt.Sprintf("from/%d", i)
+		dir := t.TempDir()
+		p := python(t, "base_recv.py", broker, "--to", to, "--from", from, "--out", dir)
+		p.listening(t)
+		bases, dirs = append(bases, p), append(dirs, dir)
+		url := url + "&to=" + to + "&from=" + from
+		senders = append(senders, pixferry(t, "send", url, file(t, "x.jpg", jpeg(200_000+i))))
+	}
+	for i, p := range senders {
+		if code := p.wait(t); code != 0 {
+			t.Errorf("sender %d: exit code %d", i, code)
+		}
+		equalAll(t, dirs[i], bases[i].good(t), jpeg(200_000+i))
 	}
 }
 

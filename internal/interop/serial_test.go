@@ -18,12 +18,15 @@ func commandsOf(t *testing.T, r report) (commands []string) {
 }
 
 // The client's ways: apart, joined, cut, and as in the field.
-var ways = []struct{ name, script, flag string }{
-	{"field", "field_tcp_client.py", "--host=127.0.0.1"},
-	{"joined", "tcp_send.py", "--join"},
-	{"apart", "tcp_send.py", "--pause=0.1"},
-	{"cut", "tcp_send.py", "--cut=5"},
-	{"cut to bytes", "tcp_send.py", "--cut=1"},
+var ways = []struct {
+	name, script string
+	flags        []string
+}{
+	{"field", "field_tcp_client.py", nil},
+	{"joined", "tcp_send.py", []string{"--join"}},
+	{"apart", "tcp_send.py", []string{"--pause=0.1"}},
+	{"cut", "tcp_send.py", []string{"--cut=5", "--pause=0.02"}},
+	{"cut to bytes", "tcp_send.py", []string{"--cut=1", "--pause=0.02"}},
 }
 
 func TestBeginFromPython(t *testing.T) {
@@ -35,13 +38,11 @@ func TestBeginFromPython(t *testing.T) {
 			r := receive(t, "tcp+begin://127.0.0.1:0")
 			all := images(bmp, 35935, 30, 1023, 1024, 1025, 35*1024, 2_000_000)
 			all = append(all, jpeg(5000), picture(1, ""), picture(3000, "begin to send"), picture(13, "begin to send"))
-			if w.flag == "--cut=1" {
-				all = [][]byte{bmp(2000), picture(1, ""), picture(500, "begin to sendbegin to send")}
-			} else if w.flag == "--cut=5" {
-				all = [][]byte{bmp(9000), picture(1, ""), picture(500, "begin to sendbegin to send")}
+			if strings.HasPrefix(w.name, "cut") {
+				all = [][]byte{bmp(1500), picture(1, ""), picture(500, "begin to sendbegin to send")}
 			}
 			for _, b := range all {
-				python(t, w.script, r.port(), w.flag, "--file", file(t, "x", b)).good(t)
+				python(t, w.script, append(w.flags, r.port(), "--file", file(t, "x", b))...).good(t)
 				r.expect(t, b)
 			}
 		})
@@ -65,23 +66,24 @@ func TestCommandFromPython(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			r := receive(t, "tcp+command://127.0.0.1:0?commands=weeding,stop,s,c")
+			sizes := []int{9000, 3000}
+			if strings.HasPrefix(w.name, "cut") {
+				sizes = []int{200, 100}
+			}
 			for _, commands := range []string{"weeding", "", "stop,weeding,s,weeding", "c,c,s"} {
-				for i, b := range [][]byte{bmp(9000), picture(1, ""), picture(3000, "cweedingf")} {
-					if w.flag == "--cut=1" {
-						b = b[:min(len(b), 300)]
-						b[0] = 'x'
-					}
-					python(t, w.script, r.port(), w.flag, "--mode=command", "--commands="+commands, "--file", file(t, "x", b)).good(t)
+				for _, b := range [][]byte{bmp(sizes[0]), picture(sizes[1], "cweedingf"), picture(1, "")} {
+					args := append(w.flags, r.port(), "--mode=command", "--commands="+commands, "--file", file(t, "x", b))
+					python(t, w.script, args...).good(t)
 					if commands != "" {
 						r.expectMessages(t, strings.Split(commands, ",")...)
 					}
 					r.expect(t, b)
-					if i == 0 && testing.Short() || w.flag == "--pause=0.1" {
+					if testing.Short() || w.name == "apart" {
 						break
 					}
 				}
 			}
-			python(t, w.script, r.port(), w.flag, "--mode=command", "--commands=stop,weeding").good(t)
+			python(t, w.script, append(w.flags, r.port(), "--mode=command", "--commands=stop,weeding")...).good(t)
 			r.expectMessages(t, "stop", "weeding")
 		})
 	}
@@ -142,20 +144,20 @@ func TestCommandToPython(t *testing.T) {
 	for _, c := range []struct {
 		script, command string
 		flags           []string
+		times           int
 	}{
-		{"tcp_recv.py", "weeding", []string{"--commands=weeding,stop"}},
-		{"tcp_recv.py", "weeding", nil},
-		{"field_tcp_server.py", "weeding", nil},
-		{"field_tcp_server.py", "s", nil},
-		{"field_tcp_server.py", "", nil},
+		{"tcp_recv.py", "weeding", []string{"--commands=weeding,stop"}, 1},
+		{"tcp_recv.py", "weeding", nil, 1},
+		{"field_tcp_server.py", "weeding", nil, 5},
+		{"field_tcp_server.py", "s", nil, 5},
+		{"field_tcp_server.py", "", nil, 1},
 	} {
 		t.Run(fmt.Sprintf("%s %q %v", c.script, c.command, c.flags), func(t *testing.T) {
 			t.Parallel()
-			tries := 5
 			if testing.Short() {
-				tries = 1
+				c.times = 1
 			}
-			for range tries {
+			for range c.times {
 				attempts(t, 3, func() error {
 					dir := t.TempDir()
 					p := python(t, c.script, append(c.flags, "--mode=command", "--out", dir)...)

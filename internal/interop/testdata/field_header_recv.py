@@ -1,16 +1,18 @@
 """The receiver in the field, with one thread: a header, then as many datagrams as the size wants, whatever they are
 and whoever sends them, then the answer. So the header of the next image completes one that misses a datagram.
---lose N has the network lose a datagram of the first image."""
-from common import Folder, done, flags, ready, udp
+--lose N has the network lose a datagram of the first image. It goes on after its line at --count images."""
+import json
+
+from common import Folder, flags, ready, udp
 
 
 def main():
     f = flags(__doc__, out="", count=1, width=8, lose=-1)
-    s, folder, peers, answered = udp(f.host, f.port), Folder(f.out), [], []
+    s, folder, peers = udp(f.host, f.port), Folder(f.out), []
     ready("%s:%d" % s.getsockname())
     lost = f.lose < 0
     junk = 0
-    while len(folder.images) < f.count:
+    while True:
         d, peer = s.recvfrom(f.width)  # what is longer is cut
         size = int.from_bytes(d, "little", signed=True)
         if peer[1] not in peers:
@@ -29,8 +31,8 @@ def main():
             image += d
         folder.store(bytes(image))
         s.sendto(b"get message!!!", peer)
-        answered.append(peer[1])
-    done(True, images=folder.images, peers=len(peers), junk=junk)
+        if len(folder.images) == f.count:
+            print(json.dumps({"ok": True, "images": folder.images, "peers": len(peers), "junk": junk}), flush=True)
 
 
 main()
