@@ -19,7 +19,9 @@ import (
 	"regexp"
 	"runtime/pprof"
 	"slices"
+	"strings"
 	"sync"
+	"testing"
 )
 
 // options are the flags.
@@ -29,6 +31,7 @@ type options struct {
 	quick                      bool
 	only                       *regexp.Regexp
 	profiling                  sync.Once
+	t                          *testing.T // for virtual time
 }
 
 // A suite measures and adds what it finds to the report.
@@ -37,7 +40,7 @@ type suite struct {
 	run  func(ctx context.Context, o *options, r *report) error
 }
 
-var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}, {"mqtt", mqttSuite}}
+var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}, {"mqtt", mqttSuite}, {"lossy", lossySuite}}
 
 func main() {
 	var o options
@@ -49,20 +52,19 @@ func main() {
 	only := flag.String("only", "", "measure only what matches: a regular expression for \"case: system\"")
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile from the first measured image on to this file")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	var err error
-	if o.only, err = regexp.Compile(*only); err == nil {
-		err = run(ctx, &o)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
-		os.Exit(1)
-	}
+	o.only = regexp.MustCompile(*only)
+	command := "go run -C internal/bench . " + strings.Join(os.Args[1:], " ")
+	runAsTest(func(t *testing.T) {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		o.t = t
+		if err := run(ctx, &o, newReport(command)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
-func run(ctx context.Context, o *options) error {
+func run(ctx context.Context, o *options, r *report) error {
 	if o.runs < 1 {
 		return errors.New("-runs must be at least 1")
 	}
@@ -70,7 +72,6 @@ func run(ctx context.Context, o *options) error {
 	if o.suite != "all" && !slices.ContainsFunc(suites, func(s suite) bool { return s.name == o.suite }) {
 		return fmt.Errorf("there is no suite %q", o.suite)
 	}
-	r := newReport()
 	for _, s := range suites {
 		if o.suite != s.name && o.suite != "all" {
 			continue

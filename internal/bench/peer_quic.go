@@ -160,7 +160,6 @@ func quicTLS() (server, client *tls.Config, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Simulated time begins in 2000.
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{"bench"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -41,11 +41,8 @@ type row struct {
 	AtMost bool    `json:"at_most,omitempty"`
 }
 
-func newReport() *report {
-	return &report{
-		Command: "go run -C internal/bench . " + strings.Join(os.Args[1:], " "),
-		Go:      runtime.Version(), System: systemName(), CPUs: runtime.NumCPU(),
-	}
+func newReport(command string) *report {
+	return &report{Command: command, Go: runtime.Version(), System: systemName(), CPUs: runtime.NumCPU()}
 }
 
 // add turns the samples of a case into rows and prints them.

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/arq/cc"
+	"github.com/pixferry/pixferry/internal/arq/sim"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// modelMessage is the size of a flow's full messages.
+const modelMessage = maxDatagram
+
+// A flow is two engines on simulated links, without goroutines or sockets: the engine by itself,
+// with any congestion control, over a link that flows may share.
+type flow struct {
+	clock    *sim.Clock
+	rand     *rand.Rand
+	ends     [2]*flowEnd // sender, receiver
+	sending  map[uint16]*flowImage
+	received int64 // bytes
+	images   byte  // counts
+	piece    []byte
+}
+
+// flowImage is one on its way.
+type flowImage struct {
+	size, supplied int64
+	done           func()
+}
+
+// flowEnd is one engine, its timer and its link to the other one.
+type flowEnd struct {
+	*arq.Engine
+	flow  *flow
+	out   *sim.Link
+	peer  *flowEnd
+	timer *sim.Timer
+	event func(arq.Event)
+	begin func(first []byte) // makes the engine of the receiver
+	buf   [modelMessage]byte
+}
+
+// newFlow joins two engines. The sender has control, nil for what pixferry uses.
+func newFlow(clock *sim.Clock, r *rand.Rand, there, back *sim.Link, control cc.Controller) *flow {
+	f := &flow{clock: clock, rand: r, sending: make(map[uint16]*flowImage), piece: make([]byte, 64<<10)}
+	a, b := &flowEnd{flow: f, out: there}, &flowEnd{flow: f, out: back}
+	a.peer, b.peer = b, a
+	f.ends = [2]*flowEnd{a, b}
+	cfg := arq.Config{
+		Initiator: true, MaxMessage: modelMessage, PadHello: wire.InitialMessage, Controller: control,
+		LocalCID: f.cid(), RemoteCID: f.cid(), Idle: time.Hour,
+		Local: wire.Hello{
+			MaxMessage: modelMessage, Window: 64 << 20, Messages: wire.NoMessageLimit, AckRanges: 256, Transfers: 64, Metadata: 1 << 10,
+			MessageBytes: 1 << 10, Reorder: 1<<32 - 1, IdleMillis: 3_600_000, Instance: 1,
+		},
+	}
+	a.Engine, a.event = arq.New(cfg, clock.Now()), f.sender
+	b.event = f.receiver
+	b.begin = func(first []byte) {
+		h, _, err := wire.Parse(first)
+		if err != nil {
+			return
+		}
+		c := cfg
+		c.Initiator, c.Controller, c.LocalCID, c.RemoteCID, c.FirstCID, c.Unproven = false, nil, f.cid(), h.Source, h.Dest, true
+		b.Engine = arq.New(c, clock.Now())
+	}
+	return f
+}
+
+func (f *flow) cid() wire.ConnID { return wire.ConnID(f.rand.Uint64() | 1) }
+
+// send offers an image and has done called at its receipt.
+func (f *flow) send(size int64, done func()) {
+	f.images++
+	h, err := f.ends[0].Offer(&wire.Offer{ID: [16]byte{1, f.images}, Size: size, Algorithm: chunk.SHA256.ID})
+	if err != nil {
+		panic(err)
+	}
+	f.sending[h] = &flowImage{size: size, done: done}
+	f.ends[0].pump()
+}
+
+func (f *flow) sender(ev arq.Event) {
+	a, img := f.ends[0], f.sending[ev.Handle]
+	switch ev.Kind {
+	case arq.Wanted:
+		for a.Want(ev.Handle) > 0 && img.supplied < img.size {
+			p := f.piece[:min(img.size-img.supplied, int64(len(f.piece)))]
+			must(a.Supply(ev.Handle, img.supplied, p))
+			img.supplied += int64(len(p))
+		}
+		if img.supplied == img.size {
+			a.Finish(ev.Handle, img.size, modelDigest())
+		}
+	case arq.Receipted:
+		delete(f.sending, ev.Handle)
+		img.done()
+	case arq.Closed, arq.Rejected:
+		panic(fmt.Sprintf("the flow has ended: %v %+v", ev.Err, ev.Reject))
+	}
+}
+
+func (f *flow) receiver(ev arq.Event) {
+	b := f.ends[1]
+	switch ev.Kind {
+	case arq.Received:
+		f.received += int64(len(ev.Data))
+		b.Consumed(len(ev.Data), 1)
+	case arq.Finished:
+		must(b.Receipt(ev.Handle, &wire.Receipt{Level: wire.LevelKept, Bytes: ev.Fin.Size, Algorithm: ev.Fin.Algorithm, Digest: ev.Fin.Digest}))
+	case arq.Closed:
+		panic(fmt.Sprintf("the flow has ended: %v", ev.Err))
+	}
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err) // the engine is used wrongly here
+	}
+}
+
+// modelDigest stands for a digest, which engines only carry.
+func modelDigest() chunk.Digest {
+	sum := sha256.Sum256(nil)
+	d, _ := chunk.NewDigest(chunk.SHA256.ID, sum[:])
+	return d
+}
+
+// pump hands events out, sends what there is, and sets the timer.
+func (e *flowEnd) pump() {
+	now := e.flow.clock.Now()
+	for e.drain(); ; e.drain() {
+		n := e.Poll(now, e.buf[:])
+		if n == 0 {
+			break
+		}
+		e.write(append([]byte(nil), e.buf[:n]...))
+	}
+	e.timer.Stop()
+	e.timer = nil
+	if at := e.Deadline(); !at.IsZero() {
+		e.timer = e.flow.clock.At(at, func() {
+			e.Advance(e.flow.clock.Now())
+			e.pump()
+		})
+	}
+}
+
+func (e *flowEnd) drain() {
+	for ev, ok := e.NextEvent(); ok; ev, ok = e.NextEvent() {
+		e.event(ev)
+	}
+}
+
+func (e *flowEnd) write(msg []byte) {
+	var arrivals [2]sim.Delivery
+	for _, d := range e.out.Transmit(e.flow.clock.Now(), len(msg), arrivals[:0]) {
+		e.flow.clock.At(d.At, func() { e.peer.arrive(msg) })
+	}
+}
+
+func (e *flowEnd) arrive(msg []byte) {
+	if e.Engine == nil {
+		if e.begin(msg); e.Engine == nil {
+			return
+		}
+	}
+	_ = e.Receive(e.flow.clock.Now(), msg) // what it cannot use it drops
+	e.pump()
+}
