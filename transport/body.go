@@ -42,7 +42,7 @@ type OpenBody struct {
 // Open opens the body. Its errors say what is missing.
 func (b Body) Open(ctx context.Context) (*OpenBody, error) {
 	if b.open == nil {
-		return nil, final("the image has no body: set Image.Body, for example to transport.File(path)")
+		return nil, configError("the image has no body: set Image.Body, for example to transport.File(path)")
 	}
 	return b.open(ctx)
 }
@@ -115,7 +115,7 @@ func File(path string) Body {
 		if !before.Mode().IsRegular() {
 			if before.IsDir() {
 				f.Close()
-				return nil, final("%s is a directory: send its files one by one", path)
+				return nil, configError("%s is a directory: send its files one by one", path)
 			}
 			return &OpenBody{Size: -1, Reader: f, close: f.Close}, nil
 		}
@@ -179,7 +179,7 @@ func Encode(img image.Image, mediaType string) Body {
 		case "image/png":
 			err = png.Encode(&buf, img)
 		default:
-			err = final("cannot encode %q: use image/jpeg or image/png, or encode it yourself and use transport.Bytes", mediaType)
+			err = configError("cannot encode %q: use image/jpeg or image/png, or encode it yourself and use transport.Bytes", mediaType)
 		}
 		return buf.Bytes(), err
 	})

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -59,9 +60,11 @@ type idleImage struct {
 // openDir opens the directory, takes its lock and finishes what a crash left.
 func (s *DirStore) openDir() (_ *openDir, err error) {
 	if s.Dir == "" {
-		return nil, errors.New("no directory: set DirStore.Dir to the one that is to hold the images")
+		return nil, configError("no directory: set DirStore.Dir to the one that is to hold the images")
 	}
-	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(s.Dir, 0o755); errors.Is(err, syscall.ENOTDIR) {
+		return nil, configError("%w: set DirStore.Dir to a directory", err)
+	} else if err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(s.Dir)

@@ -285,7 +285,7 @@ func TestDirStoreUnusableDirectory(t *testing.T) {
 	for dir, want := range map[string]string{"": "set DirStore.Dir", file: "not a directory", filepath.Join(file, "x"): "not a directory"} {
 		s := newDirStore(t, &DirStore{Dir: "x"})
 		s.Dir = dir
-		if _, err := s.Open(t.Context(), PartialOffer{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := s.Open(t.Context(), PartialOffer{}); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v", dir, err)
 		}
 	}

@@ -24,6 +24,9 @@ var (
 	ErrServed        = errors.New("Serve was called already: a Conn serves once")
 	ErrDigest        = errors.New("the bytes do not match their digest")
 	ErrIDUsed        = errors.New("another image was kept under this ID: send this one under a new ID")
+	// ErrConfig is a mistake of the program's own, which no other try mends: a
+	// field that is not set, an address that is none, an image without a body.
+	ErrConfig = errors.New("configuration mistake")
 
 	// ErrServerClosed is what Serve returns after Shutdown. Matches net.ErrClosed.
 	ErrServerClosed error = closedError("the server was shut down")
@@ -40,12 +43,9 @@ type closedError string
 func (e closedError) Error() string        { return string(e) }
 func (e closedError) Is(target error) bool { return target == net.ErrClosed }
 
-// final makes an error of the caller's own doing: trying again cannot help.
-func final(format string, a ...any) error { return finalError{fmt.Sprintf(format, a...)} }
-
-type finalError struct{ text string }
-
-func (e finalError) Error() string { return e.text }
+func configError(format string, a ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrConfig}, a...)...)
+}
 
 // An Outcome is what an error leaves behind at the peer.
 type Outcome uint8
@@ -148,8 +148,8 @@ func (e *TooLargeError) Error() string {
 // Retryable reports whether the same operation may succeed later without a
 // change by the caller. It is known for every error: refusals say so
 // themselves; ended contexts, missing and unreadable files, consumed bodies,
-// changed sources, oversize and taken names are final; whatever the network
-// does is not.
+// changed sources, oversize, taken names and [ErrConfig] are final; whatever the
+// network does is not.
 func Retryable(err error) bool {
 	if err == nil {
 		return false
@@ -160,14 +160,11 @@ func Retryable(err error) bool {
 	if t := (*TooLargeError)(nil); errors.As(err, &t) {
 		return false
 	}
-	if f := (finalError{}); errors.As(err, &f) {
-		return false
-	}
 	if p := (*fs.PathError)(nil); errors.As(err, &p) && (errors.Is(p, fs.ErrNotExist) || errors.Is(p, fs.ErrPermission) || errors.Is(p, fs.ErrInvalid)) {
 		return false // a local file; a network's errors are of other types
 	}
 	for _, final := range []error{context.Canceled, context.DeadlineExceeded, ErrUnconfirmed, ErrBodyConsumed, ErrSourceChanged,
-		ErrSuperseded, ErrNameTaken, ErrClientIDTaken, ErrServed, ErrClosed, ErrServerClosed, ErrIDUsed, errors.ErrUnsupported,
+		ErrSuperseded, ErrNameTaken, ErrClientIDTaken, ErrServed, ErrClosed, ErrServerClosed, ErrIDUsed, ErrConfig, errors.ErrUnsupported,
 		chunk.ErrSourceShort, chunk.ErrSourceLong} {
 		if errors.Is(err, final) {
 			return false

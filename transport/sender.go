@@ -99,7 +99,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 	o.Require = cmp.Or(o.Require, min(Received, info.Confirms))
 	switch {
 	case img == nil:
-		return r, final("no image: pass a *transport.Image")
+		return r, configError("no image: pass a *transport.Image")
+	case o.Require > Kept:
+		return r, configError("SendOptions.Require is %d: set it to Sent, Received or Kept", o.Require)
 	case o.Require > info.Confirms:
 		return r, fmt.Errorf("%v is wanted, %s confirms %v: %w", o.Require, info.Protocol, info.Confirms, ErrUnconfirmed)
 	}

@@ -47,6 +47,7 @@ func TestSendRefusesBeforeAnAttempt(t *testing.T) {
 		"too large":      {Info{Confirms: Kept, MaxImage: 9}, &Image{Body: Bytes(make([]byte, 10))}, nil, NotKept, nil},
 		"unconfirmed":    {Info{Confirms: Sent}, &Image{Body: one}, &SendOptions{Require: Received}, NotKept, ErrUnconfirmed},
 		"kept by nobody": {Info{Confirms: Received}, &Image{Body: one}, &SendOptions{Require: Kept}, NotKept, ErrUnconfirmed},
+		"no level":       {everything, &Image{Body: one}, &SendOptions{Require: 9}, NotKept, ErrConfig},
 		"short content":  {everything, &Image{Body: Content(strings.NewReader("x"), 5)}, nil, NotKept, chunk.ErrSourceShort},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -539,7 +540,7 @@ func TestRetryable(t *testing.T) {
 		{&TooLargeError{What: "image", Size: 2, Max: 1}, false},
 		{Reject("no"), false},
 		{&Error{Op: "send", Outcome: Rejected, Err: &RejectedError{Reason: ReasonBusy, Retryable: true}}, true},
-		{final("x"), false},
+		{fmt.Errorf("dial: %w", configError("x")), false},
 	} {
 		if got := Retryable(c.err); got != c.want {
 			t.Errorf("Retryable(%v) = %v", c.err, got)

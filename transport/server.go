@@ -84,7 +84,7 @@ func (s *Server) start() error {
 			s.store = &MemStore{MaxReceipts: s.limits.MaxReceipts, receiptsOnly: true}
 		}
 		if s.Store == nil && s.Handler == nil && s.Message == nil {
-			s.initErr = final("transport.Server: set Store (for example &transport.DirStore{Dir: \"in\"}) or Handler")
+			s.initErr = configError("transport.Server: set Store (for example &transport.DirStore{Dir: \"in\"}) or Handler")
 		}
 		s.life, s.endLife = context.WithCancelCause(context.Background())
 		s.down, s.endDown = context.WithCancel(context.Background())
@@ -147,8 +147,7 @@ func (s *Server) accept(ctx context.Context, l Listener) error {
 	if err := s.start(); err != nil {
 		return err
 	}
-	// A Store that cannot work at all fails here and not at the first image.
-	if _, _, err := s.store.Receipt(ctx, ID{}); err != nil {
+	if err := s.probe(ctx); err != nil {
 		return err
 	}
 	accepting, stop := context.WithCancelCause(ctx)
@@ -183,6 +182,12 @@ func (s *Server) accept(ctx context.Context, l Listener) error {
 	}
 }
 
+// probe finds a Store that cannot work at all before the first image does.
+func (s *Server) probe(ctx context.Context) error {
+	_, _, err := s.store.Receipt(ctx, ID{})
+	return err
+}
+
 func isTemporary(err error) bool {
 	var t interface{ Temporary() bool }
 	return errors.As(err, &t) && t.Temporary()
@@ -195,6 +200,9 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 	defer c.Close()
 	if err := s.start(); err != nil {
 		return err
+	}
+	if err := s.probe(ctx); errors.Is(err, ErrConfig) {
+		return err // what may pass is for the sender of an image to hear
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

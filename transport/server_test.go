@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -101,6 +103,26 @@ func TestServeAcceptsUntilShutdown(t *testing.T) {
 			t.Error("again:", err)
 		}
 	})
+}
+
+// The program hears of its mistake at once, and does not try again.
+func TestServerConfigurationMistakes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, store := range map[string]Store{"set Store": nil, "set DirStore.Dir to the one": &DirStore{}, "to a directory": &DirStore{Dir: file}} {
+		s := &Server{Store: store}
+		l, c := newListener(), newTap("p")
+		for _, err := range []error{s.Serve(t.Context(), l), s.ServeConn(t.Context(), c)} {
+			if !errors.Is(err, ErrConfig) || Retryable(err) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v; want %q", err, want)
+			}
+		}
+		if !isClosed(l.closed) || !isClosed(c.closed) {
+			t.Error("left open")
+		}
+	}
 }
 
 // A Store is closed when Serve has returned: everything must be over by then.
