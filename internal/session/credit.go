@@ -33,9 +33,18 @@ func newCreditPool(c *Config) *creditPool {
 		p.firstBytes, p.firstMessages = min(c.Window, 128<<10), min(c.Messages, 8)
 	} else {
 		p.bytes = int(min(32*int64(c.Window), math.MaxInt))
-		p.firstBytes, p.firstMessages = min(c.Window, 1<<20), math.MaxUint16
+		p.firstBytes, p.firstMessages = c.Window/2, math.MaxUint16
 	}
 	return p
+}
+
+// needed reports whether a session needs a share for what is coming, of so many bytes. A small
+// image does not, and is spared the messages that would tell of more and of less.
+func (p *creditPool) needed(coming int64) bool {
+	if p.messages > 0 {
+		return coming > 0
+	}
+	return coming > int64(p.firstBytes)
 }
 
 // share is what an active session may have on its way. The mutex is held.

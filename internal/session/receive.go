@@ -45,7 +45,16 @@ func (s *Session) offered(ev arq.Event) {
 	r := &receiving{s: s, handle: ev.Handle, offer: ev.Offer, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(s.ctx)
 	s.in[ev.Handle] = r
+	s.coming += r.most()
 	go r.work()
+}
+
+// most is how many bytes it may still bring.
+func (r *receiving) most() int64 {
+	if size := r.offer.Size; size >= 0 {
+		return size
+	}
+	return wire.MaxSize
 }
 
 // event takes an event of the engine.
@@ -111,6 +120,7 @@ func (r *receiving) work() {
 			_ = e.Reject(r.handle, refusal(err))
 		}
 		delete(s.in, r.handle)
+		s.coming -= r.most()
 		bytes, events := r.drop()
 		e.Consumed(bytes, events)
 	})
@@ -156,13 +166,17 @@ func (r *receiving) receive() (*wire.Receipt, error) {
 // inbox waits until somebody serves, for a little while.
 func (r *receiving) inbox() (*transport.Inbox, error) {
 	c := r.s.conn
-	patience := time.NewTimer(serveTime)
-	defer patience.Stop()
 	select {
 	case <-c.serving:
-	case <-patience.C:
-	case <-r.ctx.Done():
-		return nil, context.Cause(r.ctx)
+	default:
+		patience := time.NewTimer(serveTime)
+		defer patience.Stop()
+		select {
+		case <-c.serving:
+		case <-patience.C:
+		case <-r.ctx.Done():
+			return nil, context.Cause(r.ctx)
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

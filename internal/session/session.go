@@ -39,8 +39,9 @@ type Session struct {
 	ended     bool
 	failed    bool // it has ended because the medium has
 	why       error
-	buried    bool // all were told
-	pooled    bool // it has a share of the pool
+	buried    bool  // all were told
+	coming    int64 // bytes of the transfers that run to this side
+	pooled    bool  // it has a share of the pool
 }
 
 // newSession returns a session of c that answers the peer whose first message had
@@ -288,7 +289,7 @@ func (s *Session) unlock() {
 			x.lose()
 		}
 	}
-	active := len(s.in) > 0 && !s.ended
+	active := s.conn.ep.pool.needed(s.coming) && !s.ended
 	pooled := s.pooled
 	s.pooled = active
 	s.mu.Unlock()
