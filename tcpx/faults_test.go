@@ -19,7 +19,8 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-const window = 8 << 20 // of native.Config
+// What a cut may cost: the window of native.Config, what is read ahead, and blocks that were not whole or not yet noted.
+const window = 8<<20 + 512<<10 + 2<<20
 
 func content(n int) []byte {
 	b := make([]byte, n)

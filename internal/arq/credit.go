@@ -13,13 +13,14 @@ type sendCredit struct {
 	bytes    int64
 	messages int
 	setBy    int64 // number of the message that set it; the newest counts
+	most     int64 // largest bytes so far
 
 	inFlight int64 // payload of messages sent and neither acknowledged nor lost
 	count    int   // such messages
 }
 
 func newSendCredit() sendCredit {
-	return sendCredit{bytes: earlyBytes, messages: earlyMessages, setBy: -1}
+	return sendCredit{bytes: earlyBytes, messages: earlyMessages, setBy: -1, most: earlyBytes}
 }
 
 // set notes the window in message number.
@@ -29,6 +30,7 @@ func (c *sendCredit) set(number int64, bytes uint32, messages uint16) {
 	}
 	c.setBy = number
 	c.bytes, c.messages = int64(bytes), int(messages)
+	c.most = max(c.most, c.bytes)
 	if messages == wire.NoMessageLimit {
 		c.messages = int(^uint(0) >> 1)
 	}

@@ -129,7 +129,8 @@ func (e *Engine) drop(o *outgoing) {
 }
 
 // Want returns how many bytes the transfer takes now: ReadAhead less what was supplied
-// and not yet sent; 0 while the transfer holds the peer's whole window and ReadAhead, while it waits its turn, after Finish, and for a handle that is over.
+// and not yet sent; 0 while the transfer holds the largest window of the peer so far and
+// ReadAhead, while it waits its turn, after Finish, and for a handle that is over.
 // A Wanted event says when it has risen from 0, or to more than half of ReadAhead.
 func (e *Engine) Want(handle uint16) int {
 	if o := e.outs.get(handle); o != nil {
@@ -138,10 +139,9 @@ func (e *Engine) Want(handle uint16) int {
 	return 0
 }
 
-// want limits what one transfer holds to the peer's whole window and the read-ahead.
+// want limits what one transfer holds to the largest window that the peer has told of and the read-ahead.
 func (e *Engine) want(o *outgoing) int {
-	window := max(int64(e.handshake.peer.Window), earlyBytes)
-	return o.want(e.cfg.ReadAhead, window+int64(e.cfg.ReadAhead))
+	return o.want(e.cfg.ReadAhead, e.credit.most+int64(e.cfg.ReadAhead))
 }
 
 // Supply gives the engine the bytes of the image at offset. Offsets ascend; what they leave out

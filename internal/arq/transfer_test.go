@@ -36,6 +36,28 @@ func TestWindowStopsSenderUntilConsumed(t *testing.T) {
 	}
 }
 
+// A window that has grown since the HELLO is filled, whatever a transfer then holds until it is acknowledged.
+func TestGrownWindowIsFilled(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { cb.Local.Window = 64 << 10 })
+	first := a.send(pattern(100), nil)
+	exchange(start, a, b)
+	b.SetWindow(1<<20, wire.NoMessageLimit)
+	settleUntil(start, a, b, func() bool { return a.receipts[first] && a.Quiet() && a.credit.bytes == 1<<20 })
+	a.send(pattern(3<<20), nil)
+	a.run()
+	buf, sent := make([]byte, 1400), 0
+	for {
+		n := a.Poll(start, buf)
+		if a.run(); n == 0 {
+			break
+		}
+		sent += n
+	}
+	if sent < 1<<20 {
+		t.Errorf("%d bytes sent with a window of %d", sent, 1<<20)
+	}
+}
+
 func TestWindowCountsMessages(t *testing.T) {
 	a, b := couple(t, func(ca, cb *Config) { cb.Local.Messages = 5 })
 	b.hold = true

@@ -47,7 +47,7 @@ func TestHelloBeginsWithTheFirstWindow(t *testing.T) {
 		t.Errorf("a session of a broker's pool begins with %d bytes and %d messages", hello.Window, hello.Messages)
 	}
 	e = NewEndpoint(Config{})
-	if hello := e.hello(LinkInfo{MaxMessage: 1200}); hello.Window != 1<<20 || hello.Messages != math.MaxUint16 {
+	if hello := e.hello(LinkInfo{MaxMessage: 1200}); hello.Window != 4<<20 || hello.Messages != math.MaxUint16 {
 		t.Errorf("a session begins with %d bytes and %d messages", hello.Window, hello.Messages)
 	}
 }
