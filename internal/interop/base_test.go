@@ -189,6 +189,19 @@ func TestBaseAtOnce(t *testing.T) {
 	}
 }
 
+// TestBaseEndsEarly has a BASE that says function 3 although packages are missing.
+func TestBaseEndsEarly(t *testing.T) {
+	needPaho(t)
+	t.Parallel()
+	broker, url := base(t, "")
+	p := python(t, "base_recv.py", broker, "--over=5")
+	p.listening(t)
+	if results, err := trySend(t, url, file(t, "x.jpg", jpeg(35935))); err == nil || len(results) != 1 || results[0].Status == "delivered" {
+		t.Errorf("BASE has ended it early, and yet: %+v", results)
+	}
+	p.report(t)
+}
+
 func TestBaseRefuses(t *testing.T) {
 	needPaho(t)
 	t.Parallel()

@@ -3,6 +3,7 @@ package interop_test
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -180,6 +181,35 @@ func TestCommandToPython(t *testing.T) {
 					return nil
 				})
 			}
+		})
+	}
+}
+
+// TestSilentClients has clients that say nothing, or stop amid a text, beside others.
+func TestSilentClients(t *testing.T) {
+	needPython(t)
+	t.Parallel()
+	for _, c := range []struct{ url, start, script, flag string }{
+		{"tcp+begin://127.0.0.1:0", "begin to", "tcp_send.py", "--file"},
+		{"tcp+command://127.0.0.1:0", "hello serverc", "tcp_send.py", "--mode=command --file"},
+		{framesURL, "infrared|", "frames_send.py", ""},
+	} {
+		t.Run(c.script+" "+c.flag, func(t *testing.T) {
+			t.Parallel()
+			r := receive(t, c.url)
+			for i := range 6 {
+				conn, err := net.Dial("tcp", "127.0.0.1:"+r.ports[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if _, err := conn.Write([]byte(c.start[:i%2*len(c.start)])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			args := append([]string{r.port()}, strings.Fields(c.flag)...)
+			python(t, c.script, append(args, file(t, "x.jpg", jpeg(35935)))...).good(t)
+			r.expect(t, jpeg(35935))
 		})
 	}
 }

@@ -1,5 +1,5 @@
 """BASE, the hardware that takes an image over MQTT, as the protocol wants it. --bad, --mute, --twice and --noise
-make it, or its way, a bad one."""
+make it, or its way, a bad one; --over N ends it at package N."""
 import time
 
 from common import Bus, Folder, base_answer, done, flags, parse_base_message, ready
@@ -10,7 +10,8 @@ NOISE = [b"", b"\xff\xff\xee\xee", b"0123456789", b"\x00" * 8, base_answer(9, 1,
 
 def main():
     f = flags(__doc__, broker="", to="mqttTestPub", from_="mqttTestSub", out="", size=1400, number=1, count=1,
-              timeout=5.0, asks=5, last_first=False, bad=0, mute=0, twice=False, noise=False)
+              timeout=5.0, asks=5, last_first=False, bad=0, mute=0, twice=False, noise=False,
+              over=-1)
     bus, folder = Bus(f.broker), Folder(f.out)
     bus.subscribe(f.to)
     ready(f.broker)
@@ -55,6 +56,9 @@ def take(f, bus, folder):
                 answer(1, 0, 1)
         elif function == 2 and name is not None and 0 <= number < -(-size // f.size):
             fresh = True
+            if number == f.over:
+                answer(3, 0, 1)
+                done(False, error="ended early")
             first = number not in troubled
             if first and f.bad and number % f.bad == f.bad - 1:
                 troubled.add(number)

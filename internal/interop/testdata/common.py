@@ -19,13 +19,11 @@ def flags(text, **known):
     known = {"host": "127.0.0.1", "port": 0, "limit": 60.0, **known}
     for name, default in known.items():
         flag = "--" + name.rstrip("_").replace("_", "-")
-        if isinstance(default, bool):
-            p.add_argument(flag, dest=name, action="store_true")
-        else:
-            p.add_argument(flag, dest=name, type=type(default), default=default)
+        how = {"action": "store_true"} if default is False else {"type": type(default), "default": default}
+        p.add_argument(flag, dest=name, **how)
     p.add_argument("files", nargs="*")
     f = p.parse_args()
-    timer = threading.Timer(f.limit, done, kwargs={"ok": False, "error": f"not done after {f.limit} s"})
+    timer = threading.Timer(f.limit, lambda: done(False, error=f"not done after {f.limit} s"))
     timer.daemon = True
     timer.start()
     return f
@@ -48,6 +46,7 @@ def note(*what):
 
 
 def read(path):
+    """read returns a file's bytes."""
     with open(path, "rb") as file:
         return file.read()
 
@@ -57,12 +56,13 @@ class Folder:
 
     def __init__(self, path):
         self.path, self.images = path, []
+        if path:
+            os.makedirs(path, exist_ok=True)
 
     def store(self, image, name=""):
-        name = name or f"{len(self.images)}.bin"
+        name = os.path.basename(name or f"{len(self.images)}.bin")
         if self.path:
-            os.makedirs(self.path, exist_ok=True)
-            with open(os.path.join(self.path, os.path.basename(name)), "wb") as file:
+            with open(os.path.join(self.path, name), "wb") as file:
                 file.write(image)
         self.images.append({"name": name, "bytes": len(image), "sha256": hashlib.sha256(image).hexdigest()})
 
@@ -84,13 +84,13 @@ def tcp(host, port):
 
 def exactly(sock, n):
     """exactly reads n bytes of a stream."""
-    b = bytearray()
+    b = b""
     while len(b) < n:
-        piece = sock.recv(min(n - len(b), 1 << 16))
+        piece = sock.recv(n - len(b))
         if not piece:
             raise EOFError(f"closed after {len(b)} of {n} bytes")
         b += piece
-    return bytes(b)
+    return b
 
 
 class Bus:
@@ -129,25 +129,21 @@ class Bus:
 
 
 def base_message(function, number, data=b""):
-    """base_message is what a server says to BASE."""
     return struct.pack("<Ibhh", 0xFFFFEEEE, function, number, len(data)) + data
 
 
 def base_answer(function, number, status):
-    """base_answer is what BASE says to a server."""
     return struct.pack("<Ibhb", 0xEEEEFFFF, function, number, status)
 
 
 def parse_base_message(b):
     """parse_base_message returns function, number and data, or None for what is no message."""
-    if len(b) < 9 or struct.unpack_from("<I", b)[0] != 0xFFFFEEEE:
+    if len(b) < 9 or b[:4] != b"\xee\xee\xff\xff":
         return None
-    _, function, number, length = struct.unpack_from("<Ibhh", b)
+    function, number, length = struct.unpack_from("<bhh", b, 4)
     return (function, number, b[9:]) if length == len(b) - 9 else None
 
 
 def parse_base_answer(b):
     """parse_base_answer returns function, number and status, or None for what is no answer."""
-    if len(b) != 8 or struct.unpack_from("<I", b)[0] != 0xEEEEFFFF:
-        return None
-    return struct.unpack("<Ibhb", b)[1:]
+    return struct.unpack("<bhb", b[4:]) if len(b) == 8 and b[:4] == b"\xff\xff\xee\xee" else None
