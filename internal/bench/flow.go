@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -23,10 +24,12 @@ type flow struct {
 	rand     *rand.Rand
 	ends     [2]*flowEnd // sender, receiver
 	sending  map[uint16]*flowImage
-	received int64 // bytes
-	images   byte  // counts
-	piece    []byte
+	received int64  // bytes
+	images   uint32 // counts
 }
+
+// modelBytes are what flows send, again and again.
+var modelBytes = make([]byte, 64<<10)
 
 // flowImage is one on its way.
 type flowImage struct {
@@ -48,7 +51,7 @@ type flowEnd struct {
 
 // newFlow joins two engines. The sender has control, nil for what pixferry uses.
 func newFlow(clock *sim.Clock, r *rand.Rand, there, back *sim.Link, control cc.Controller) *flow {
-	f := &flow{clock: clock, rand: r, sending: make(map[uint16]*flowImage), piece: make([]byte, 64<<10)}
+	f := &flow{clock: clock, rand: r, sending: make(map[uint16]*flowImage)}
 	a, b := &flowEnd{flow: f, out: there}, &flowEnd{flow: f, out: back}
 	a.peer, b.peer = b, a
 	f.ends = [2]*flowEnd{a, b}
@@ -79,7 +82,9 @@ func (f *flow) cid() wire.ConnID { return wire.ConnID(f.rand.Uint64() | 1) }
 // send offers an image and has done called at its receipt.
 func (f *flow) send(size int64, done func()) {
 	f.images++
-	h, err := f.ends[0].Offer(&wire.Offer{ID: [16]byte{1, f.images}, Size: size, Algorithm: chunk.SHA256.ID})
+	id := [16]byte{1}
+	binary.BigEndian.PutUint32(id[12:], f.images)
+	h, err := f.ends[0].Offer(&wire.Offer{ID: id, Size: size, Algorithm: chunk.SHA256.ID})
 	if err != nil {
 		panic(err)
 	}
@@ -92,7 +97,7 @@ func (f *flow) sender(ev arq.Event) {
 	switch ev.Kind {
 	case arq.Wanted:
 		for a.Want(ev.Handle) > 0 && img.supplied < img.size {
-			p := f.piece[:min(img.size-img.supplied, int64(len(f.piece)))]
+			p := modelBytes[:min(img.size-img.supplied, int64(len(modelBytes)))]
 			must(a.Supply(ev.Handle, img.supplied, p))
 			img.supplied += int64(len(p))
 		}

@@ -62,7 +62,7 @@ func (o *options) seeds() uint64 {
 func (s *scenario) measure(o *options, r *report) error {
 	var mine float64
 	for _, c := range contenders {
-		if !slices.Contains(c.states, s.state) || !o.only.MatchString(s.title()+": "+c.name) {
+		if !slices.Contains(c.states, s.state) || c.role != ours && s.window > 0 || !o.only.MatchString(s.title()+": "+c.name) {
 			continue
 		}
 		var all []outcome
@@ -80,7 +80,9 @@ func (s *scenario) measure(o *options, r *report) error {
 		if c.role == ours {
 			mine = w.Median
 			w.Want = s.want
-			wire.Want = s.mostWire()
+			if s.change == nil {
+				wire.Want = s.mostWire()
+			}
 			r.figure(wire)
 		} else {
 			w.Note = fmt.Sprintf("%.3g bytes sent a byte", wire.Median)
@@ -126,7 +128,7 @@ func smallImages(o *options, r *report) error {
 
 func (s *scenario) sendSmall(t *testing.T, seed uint64, count int) (p99, wire float64, err error) {
 	there, back := s.links()
-	f, err := newSimFerry(t.Context(), there, back, seed)
+	f, err := newSimFerry(t.Context(), there, back, 0, seed)
 	if err != nil {
 		return 0, 0, err
 	}

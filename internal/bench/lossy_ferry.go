@@ -8,6 +8,7 @@ import (
 
 	"github.com/pixferry/pixferry/internal/arq/sim"
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/udpx"
 )
 
@@ -20,14 +21,14 @@ type simFerry struct {
 	served   chan error
 }
 
-func newSimFerry(ctx context.Context, there, back sim.Config, seed uint64) (*simFerry, error) {
-	s := newSimSockets(there, back, seed)
-	l, err := (&udpx.Transport{Conn: s[1]}).Listen(ctx)
+func newSimFerry(ctx context.Context, there, back sim.Config, window int, seed uint64) (*simFerry, error) {
+	s, cfg := newSimSockets(there, back, seed), native.Config{Window: window}
+	l, err := (&udpx.Transport{Conn: s[1], Config: cfg}).Listen(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f := &simFerry{
-		sockets: s, dialer: &udpx.Transport{Conn: s[0]}, listener: s[1].addr,
+		sockets: s, dialer: &udpx.Transport{Conn: s[0], Config: cfg}, listener: s[1].addr,
 		srv: &transport.Server{Store: nowhere{}}, served: make(chan error, 1),
 	}
 	go func() { f.served <- f.srv.Serve(context.WithoutCancel(ctx), l) }()
@@ -52,7 +53,7 @@ func (f *simFerry) close() {
 func (s *scenario) ferry(t *testing.T, seed uint64) (o outcome, err error) {
 	ctx := t.Context()
 	there, back := s.links()
-	f, err := newSimFerry(ctx, there, back, seed)
+	f, err := newSimFerry(ctx, there, back, s.window, seed)
 	if err != nil {
 		return o, err
 	}

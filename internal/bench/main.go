@@ -40,7 +40,7 @@ type suite struct {
 	run  func(ctx context.Context, o *options, r *report) error
 }
 
-var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}, {"mqtt", mqttSuite}, {"lossy", lossySuite}}
+var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}, {"mqtt", mqttSuite}, {"lossy", lossySuite}, {"fleet", fleetSuite}}
 
 func main() {
 	var o options

@@ -25,6 +25,7 @@ type scenario struct {
 	size   int64
 	state  state
 	want   float64 // the time over the bound; 0: nothing is asked
+	window int     // native.Config.Window of pixferry; 0: the default
 	wire   float64 // bytes on the wire that are allowed beyond 1.06/(1-loss) + 0.01 of the image's, in parts of it
 }
 
@@ -58,6 +59,7 @@ var scenarios = []scenario{
 	{name: "H 1 Gbit/s 1 ms 0.1 %", rate: 1000 * mbit, rtt: time.Millisecond, loss: 0.001, size: 10e6, want: 1.15},
 	{name: "20 Mbit/s 50 ms 5 % in bursts of 4", rate: 20 * mbit, rtt: 50 * time.Millisecond, loss: 0.05, bursts: 4, size: 10e6, want: 1.25},
 	{name: "satellite 250/3 Mbit/s 600 ms 1.5 %, 100 MB", rate: 250 * mbit, back: 3 * mbit, rtt: 600 * time.Millisecond, loss: 0.015, size: 100e6, want: 2.0},
+	{name: "satellite, as above, Window 40 MiB", rate: 250 * mbit, back: 3 * mbit, rtt: 600 * time.Millisecond, loss: 0.015, size: 100e6, want: 2.0, window: 40 << 20},
 	{name: "20 Mbit/s 50 ms, 10 % up to 10 ms late", rate: 20 * mbit, rtt: 50 * time.Millisecond, size: 10e6,
 		faults: func(c *sim.Config) { c.Reorder, c.ReorderBy = 0.1, 10*time.Millisecond }},
 	{name: "20 Mbit/s 50 ms, 10 % twice", rate: 20 * mbit, rtt: 50 * time.Millisecond, size: 10e6, faults: func(c *sim.Config) { c.Duplicate = 0.1 }},

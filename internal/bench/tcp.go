@@ -46,7 +46,10 @@ func tcpSuite(ctx context.Context, o *options, r *report) error {
 		{"copy loop", limit, 0.85, func(ctx context.Context) (runner, error) { return openCopy(ctx, true, source) }},
 		{"io.Copy (sendfile, splice)", limit, 0, func(ctx context.Context) (runner, error) { return openCopy(ctx, false, source) }},
 	}})
-	return measureAll(ctx, o, r, cases)
+	if err := measureAll(ctx, o, r, cases); err != nil {
+		return err
+	}
+	return memoryRows(ctx, o, r, "tcp", openTCPParty)
 }
 
 func openTCP(ctx context.Context, store transport.Store, alg chunk.Algorithm) (*ferry, error) {

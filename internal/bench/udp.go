@@ -33,7 +33,10 @@ func udpSuite(ctx context.Context, o *options, r *report) error {
 			quicSystem(3),
 		}})
 	}
-	return measureAll(ctx, o, r, cases)
+	if err := measureAll(ctx, o, r, cases); err != nil {
+		return err
+	}
+	return memoryRows(ctx, o, r, "udp", openUDPParty)
 }
 
 // openUDP has the datagrams of quic-go.

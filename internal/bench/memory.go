@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pixferry/pixferry/tcpx"
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/udpx"
+)
+
+const (
+	idleSessions   = 200
+	activeSessions = 8
+	window         = 8 << 20 // native.Config.Window's default
+	// Bytes that are allowed.
+	idleMemory   = 16 << 10 // for each end of a session
+	activeMemory = window + 64<<10
+)
+
+// party is many sessions with one listener.
+type party struct {
+	srv    *transport.Server
+	served chan error
+	conns  []transport.Conn
+	free   func()
+}
+
+// openParty serves listen and dials it n times.
+func openParty(ctx context.Context, srv *transport.Server, listen transport.Transport, dial func(addr net.Addr) (transport.Conn, error), n int) (*party, error) {
+	l, err := listen.Listen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &party{srv: srv, served: make(chan error, 1), free: func() {}}
+	go func() { p.served <- srv.Serve(context.WithoutCancel(ctx), l) }()
+	for range n {
+		c, err := dial(l.Addr())
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+		p.conns = append(p.conns, c)
+	}
+	return p, nil
+}
+
+func (p *party) close() {
+	for _, c := range p.conns {
+		c.Close()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.srv.Shutdown(ctx)
+	<-p.served
+	p.free()
+}
+
+func openTCPParty(ctx context.Context, srv *transport.Server, n int) (*party, error) {
+	return openParty(ctx, srv, &tcpx.Transport{Addr: "127.0.0.1:0"}, func(addr net.Addr) (transport.Conn, error) {
+		return (&tcpx.Transport{Addr: addr.String()}).Dial(ctx)
+	}, n)
+}
+
+// openUDPParty dials from a few sockets.
+func openUDPParty(ctx context.Context, srv *transport.Server, n int) (*party, error) {
+	var sockets []net.PacketConn
+	var dialers []*udpx.Transport
+	free := func() {
+		for _, s := range sockets {
+			s.Close()
+		}
+	}
+	for range min(n, 10) {
+		s, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			free()
+			return nil, err
+		}
+		sockets, dialers = append(sockets, s), append(dialers, &udpx.Transport{Conn: s})
+	}
+	next := 0
+	p, err := openParty(ctx, srv, &udpx.Transport{Addr: "127.0.0.1:0"}, func(addr net.Addr) (transport.Conn, error) {
+		next++
+		return dialers[next%len(dialers)].DialAddr(ctx, addr)
+	}, n)
+	if err != nil {
+		free()
+		return nil, err
+	}
+	p.free = free
+	return p, nil
+}
+
+// sendEach sends an image over each session, all at once, and waits for the receipts.
+func (p *party) sendEach(ctx context.Context, size int64) error {
+	var group errgroup.Group
+	for _, c := range p.conns {
+		group.Go(func() error {
+			_, err := c.Send(ctx, &transport.Image{Name: "image", MediaType: "image/jpeg", Body: transport.Bytes(image(size))}, nil)
+			return err
+		})
+	}
+	return group.Wait()
+}
+
+// memoryRows measures what sessions and transfers take in memory: heap and stacks, both ends.
+func memoryRows(ctx context.Context, o *options, r *report, suite string, open func(context.Context, *transport.Server, int) (*party, error)) error {
+	figure := func(name string, bytes, allowed float64) {
+		v := bytes / 1024
+		r.figure(row{Suite: suite, Case: name, System: "pixferry", Role: ours, Unit: "KiB", Median: v, Min: v, Max: v, Ratio: bytes / allowed, Want: 1, AtMost: true})
+	}
+	if name := "memory of an idle session, each end"; o.only.MatchString(name + ": pixferry") {
+		v, err := idle(ctx, open)
+		if err != nil {
+			return err
+		}
+		figure(name, v, idleMemory)
+	}
+	if name := "memory of an active transfer, both ends"; o.only.MatchString(name + ": pixferry") {
+		v, err := active(ctx, open)
+		if err != nil {
+			return err
+		}
+		figure(name, v, activeMemory)
+	}
+	return nil
+}
+
+func idle(ctx context.Context, open func(context.Context, *transport.Server, int) (*party, error)) (float64, error) {
+	const size = 100_000
+	image(size)
+	before := memory()
+	p, err := open(ctx, &transport.Server{Store: nowhere{}}, idleSessions)
+	if err != nil {
+		return 0, err
+	}
+	defer p.close()
+	if err := p.sendEach(ctx, size); err != nil {
+		return 0, err
+	}
+	time.Sleep(2 * time.Second) // for what is freed after a while
+	return (memory() - before) / idleSessions / 2, nil
+}
+
+// active lets a Store that takes nothing fill all windows.
+func active(ctx context.Context, open func(context.Context, *transport.Server, int) (*party, error)) (float64, error) {
+	const size = 64 << 20
+	image(size)
+	before := memory()
+	store := stalled{make(chan struct{})}
+	p, err := open(ctx, &transport.Server{Store: store}, activeSessions)
+	if err != nil {
+		return 0, err
+	}
+	defer p.close()
+	ctx, cancel := context.WithCancel(ctx)
+	sent := make(chan error, 1)
+	go func() { sent <- p.sendEach(ctx, size) }()
+	time.Sleep(3 * time.Second)
+	used := (memory() - before) / activeSessions
+	cancel()
+	close(store.release)
+	if err := <-sent; !errors.Is(err, context.Canceled) {
+		return 0, errors.New("a transfer went on although its Store takes nothing")
+	}
+	return used, nil
+}
+
+// stalled is a Store whose writes wait.
+type stalled struct{ release chan struct{} }
+
+func (s stalled) Open(ctx context.Context, o transport.PartialOffer) (transport.Partial, error) {
+	p, err := nowhere{}.Open(ctx, o)
+	return stalledPartial{p, s.release}, err
+}
+func (stalled) Receipt(context.Context, transport.ID) (transport.Receipt, bool, error) {
+	return transport.Receipt{}, false, nil
+}
+func (stalled) Forget(instance, below uint64) {}
+
+type stalledPartial struct {
+	transport.Partial
+	release chan struct{}
+}
+
+func (p stalledPartial) WriteAt(b []byte, off int64) (int, error) {
+	<-p.release
+	return p.Partial.WriteAt(b, off)
+}
+
+// memory is what the heap and the stacks hold, after everything that can be freed was.
+func memory() float64 {
+	runtime.GC()
+	runtime.GC() // pools are emptied in two steps
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc + m.StackInuse)
+}
