@@ -16,20 +16,6 @@ import (
 )
 
 // device makes the transport of a device protocol.
-func device(u *url.URL) (transport.Transport, error) {
-	q := query{values: u.Query()}
-	t := q.device(u)
-	for name := range q.values {
-		if !slices.Contains(q.known, name) {
-			q.fail("%s is not one of: %s", name, strings.Join(q.known, ", "))
-		}
-	}
-	if q.err != nil {
-		return nil, fmt.Errorf("%s: %w", u, q.err)
-	}
-	return t, nil
-}
-
 func (q *query) device(u *url.URL) transport.Transport {
 	switch u.Scheme {
 	case "mqtt+base", "mqtts+base":
@@ -44,6 +30,9 @@ func (q *query) device(u *url.URL) transport.Transport {
 		if u.User != nil {
 			b.Username = u.User.Username()
 			b.Password, _ = u.User.Password()
+		}
+		if u.Scheme == "mqtts+base" {
+			b.TLS = q.tls(u.Hostname(), false)
 		}
 		return b
 	case "udp+datagram":

@@ -17,12 +17,15 @@
 package endpoint
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/pixferry/pixferry/mqttx"
@@ -32,30 +35,52 @@ import (
 )
 
 // Parse makes the transport that a URL names, for the side that receives or the
-// one that sends.
+// one that sends. An option that the scheme does not know is an error.
 func Parse(raw string, receive bool) (transport.Transport, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	if u.Port() == "" {
-		return nil, fmt.Errorf("%s: the URL needs HOST:PORT", raw)
+	fail := func(format string, a ...any) (transport.Transport, error) {
+		return nil, fmt.Errorf("%s: %w", u.Redacted(), fmt.Errorf(format, a...))
 	}
-	q := u.Query()
+	if u.Port() == "" {
+		return fail("the URL needs HOST:PORT")
+	}
+	if _, err := strconv.ParseUint(u.Port(), 10, 16); err != nil {
+		return fail("port %s: want 0 to 65535", u.Port())
+	}
+	q := query{}
+	if q.values, err = url.ParseQuery(u.RawQuery); err != nil {
+		return fail("%w", err)
+	}
+	name := strings.TrimPrefix(u.Path, "/")
+	if named := u.Scheme == "mqtt" || u.Scheme == "mqtts"; named && name == "" {
+		return fail("the URL needs the receiver's name behind the broker: %s://%s/NAME", u.Scheme, u.Host)
+	} else if !named && name != "" {
+		return fail("%q names nothing behind HOST:PORT", u.Path)
+	}
+	t := q.transport(u, name, receive)
+	for option := range q.values {
+		if !slices.Contains(q.known, option) {
+			q.fail("%s is not one of: %s", option, cmp.Or(strings.Join(q.known, ", "), "none"))
+		}
+	}
+	if q.err != nil {
+		return fail("%w", q.err)
+	}
+	return t, nil
+}
+
+func (q *query) transport(u *url.URL, name string, receive bool) transport.Transport {
 	switch u.Scheme {
-	case "tcp", "tcps":
-		t := &tcpx.Transport{Addr: u.Host}
-		if u.Scheme == "tcps" {
-			t.TLS, err = tlsConfig(u.Hostname(), q, receive)
-		}
-		return t, err
+	case "tcp":
+		return &tcpx.Transport{Addr: u.Host}
+	case "tcps":
+		return &tcpx.Transport{Addr: u.Host, TLS: q.tls(u.Hostname(), receive)}
 	case "udp":
-		return &udpx.Transport{Addr: u.Host}, nil
+		return &udpx.Transport{Addr: u.Host}
 	case "mqtt", "mqtts":
-		name, err := url.PathUnescape(strings.TrimPrefix(u.EscapedPath(), "/"))
-		if err != nil || name == "" {
-			return nil, fmt.Errorf("%s: the URL needs the receiver's name behind the broker: %s://%s/NAME", raw, u.Scheme, u.Host)
-		}
 		t := &mqttx.Transport{Broker: u.Scheme + "://" + u.Host}
 		if receive {
 			t.Name = name
@@ -67,21 +92,26 @@ func Parse(raw string, receive bool) (transport.Transport, error) {
 			t.Password, _ = u.User.Password()
 		}
 		if u.Scheme == "mqtts" {
-			t.TLS, err = tlsConfig(u.Hostname(), q, false) // towards the broker both sides are clients
+			t.TLS = q.tls(u.Hostname(), false) // towards the broker both sides are clients
 		}
-		return t, err
+		return t
 	}
-	if strings.Contains(u.Scheme, "+") {
-		return device(u)
-	}
-	return nil, fmt.Errorf("%s: unknown scheme %q", raw, u.Scheme)
+	return q.device(u)
 }
 
-// tlsConfig reads the files that ca=, cert= and key= name.
-func tlsConfig(host string, q url.Values, server bool) (*tls.Config, error) {
+// tls reads the files that ca=, cert= and key= name.
+func (q *query) tls(host string, server bool) *tls.Config {
+	config, err := tlsConfig(host, q.text("ca", ""), q.text("cert", ""), q.text("key", ""), server)
+	if err != nil {
+		q.fail("%w", err)
+	}
+	return config
+}
+
+func tlsConfig(host, ca, cert, key string, server bool) (*tls.Config, error) {
 	config := &tls.Config{ServerName: host}
-	if file := q.Get("cert"); file != "" || q.Get("key") != "" {
-		pair, err := tls.LoadX509KeyPair(file, q.Get("key"))
+	if cert != "" || key != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
 			return nil, err
 		}
@@ -89,14 +119,14 @@ func tlsConfig(host string, q url.Values, server bool) (*tls.Config, error) {
 	} else if server {
 		return nil, fmt.Errorf("receiving over TLS needs ?cert=FILE&key=FILE")
 	}
-	if file := q.Get("ca"); file != "" {
-		pem, err := os.ReadFile(file)
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
 		if err != nil {
 			return nil, err
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no PEM certificate", file)
+			return nil, fmt.Errorf("%s holds no PEM certificate", ca)
 		}
 		config.RootCAs = pool
 		if server { // a receiver with a CA wants its senders to prove themselves
@@ -116,4 +146,13 @@ func Where(raw string, addr net.Addr) string {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
 	return u.String()
+}
+
+// Redacted is the URL without its password, for what is written down.
+func Redacted(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	return u.Redacted()
 }

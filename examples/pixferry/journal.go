@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -57,9 +56,10 @@ func openJournal(path string) (*journal, error) {
 		return nil, err
 	}
 	lines := 0
-	for scan := bufio.NewScanner(bytes.NewReader(content)); scan.Scan(); lines++ {
+	for line := range bytes.Lines(content) {
+		lines++
 		var e journalEntry
-		if json.Unmarshal(scan.Bytes(), &e) == nil {
+		if json.Unmarshal(line, &e) == nil {
 			j.note(e)
 		}
 	}
@@ -80,14 +80,16 @@ func (j *journal) note(e journalEntry) {
 
 // begin returns the ID under which to send the file: that of an unfinished
 // delivery of the same content, else a new one, remembered before a byte leaves.
+// The ID is good although the journal could not be written. What is no regular
+// file, or missing, is not remembered.
 func (j *journal) begin(receiver, file string) (transport.ID, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
-		return transport.ID{}, err
+		return transport.NewID(), err
 	}
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
-		return transport.NewID(), err
+		return transport.NewID(), nil
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

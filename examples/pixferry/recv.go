@@ -47,29 +47,40 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		sides = append(sides, t)
 	}
 	out := newReport(stdout, stderr, *asJSON, "never")
-	r := &receiver{out: out, count: *count, active: make(map[transfer]time.Time), kept: make(map[transport.ID]bool),
-		failed: make(map[transport.ID]bool), leave: make(chan struct{}), traffic: make(chan struct{}, 1)}
+	r := &receiver{out: out, count: *count, active: make(map[transport.ID]time.Time),
+		leave: make(chan struct{}), traffic: make(chan struct{}, 1), settled: make(chan struct{}, 1)}
 	store := &transport.DirStore{Dir: *dir, Path: tcpx.FramePath}
 	defer store.Close()
+	if _, _, err := store.Receipt(ctx, transport.ID{}); err != nil {
+		return err // of the directory, before anybody sends
+	}
 	srv := &transport.Server{
-		Store: store,
+		Store: keeper{store, r},
 		Message: func(_ context.Context, _ transport.Conn, m transport.Message) error {
 			r.touch()
 			out.message(string(m.Data))
 			return nil
 		},
-		Hooks: transport.Hooks{Offered: r.offered, Finished: r.finished},
+		Hooks: transport.Hooks{Finished: r.finished, Dropped: r.dropped},
 	}
 
-	group, ctx := errgroup.WithContext(ctx)
-	for i, side := range sides {
+	var listeners []transport.Listener
+	for _, side := range sides {
 		listener, err := side.Listen(ctx)
 		if err != nil {
-			return errors.Join(err, srv.Shutdown(ctx))
+			for _, l := range listeners {
+				err = errors.Join(err, l.Close())
+			}
+			return err
 		}
+		listeners = append(listeners, listener)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	serving := context.WithoutCancel(ctx) // a signal ends it by way of Shutdown
+	for i, listener := range listeners {
 		out.listening(endpoint.Where(flags.Arg(i), listener.Addr()))
 		group.Go(func() error {
-			if err := srv.Serve(ctx, listener); !errors.Is(err, transport.ErrServerClosed) && ctx.Err() == nil {
+			if err := srv.Serve(serving, listener); !errors.Is(err, transport.ErrServerClosed) {
 				return err
 			}
 			return nil
@@ -77,11 +88,12 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	group.Go(func() error {
 		r.wait(ctx, *idle)
-		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		ending, cancel := context.WithTimeout(serving, shutdownTime)
 		defer cancel()
 		if err := srv.Shutdown(ending); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
+		r.settle()
 		return nil
 	})
 	if err := group.Wait(); err != nil {
@@ -96,48 +108,76 @@ type receiver struct {
 	count   int
 	leave   chan struct{} // closed when count images are there
 	traffic chan struct{}
+	settled chan struct{} // signalled when no image is active
 
-	mu     sync.Mutex
-	active map[transfer]time.Time
-	kept   map[transport.ID]bool
-	failed map[transport.ID]bool // and not delivered by a later attempt
+	mu       sync.Mutex
+	active   map[transport.ID]time.Time // when they began; until their end is reported
+	images   int
+	kept     recent
+	failed   recent // and not delivered by a later attempt
+	failures int
 }
 
-// A transfer is one attempt at one image.
-type transfer struct {
-	id      transport.ID
-	attempt uint32
+// A keeper is the directory, and tells the receiver what goes into it. It does
+// so before the sender hears of it, so that a slow reader of standard output
+// slows the senders and misses nothing, which hooks cannot promise.
+type keeper struct {
+	*transport.DirStore
+	r *receiver
 }
 
-func (r *receiver) offered(i transport.TransferInfo) {
+func (k keeper) Open(ctx context.Context, o transport.PartialOffer) (transport.Partial, error) {
+	p, err := k.DirStore.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	k.r.begin(o.ID)
+	return lease{p, k.r}, nil
+}
+
+type lease struct {
+	transport.Partial
+	r *receiver
+}
+
+func (l lease) Commit(ctx context.Context, img *transport.Image, receipt transport.Receipt) (string, error) {
+	name, err := l.Partial.Commit(ctx, img, receipt)
+	if err == nil && name != "" {
+		l.r.delivered(name, receipt)
+	}
+	return name, err
+}
+
+func (r *receiver) begin(id transport.ID) {
 	r.mu.Lock()
-	r.active[transfer{i.ID, i.Attempt}] = time.Now()
+	r.active[id] = time.Now()
 	r.mu.Unlock()
 	r.touch()
 }
 
-func (r *receiver) finished(i transport.TransferInfo, receipt transport.Receipt, err error) {
-	r.mu.Lock()
-	began := r.active[transfer{i.ID, i.Attempt}]
-	delete(r.active, transfer{i.ID, i.Attempt})
-	res := result{Name: cmp.Or(i.Stored, i.Name), Bytes: receipt.Bytes, Seconds: time.Since(began).Seconds(), Resent: receipt.Resent, Resumed: receipt.Reused}
-	news := true
-	if err == nil {
-		res.Status, res.Digest = "delivered", digestText(receipt)
-		news = !r.kept[i.ID]
-		r.kept[i.ID] = true
-		delete(r.failed, i.ID)
-	} else {
-		res.Status, res.Error = "failed", err.Error()
-		if refusal := (*transport.RejectedError)(nil); errors.As(err, &refusal) {
-			res.Status = "rejected"
-			news = refusal.Reason != transport.ReasonMoved // the newer attempt reports
-		}
-		if !r.kept[i.ID] {
-			r.failed[i.ID] = true
-		}
+// end returns how long the image was active.
+func (r *receiver) end(id transport.ID) (seconds float64) {
+	if began, ok := r.active[id]; ok {
+		seconds = time.Since(began).Seconds()
 	}
-	full := r.count > 0 && len(r.kept) == r.count && err == nil && news
+	if delete(r.active, id); len(r.active) == 0 {
+		wake(r.settled)
+	}
+	return seconds
+}
+
+func (r *receiver) delivered(name string, receipt transport.Receipt) {
+	r.mu.Lock()
+	news := r.kept.add(receipt.ID)
+	if news {
+		r.images++
+	}
+	full := news && r.images == r.count
+	if r.failed.remove(receipt.ID) {
+		r.failures--
+	}
+	res := result{Name: name, Bytes: receipt.Bytes, Resent: receipt.Resent, Resumed: receipt.Reused,
+		Seconds: r.end(receipt.ID), Digest: digestText(receipt), Status: "delivered"}
 	r.mu.Unlock()
 	if news {
 		r.out.image(res)
@@ -148,9 +188,64 @@ func (r *receiver) finished(i transport.TransferInfo, receipt transport.Receipt,
 	}
 }
 
-func (r *receiver) touch() {
+// finished hears of the end of each attempt at an image.
+func (r *receiver) finished(i transport.TransferInfo, receipt transport.Receipt, err error) {
+	if err == nil {
+		r.delivered(cmp.Or(i.Stored, i.Name), receipt) // news if it was kept before this process began
+		return
+	}
+	status := "failed"
+	if refusal := (*transport.RejectedError)(nil); errors.As(err, &refusal) {
+		switch refusal.Reason {
+		case transport.ReasonMoved: // the newer attempt reports
+			return
+		case transport.ReasonCanceled:
+		default:
+			status = "rejected"
+		}
+	}
+	r.mu.Lock()
+	// Whoever comes when enough are there comes too late.
+	if (r.count == 0 || r.images < r.count) && !r.kept.has(i.ID) && r.failed.add(i.ID) {
+		r.failures++
+	}
+	res := result{Name: i.Name, Seconds: r.end(i.ID), Status: status, Error: err.Error()}
+	r.mu.Unlock()
+	r.out.image(res)
+	r.touch()
+}
+
+// dropped hears that standard output was too slow for all failures to be told.
+func (r *receiver) dropped(int) {
+	r.mu.Lock()
+	clear(r.active)
+	r.mu.Unlock()
+	wake(r.settled)
+}
+
+// settle waits for the reports of images that Shutdown has given up.
+func (r *receiver) settle() {
+	limit := time.After(shutdownTime)
+	for {
+		r.mu.Lock()
+		busy := len(r.active) > 0
+		r.mu.Unlock()
+		if !busy {
+			return
+		}
+		select {
+		case <-r.settled:
+		case <-limit:
+			return
+		}
+	}
+}
+
+func (r *receiver) touch() { wake(r.traffic) }
+
+func wake(c chan struct{}) {
 	select {
-	case r.traffic <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -185,8 +280,36 @@ func (r *receiver) wait(ctx context.Context, idle time.Duration) {
 func (r *receiver) verdict() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.failed) > 0 {
-		return fmt.Errorf("%w: %d failed", errFailed, len(r.failed))
+	if r.failures > 0 {
+		return fmt.Errorf("%w: %d failed", errFailed, r.failures)
 	}
 	return nil
+}
+
+// recent is a set of the IDs that were added last, at least recently of them.
+// The zero value is empty.
+type recent struct{ young, old map[transport.ID]bool }
+
+const recently = 1 << 16
+
+// add says whether the ID is new.
+func (s *recent) add(id transport.ID) bool {
+	if s.has(id) {
+		return false
+	}
+	if s.young == nil || len(s.young) == recently {
+		s.young, s.old = make(map[transport.ID]bool), s.young
+	}
+	s.young[id] = true
+	return true
+}
+
+func (s *recent) has(id transport.ID) bool { return s.young[id] || s.old[id] }
+
+// remove says whether the ID was there.
+func (s *recent) remove(id transport.ID) bool {
+	found := s.has(id)
+	delete(s.young, id)
+	delete(s.old, id)
+	return found
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"iter"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +18,9 @@ import (
 
 // retries is how often one image is tried anew before it counts as failed.
 var retries = &transport.RetryPolicy{MaxAttempts: 5}
+
+// dialTime is how long the receiver may take to answer.
+const dialTime = 30 * time.Second
 
 func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("pixferry send", flag.ContinueOnError)
@@ -48,9 +53,15 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		if fixed, err = transport.ParseID(*id); err != nil {
 			return misuse(stderr, "-id: %v", err)
 		}
+		if fixed.IsZero() {
+			return misuse(stderr, "-id: an ID of zeros names nothing")
+		}
 		if len(files) != 1 {
 			return misuse(stderr, "-id names the transfer of one file, not of %d", len(files))
 		}
+	}
+	if first := slices.Index(files, "-"); first >= 0 && slices.Contains(files[first+1:], "-") {
+		return misuse(stderr, "standard input (-) can be sent once")
 	}
 	url := flags.Arg(0)
 	to, err := endpoint.Parse(url, false)
@@ -68,17 +79,11 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	out := newReport(stdout, stderr, *asJSON, *progress)
 	defer out.close()
-	s := &sender{out: out, journal: journal, receiver: url, fixed: fixed, stdin: stdin, retry: retries, jobs: make(map[*transport.Image]*job)}
+	s := &sender{out: out, stderr: stderr, journal: journal, receiver: endpoint.Redacted(url), fixed: fixed, stdin: stdin, retry: retries, jobs: make(map[*transport.Image]*job)}
 
 	conn, err := dial(ctx, to)
 	if err != nil {
-		for _, file := range files {
-			out.image(result{Name: filepath.Base(file), Status: "failed", Error: err.Error()})
-		}
-		if len(files) > 0 {
-			return errFailed
-		}
-		return err
+		return s.none(files, err)
 	}
 	defer conn.Close()
 	if s.again = conn.Info().Resumes; !s.again {
@@ -86,29 +91,51 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	if *message != "" {
 		if err := conn.SendMessage(ctx, transport.Message{Type: "text/plain", Data: []byte(*message)}); err != nil {
-			return err
+			return s.none(files, err)
 		}
 	}
 	err = transport.SendAll(ctx, conn, s.images(files), &transport.SendAllOptions{Concurrency: *concurrency, Send: s.options, Each: s.ended, CarryOn: true})
-	s.unsent(files, err)
-	if err != nil {
+	if err == nil {
+		return nil
+	}
+	if s.last == nil || ctx.Err() != nil {
+		s.last = context.Cause(ctx)
+	}
+	for _, file := range files[s.done:] {
+		out.image(result{Name: filepath.Base(file), Status: "failed", Error: fmt.Sprintf("not begun: %v", s.last)})
+	}
+	return errFailed
+}
+
+// none reports that no file could be sent.
+func (s *sender) none(files []string, err error) error {
+	for _, file := range files {
+		s.out.image(result{Name: filepath.Base(file), Status: "failed", Error: err.Error()})
+	}
+	if len(files) > 0 {
 		return errFailed
 	}
-	return nil
+	return err
 }
 
 // dial tries again for a while: receivers and brokers restart.
 func dial(ctx context.Context, t transport.Transport) (conn transport.Conn, err error) {
-	err = transport.Retry(ctx, retries, func(ctx context.Context) error {
+	within, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	err = transport.Retry(within, retries, func(ctx context.Context) error {
 		conn, err = t.Dial(ctx)
 		return err
 	})
+	if err != nil && within.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("no answer for %v: check the URL and that the receiver runs: %w", dialTime, err)
+	}
 	return conn, err
 }
 
 // A sender follows the images of one command.
 type sender struct {
 	out      *report
+	stderr   io.Writer
 	journal  *journal
 	receiver string
 	fixed    transport.ID
@@ -119,6 +146,9 @@ type sender struct {
 	mu   sync.Mutex
 	jobs map[*transport.Image]*job
 	done int
+	last error // the latest failure
+
+	journalFails sync.Once
 }
 
 // A job is one image on its way.
@@ -153,7 +183,9 @@ func (s *sender) options(img *transport.Image) *transport.SendOptions {
 	j := s.jobs[img]
 	j.id = s.fixed
 	if j.id.IsZero() && j.file != "-" && s.again {
-		j.id, _ = s.journal.begin(s.receiver, j.file) // a file that cannot be read fails in Send, with a better error
+		var err error
+		j.id, err = s.journal.begin(s.receiver, j.file)
+		s.forgetful(err)
 		for other, o := range s.jobs {
 			if other != img && o.id == j.id {
 				j.id = transport.NewID()
@@ -169,6 +201,9 @@ func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
 	j := s.jobs[img]
 	delete(s.jobs, img)
 	s.done++
+	if err != nil {
+		s.last = err
+	}
 	s.mu.Unlock()
 	res := result{Name: filepath.Base(j.file), Bytes: r.Bytes, Seconds: time.Since(j.began).Seconds(), Resent: r.Resent, Resumed: r.Reused, Status: status(r, err)}
 	if err != nil {
@@ -178,21 +213,17 @@ func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
 	}
 	// What a later try cannot mend, and what is delivered, needs no memory.
 	if j.file != "-" && s.again && (err == nil || res.Status == "rejected" && !transport.Retryable(err)) {
-		if err := s.journal.done(s.receiver, j.file); err != nil {
-			res.Error = "the journal: " + err.Error()
-		}
+		s.forgetful(s.journal.done(s.receiver, j.file))
 	}
 	s.out.image(res)
 }
 
-// unsent reports the files whose turn never came.
-func (s *sender) unsent(files []string, err error) {
-	for _, file := range files[min(s.done, len(files)):] {
-		cause := "not begun"
-		if err != nil {
-			cause += ": " + err.Error()
-		}
-		s.out.image(result{Name: filepath.Base(file), Status: "failed", Error: cause})
+// forgetful says once that the journal does not remember. Images go all the same.
+func (s *sender) forgetful(err error) {
+	if err != nil {
+		s.journalFails.Do(func() {
+			fmt.Fprintln(s.stderr, "pixferry: the journal cannot be written, what is interrupted may be sent again from its start:", err)
+		})
 	}
 }
 
