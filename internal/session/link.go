@@ -73,6 +73,7 @@ func (c *LinkCarrier) Info() LinkInfo { return c.link.Info() }
 // Start implements Carrier.
 func (c *LinkCarrier) Start(s *Session) {
 	c.s = s
+	s.apart = c.extended != nil && c.extended.Apart()
 	c.Wake()
 	c.wg.Go(c.read)
 	c.wg.Go(c.write)
@@ -155,7 +156,7 @@ func (c *LinkCarrier) write() {
 
 // writeAll sends until the engine has nothing more at present.
 func (c *LinkCarrier) writeAll(size int) error {
-	if c.extended != nil && c.extended.Apart() {
+	if c.s.apart {
 		return c.writeApart(size)
 	}
 	b := NewBuffer(size)

@@ -213,7 +213,7 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 	u.skip.Clear()
 	var p piece
 	if !u.src.once() && u.src.size <= largePiece {
-		if p, err = u.next(ctx, 0); err != nil {
+		if p, err = u.next(ctx, s, 0); err != nil {
 			return x, false, err
 		}
 	}
@@ -296,7 +296,7 @@ type piece struct {
 }
 
 // next reads the next piece from offset on.
-func (u *upload) next(ctx context.Context, offset int64) (p piece, err error) {
+func (u *upload) next(ctx context.Context, s *Session, offset int64) (p piece, err error) {
 	p.offset = u.skip.RunEnd(offset)
 	size := largePiece
 	if u.src.size >= 0 {
@@ -311,7 +311,9 @@ func (u *upload) next(ctx context.Context, offset int64) (p piece, err error) {
 		p.memory.Release()
 		return piece{offset: p.offset, last: p.last, digest: p.digest}, err
 	}
-	p.memory.fill(p.n)
+	if s.apart {
+		p.memory.fill(p.n)
+	}
 	return p, nil
 }
 
@@ -335,7 +337,7 @@ func (u *upload) hand(e *arq.Engine, x *sending, p *piece) error {
 
 // supply gives the engine the next piece from offset on.
 func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int64, finished bool, err error) {
-	p, err := u.next(ctx, offset)
+	p, err := u.next(ctx, x.s, offset)
 	if err != nil {
 		return offset, true, err
 	}

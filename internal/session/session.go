@@ -18,6 +18,7 @@ type Session struct {
 	carrier Carrier
 	cid     wire.ConnID
 	info    LinkInfo // as of the start
+	apart   bool     // the carrier calls PollApart, for which buffers have checksums
 
 	established chan struct{} // closed once the peer's HELLO is known
 	ctx         context.Context
