@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/transport"
 )
 
 const (
@@ -45,7 +46,7 @@ func (t *Transport) options(name string) (*mqtt.ClientOptions, error) {
 		o.Servers = []*url.URL{u}
 	}
 	if len(o.Servers) == 0 {
-		return nil, errors.New(`mqttx.Transport: set Broker, for example to "mqtt://localhost:1883"`)
+		return nil, fmt.Errorf("%w: set mqttx.Transport.Broker: "+exampleBroker, transport.ErrConfig)
 	}
 	o.ClientID = cmp.Or(o.ClientID, encodeName(name))
 	o.Username, o.Password = cmp.Or(t.Username, o.Username), cmp.Or(t.Password, o.Password)
@@ -61,11 +62,13 @@ func (t *Transport) options(name string) (*mqtt.ClientOptions, error) {
 	return o, nil
 }
 
+const exampleBroker = "write for example mqtt://127.0.0.1:1883"
+
 // brokerURL reads the URL of a broker and completes it.
 func brokerURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
-		return nil, fmt.Errorf("the broker's URL: %w", err)
+		return nil, fmt.Errorf("%w: the broker's URL: %w: "+exampleBroker, transport.ErrConfig, err)
 	}
 	port := ""
 	switch u.Scheme {
@@ -75,10 +78,10 @@ func brokerURL(s string) (*url.URL, error) {
 		port = "8883"
 	case "ws", "wss":
 	default:
-		return nil, fmt.Errorf("the broker %s: its URL begins with mqtt://, mqtts://, ws:// or wss://", u.Redacted())
+		return nil, fmt.Errorf("%w: the broker %s: its URL begins with mqtt://, mqtts://, ws:// or wss://: "+exampleBroker, transport.ErrConfig, u.Redacted())
 	}
 	if u.Hostname() == "" {
-		return nil, fmt.Errorf("the broker %s: its URL has no host", u.Redacted())
+		return nil, fmt.Errorf("%w: the broker %s: its URL has no host: "+exampleBroker, transport.ErrConfig, u.Redacted())
 	}
 	if u.Port() == "" && port != "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)

@@ -116,7 +116,7 @@ func TestRefusingBroker(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
-			c.t.Peer = "receiver"
+			c.t.Name, c.t.Peer = "me", "receiver"
 			_, err := c.t.Dial(within(t))
 			if err == nil || transport.Retryable(err) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("dial: %v (retryable: %v), want one with %q", err, transport.Retryable(err), c.want)
@@ -145,9 +145,10 @@ func TestNoBroker(t *testing.T) {
 	defer l.Close()
 	silent := "mqtt://" + l.Addr().String() // takes connections and says nothing
 	for broker, want := range map[string]string{
-		"":                      "set Broker",
-		"localhost":             "mqtt://",
-		"http://localhost":      "mqtt://",
+		"":                      "set mqttx.Transport.Broker",
+		"localhost":             "write for example mqtt://",
+		"127.0.0.1:1883":        "write for example mqtt://",
+		"http://localhost":      "write for example mqtt://",
 		"mqtt://":               "host",
 		"mqtt://127.0.0.1:1":    "cannot connect",
 		"mqtts://127.0.0.1:1":   "cannot connect",
@@ -161,8 +162,23 @@ func TestNoBroker(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q in it", broker, err, want)
 		}
+		if mistake := !strings.HasPrefix(want, "cannot") && want != "deadline"; errors.Is(err, transport.ErrConfig) != mistake {
+			t.Errorf("%q: %v; a mistake of configuration: %v", broker, err, mistake)
+		}
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("%q: %v", broker, took)
+		}
+	}
+}
+
+func TestNamesOfTransports(t *testing.T) {
+	const broker = "mqtt://127.0.0.1:1"
+	_, noPeer := (&Transport{Broker: broker}).Dial(t.Context())
+	_, self := (&Transport{Broker: broker, Name: "me", Peer: "me"}).Dial(t.Context())
+	_, noName := (&Transport{Broker: broker}).Listen(t.Context())
+	for want, err := range map[string]error{"Transport.Peer": noPeer, "own name": self, "Transport.Name": noName} {
+		if !errors.Is(err, transport.ErrConfig) || transport.Retryable(err) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want %q in a mistake of configuration", err, want)
 		}
 	}
 }

@@ -90,15 +90,18 @@ func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 	if o == nil {
 		o = &HubOptions{}
 	}
+	if opts == nil {
+		return nil, fmt.Errorf("%w: mqttx.Attach needs the options that the client is made of", transport.ErrConfig)
+	}
 	name := o.Name
 	if name == "" {
 		name = opts.ClientID
 	}
 	if err := checkName(name); err != nil {
-		return nil, fmt.Errorf("mqttx.Attach: %w: set HubOptions.Name or the client's ID", err)
+		return nil, fmt.Errorf("%w: mqttx.Attach: %w: set HubOptions.Name or the client's ID", transport.ErrConfig, err)
 	}
 	if len(opts.Servers) == 0 {
-		return nil, errors.New("mqttx.Attach: add a broker to the client's options first")
+		return nil, fmt.Errorf("%w: mqttx.Attach: add a broker to the client's options first", transport.ErrConfig)
 	}
 	h := newHub(name, opts.Servers[0], newSizes(o.MaxMessage, true), newEndpoint(o.Config), logger(o.Config))
 	h.named = true
@@ -156,7 +159,7 @@ func (h *Hub) chain(opts *mqtt.ClientOptions) {
 
 // Dial implements transport.Transport by an error: say whom with Peer.
 func (h *Hub) Dial(context.Context) (transport.Conn, error) {
-	return nil, dialError(errors.New(`a Hub has many peers: say whom to dial, hub.Peer("name").Dial(ctx)`))
+	return nil, dialError(fmt.Errorf(`%w: a Hub has many peers: say whom to dial, hub.Peer("name").Dial(ctx)`, transport.ErrConfig))
 }
 
 // Listen takes peers that dial this hub's name. One Listener may be open at a time.
@@ -198,9 +201,12 @@ func (p *Peer) Listen(ctx context.Context) (transport.Listener, error) { return 
 // reference.
 func (h *Hub) dial(ctx context.Context, peer string) (session.Carrier, error) {
 	err := errors.Join(checkName(peer), checkTopic(peer, h.name))
-	if err != nil {
+	switch {
+	case err != nil:
 		err = &transport.RejectedError{Reason: transport.ReasonName, Text: err.Error()}
-	} else {
+	case peer == h.name:
+		err = fmt.Errorf("%w: %q is this endpoint's own name: dial another", transport.ErrConfig, peer)
+	default:
 		err = h.join(ctx)
 	}
 	if err != nil {

@@ -148,7 +148,10 @@ func TestHubWithoutOrder(t *testing.T) {
 }
 
 func TestAttachRefuses(t *testing.T) {
-	if _, err := Attach(mqtt.NewClientOptions().AddBroker("tcp://127.0.0.1:1"), nil); err == nil {
+	if _, err := Attach(nil, nil); !errors.Is(err, transport.ErrConfig) {
+		t.Error("no options")
+	}
+	if _, err := Attach(mqtt.NewClientOptions().AddBroker("tcp://127.0.0.1:1"), nil); !errors.Is(err, transport.ErrConfig) {
 		t.Error("a hub without a name")
 	}
 	if _, err := Attach(mqtt.NewClientOptions(), &HubOptions{Name: "x"}); err == nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +24,7 @@ type Transport struct {
 	// wss://. Without a port it is 1883, or 8883 for mqtts.
 	Broker string
 	// Name is what peers call this endpoint, and the client ID. Empty: a random one,
-	// which is enough to dial. Of two endpoints with one name at least one gives up.
+	// which is enough to dial; Listen needs one. Of two endpoints with one name at least one gives up.
 	Name string
 	// Peer is the name of the endpoint that Dial joins.
 	Peer string
@@ -54,7 +55,7 @@ type Transport struct {
 // transport.ErrNoReceiver. All Dials, and Listen, share one client.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if t.Peer == "" {
-		return nil, dialError(errors.New("mqttx.Transport: set Peer to the receiver's name"))
+		return nil, dialError(fmt.Errorf("%w: set mqttx.Transport.Peer to the receiver's name", transport.ErrConfig))
 	}
 	var last atomic.Pointer[Hub]
 	conn, err := t.start().Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
@@ -97,6 +98,9 @@ func (c *ownConn) Close() error {
 
 // Listen takes peers that dial Name. The Listener's address is a URL that ends with it.
 func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
+	if t.Name == "" {
+		return nil, listenError(fmt.Errorf("%w: set mqttx.Transport.Name to what peers call this receiver", transport.ErrConfig))
+	}
 	t.start()
 	h, err := t.open(ctx)
 	if err != nil {

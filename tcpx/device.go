@@ -49,7 +49,7 @@ type deviceLink struct {
 // joinDevice dials.
 func joinDevice(ctx context.Context, dial dialFunc, addr string, timeout time.Duration) (*deviceLink, error) {
 	if dial == nil {
-		dial = new(net.Dialer).DialContext
+		dial = dialTCP
 	}
 	if timeout > 0 {
 		var cancel context.CancelFunc

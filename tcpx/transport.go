@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -15,7 +16,8 @@ import (
 // Transport carries the native protocol over TCP, or TLS. Only Addr is needed. It is
 // safe for concurrent use; do not change or copy it after its first use.
 type Transport struct {
-	// Addr is the "host:port" to dial, and to listen on if Listener is nil.
+	// Addr is the "host:port" to dial, and to listen on if Listener is nil, any port
+	// if empty.
 	Addr string
 	// TLS makes it TLS; nil is plain TCP. To dial, an empty ServerName means the
 	// host of Addr; to listen, it needs a certificate.
@@ -50,7 +52,7 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 func (t *Transport) dial(ctx context.Context) (native.Link, error) {
 	dial := t.DialContext
 	if dial == nil {
-		dial = new(net.Dialer).DialContext
+		dial = dialTCP
 	}
 	conn, err := dial(ctx, "tcp", t.Addr)
 	if err != nil {
@@ -75,6 +77,14 @@ func (t *Transport) dial(ctx context.Context) (native.Link, error) {
 	return newLink(secured, t.userTimeout()), nil
 }
 
+// dialTCP is the default of DialContext.
+func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		return nil, fmt.Errorf("%w: Addr is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, addr)
+	}
+	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
 // userTimeout is how long the kernel waits for the peer to acknowledge bytes: as long
 // as the session does.
 func (t *Transport) userTimeout() time.Duration {
@@ -87,6 +97,9 @@ func (t *Transport) userTimeout() time.Duration {
 func (t *Transport) listen(ctx context.Context) (native.LinkListener, error) {
 	l := t.Listener
 	if l == nil {
+		if _, _, err := net.SplitHostPort(t.Addr); err != nil && t.Addr != "" {
+			return nil, fmt.Errorf("%w: Addr is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, t.Addr)
+		}
 		var err error
 		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", t.Addr); err != nil {
 			return nil, err

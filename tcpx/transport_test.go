@@ -1,7 +1,9 @@
 package tcpx_test
 
 import (
+	"errors"
 	"net"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -23,4 +25,20 @@ func TestConformance(t *testing.T) {
 		UnknownSize: true, Names: true, Metadata: true, IDs: true, Digests: true, Rejections: true,
 		Aborts: true, Concurrency: 8, Messages: 64 << 10, BothWays: true, TellsClose: true, Live: true, Resume: true,
 	})
+}
+
+func TestAddressMistakes(t *testing.T) {
+	for _, addr := range []string{"", "127.0.0.1", "127.0.0.1:", "tcp://127.0.0.1:99"} {
+		_, err := (&tcpx.Transport{Addr: addr}).Dial(t.Context())
+		device, _ := (&tcpx.Begin{Addr: addr}).Dial(t.Context()) // joins for each image
+		_, sent := device.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("BM"))}, nil)
+		for _, err := range []error{err, sent} {
+			if !errors.Is(err, transport.ErrConfig) || !strings.Contains(err.Error(), "set it to the peer's host:port") {
+				t.Errorf("Dial %q: %v", addr, err)
+			}
+		}
+	}
+	if _, err := (&tcpx.Transport{Addr: "127.0.0.1"}).Listen(t.Context()); !errors.Is(err, transport.ErrConfig) {
+		t.Error("Listen without a port:", err)
+	}
 }

@@ -3,7 +3,6 @@ package udpx
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -49,8 +48,8 @@ type Transport struct {
 // fails at once if the peer's host says that nobody listens there, which is only
 // told on a socket of Dial's own.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
-	if t.Addr == "" {
-		return nil, dialError(errors.New("udpx.Transport: set Addr to the peer's host:port"))
+	if _, port, err := net.SplitHostPort(t.Addr); err != nil || port == "" {
+		return nil, dialError(fmt.Errorf("%w: udpx.Transport.Addr is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, t.Addr))
 	}
 	if t.Conn == nil {
 		return t.dial(ctx, t.dialOwn)
@@ -68,7 +67,7 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 // not used.
 func (t *Transport) DialAddr(ctx context.Context, peer net.Addr) (transport.Conn, error) {
 	if t.Conn == nil {
-		return nil, dialError(errors.New("udpx.Transport: DialAddr needs a socket in Conn"))
+		return nil, dialError(fmt.Errorf("%w: DialAddr needs a socket in udpx.Transport.Conn", transport.ErrConfig))
 	}
 	return t.dial(ctx, func(ctx context.Context) (session.Carrier, error) { return t.dialShared(ctx, peer) })
 }
@@ -120,6 +119,9 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 func (t *Transport) listenSocket(ctx context.Context) (*socket, error) {
 	if t.Conn != nil {
 		return t.share(ctx)
+	}
+	if _, _, err := net.SplitHostPort(t.Addr); err != nil && t.Addr != "" {
+		return nil, fmt.Errorf("%w: udpx.Transport.Addr is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, t.Addr)
 	}
 	var c net.ListenConfig
 	conn, err := c.ListenPacket(ctx, "udp", t.Addr)

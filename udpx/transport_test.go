@@ -1,8 +1,10 @@
 package udpx_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +49,20 @@ func TestLossyNetwork(t *testing.T) {
 			return &udpx.Transport{Conn: n.socket(), Addr: a.String()}
 		}
 	}, p)
+}
+
+func TestAddressMistakes(t *testing.T) {
+	for _, addr := range []string{"", "127.0.0.1", "127.0.0.1:", "udp://127.0.0.1:99"} {
+		if _, err := (&udpx.Transport{Addr: addr}).Dial(t.Context()); !errors.Is(err, transport.ErrConfig) || !strings.Contains(err.Error(), "set it to the peer's host:port") {
+			t.Errorf("Dial %q: %v", addr, err)
+		}
+	}
+	if _, err := (&udpx.Transport{Addr: "127.0.0.1"}).Listen(t.Context()); !errors.Is(err, transport.ErrConfig) {
+		t.Error("Listen without a port:", err)
+	}
+	if _, err := new(udpx.Transport).DialAddr(t.Context(), &net.UDPAddr{}); !errors.Is(err, transport.ErrConfig) {
+		t.Error("DialAddr without a socket:", err)
+	}
 }
 
 // TestPathMTU is on a path that swallows what is too large.
