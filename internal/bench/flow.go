@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -24,8 +25,9 @@ type flow struct {
 	rand     *rand.Rand
 	ends     [2]*flowEnd // sender, receiver
 	sending  map[uint16]*flowImage
-	received int64  // bytes
-	images   uint32 // counts
+	received int64         // bytes
+	images   uint32        // counts
+	spent    time.Duration // real time in the engines, without the simulation around them
 }
 
 // modelBytes are what flows send, again and again.
@@ -41,18 +43,19 @@ type flowImage struct {
 type flowEnd struct {
 	*arq.Engine
 	flow  *flow
-	out   *sim.Link
+	link  *sim.Link // to peer
 	peer  *flowEnd
 	timer *sim.Timer
 	event func(arq.Event)
 	begin func(first []byte) // makes the engine of the receiver
 	buf   [modelMessage]byte
+	out   [][]byte // to be written
 }
 
 // newFlow joins two engines. The sender has control, nil for what pixferry uses.
 func newFlow(clock *sim.Clock, r *rand.Rand, there, back *sim.Link, control cc.Controller) *flow {
 	f := &flow{clock: clock, rand: r, sending: make(map[uint16]*flowImage)}
-	a, b := &flowEnd{flow: f, out: there}, &flowEnd{flow: f, out: back}
+	a, b := &flowEnd{flow: f, link: there}, &flowEnd{flow: f, link: back}
 	a.peer, b.peer = b, a
 	f.ends = [2]*flowEnd{a, b}
 	cfg := arq.Config{
@@ -140,22 +143,32 @@ func modelDigest() chunk.Digest {
 
 // pump hands events out, sends what there is, and sets the timer.
 func (e *flowEnd) pump() {
-	now := e.flow.clock.Now()
+	began, now := time.Now(), e.flow.clock.Now()
+	e.out = e.out[:0]
 	for e.drain(); ; e.drain() {
 		n := e.Poll(now, e.buf[:])
 		if n == 0 {
 			break
 		}
-		e.write(append([]byte(nil), e.buf[:n]...))
+		e.out = append(e.out, bytes.Clone(e.buf[:n]))
+	}
+	at := e.Deadline()
+	e.flow.spent += time.Since(began)
+	for _, msg := range e.out {
+		e.write(msg)
 	}
 	e.timer.Stop()
 	e.timer = nil
-	if at := e.Deadline(); !at.IsZero() {
-		e.timer = e.flow.clock.At(at, func() {
-			e.Advance(e.flow.clock.Now())
-			e.pump()
-		})
+	if !at.IsZero() {
+		e.timer = e.flow.clock.At(at, e.late)
 	}
+}
+
+func (e *flowEnd) late() {
+	began := time.Now()
+	e.Advance(e.flow.clock.Now())
+	e.flow.spent += time.Since(began)
+	e.pump()
 }
 
 func (e *flowEnd) drain() {
@@ -166,7 +179,7 @@ func (e *flowEnd) drain() {
 
 func (e *flowEnd) write(msg []byte) {
 	var arrivals [2]sim.Delivery
-	for _, d := range e.out.Transmit(e.flow.clock.Now(), len(msg), arrivals[:0]) {
+	for _, d := range e.link.Transmit(e.flow.clock.Now(), len(msg), arrivals[:0]) {
 		e.flow.clock.At(d.At, func() { e.peer.arrive(msg) })
 	}
 }
@@ -177,6 +190,8 @@ func (e *flowEnd) arrive(msg []byte) {
 			return
 		}
 	}
+	began := time.Now()
 	_ = e.Receive(e.flow.clock.Now(), msg) // what it cannot use it drops
+	e.flow.spent += time.Since(began)
 	e.pump()
 }
