@@ -80,7 +80,7 @@ func run(ctx context.Context, o *options, r *report) error {
 			return fmt.Errorf("suite %s: %w", s.name, err)
 		}
 	}
-	r.summary(os.Stdout)
+	r.summary()
 	return errors.Join(r.save(o.json), r.plot(o.plot))
 }
 

@@ -18,6 +18,8 @@ type report struct {
 	System  string `json:"system"`
 	CPUs    int    `json:"cpus"`
 	Rows    []row  `json:"rows"`
+
+	out io.Writer
 }
 
 // row is one system in one case.
@@ -42,7 +44,7 @@ type row struct {
 }
 
 func newReport(command string) *report {
-	return &report{Command: command, Go: runtime.Version(), System: systemName(), CPUs: runtime.NumCPU()}
+	return &report{Command: command, Go: runtime.Version(), System: systemName(), CPUs: runtime.NumCPU(), out: os.Stdout}
 }
 
 // add turns the samples of a case into rows and prints them.
@@ -69,7 +71,7 @@ func (r *report) add(c *benchCase, systems []system, samples [][]sample) {
 		}
 		rows = append(rows, w)
 	}
-	r.print(os.Stdout, rows)
+	r.print(rows)
 	r.Rows = append(r.Rows, rows...)
 }
 
@@ -78,12 +80,12 @@ func (r *report) figure(w row) {
 	if w.Want > 0 && w.Ratio == 0 {
 		w.Ratio = w.Median
 	}
-	r.print(os.Stdout, []row{w})
+	r.print([]row{w})
 	r.Rows = append(r.Rows, w)
 }
 
-func (r *report) print(to io.Writer, rows []row) {
-	t := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+func (r *report) print(rows []row) {
+	t := tabwriter.NewWriter(r.out, 0, 0, 2, ' ', 0)
 	for _, w := range rows {
 		fmt.Fprintf(t, "%s\t%s\t%.4g %s\t(%.4g to %.4g)\t%s\t%s\t%s\n", w.Case, w.System, w.Median, w.Unit, w.Min, w.Max, w.cost(), w.verdict(), w.Note)
 	}
@@ -125,7 +127,7 @@ func pass(ok bool) string {
 }
 
 // summary prints what is not as wanted.
-func (r *report) summary(to io.Writer) {
+func (r *report) summary() {
 	asked, reached := 0, 0
 	for _, w := range r.Rows {
 		if w.Want == 0 || w.Ratio == 0 {
@@ -134,10 +136,10 @@ func (r *report) summary(to io.Writer) {
 		if asked++; w.reached() {
 			reached++
 		} else {
-			fmt.Fprintf(to, "short: %s %s: %s: %s\n", w.Suite, w.Case, w.System, w.verdict())
+			fmt.Fprintf(r.out, "short: %s %s: %s: %s\n", w.Suite, w.Case, w.System, w.verdict())
 		}
 	}
-	fmt.Fprintf(to, "%d of %d goals reached\n", reached, asked)
+	fmt.Fprintf(r.out, "%d of %d goals reached\n", reached, asked)
 }
 
 func (r *report) save(path string) error {
