@@ -37,6 +37,7 @@ type OpenBody struct {
 	check func() error
 	close func() error
 	pos   int64 // of Read
+	once  bool  // what was read of Reader cannot be read again
 }
 
 // Open opens the body. Its errors say what is missing.
@@ -45,6 +46,12 @@ func (b Body) Open(ctx context.Context) (*OpenBody, error) {
 		return nil, configError("the image has no body: set Image.Body, for example to transport.File(path)")
 	}
 	return b.open(ctx)
+}
+
+// noBody is a Body that cannot be opened.
+func noBody(format string, a ...any) Body {
+	err := configError("the image has no body: transport."+format, a...)
+	return Body{open: func(context.Context) (*OpenBody, error) { return nil, err }}
 }
 
 // Name is the base name of a File body and empty for others.
@@ -102,6 +109,9 @@ func (o *OpenBody) Close() error {
 // File reads the named file, opened at each Send. A file whose size or
 // modification time changes meanwhile is ErrSourceChanged.
 func File(path string) Body {
+	if path == "" {
+		return noBody("File was given an empty path")
+	}
 	return Body{name: filepath.Base(path), open: func(ctx context.Context) (*OpenBody, error) {
 		f, err := openFile(ctx, path)
 		if err != nil {
@@ -117,7 +127,7 @@ func File(path string) Body {
 				f.Close()
 				return nil, configError("%s is a directory: send its files one by one", path)
 			}
-			return &OpenBody{Size: -1, Reader: f, close: f.Close}, nil
+			return &OpenBody{Size: -1, Reader: f, close: f.Close, once: true}, nil
 		}
 		check := func() error {
 			now, err := f.Stat()
@@ -162,6 +172,9 @@ func Bytes(b []byte) Body { return Content(bytes.NewReader(b), int64(len(b))) }
 // Content sends size bytes of r, which is never buffered and must allow
 // concurrent reads.
 func Content(r io.ReaderAt, size int64) Body {
+	if r == nil || size < 0 {
+		return noBody("Content was given a %T of %d bytes", r, size)
+	}
 	return Body{open: func(context.Context) (*OpenBody, error) {
 		return &OpenBody{Size: size, ReaderAt: r}, nil
 	}}
@@ -170,6 +183,9 @@ func Content(r io.ReaderAt, size int64) Body {
 // Encode sends img as "image/jpeg" (quality 90) or "image/png". It is encoded
 // once, when first needed.
 func Encode(img image.Image, mediaType string) Body {
+	if img == nil {
+		return noBody("Encode was given no image")
+	}
 	encode := sync.OnceValues(func() ([]byte, error) {
 		var buf bytes.Buffer
 		var err error
@@ -192,26 +208,38 @@ func Encode(img image.Image, mediaType string) Body {
 	}}
 }
 
-// OpenFunc sends what open returns, called for each Send; size -1 means
-// unknown. The reader is closed at the end.
+// OpenFunc sends what open returns, called for each Send and each retry; size -1
+// means unknown. The reader is closed at the end. What was interrupted begins
+// again from the start: where blocks that the receiver holds are to be skipped,
+// use File or Content.
 func OpenFunc(open func(ctx context.Context) (r io.ReadCloser, size int64, err error)) Body {
+	if open == nil {
+		return noBody("OpenFunc was given no function")
+	}
 	return Body{open: func(ctx context.Context) (*OpenBody, error) {
 		r, size, err := open(ctx)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case r == nil:
+			return nil, configError("the function of transport.OpenFunc returned no reader")
 		}
 		return &OpenBody{Size: size, Reader: r, close: r.Close}, nil
 	}}
 }
 
 // Stream sends r to its end, once: a second Send, and a retry that would need
-// bytes already read, fail with ErrBodyConsumed.
+// bytes already read, fail with ErrBodyConsumed. It cannot go on over another
+// Conn: use File or Content for that.
 func Stream(r io.Reader) Body {
+	if r == nil {
+		return noBody("Stream was given no reader")
+	}
 	var used atomic.Bool
 	return Body{open: func(context.Context) (*OpenBody, error) {
 		if used.Swap(true) {
 			return nil, ErrBodyConsumed
 		}
-		return &OpenBody{Size: -1, Reader: r}, nil
+		return &OpenBody{Size: -1, Reader: r, once: true}, nil
 	}}
 }

@@ -151,7 +151,7 @@ func (e *TooLargeError) Error() string {
 // changed sources, oversize, taken names and [ErrConfig] are final; whatever the
 // network does is not.
 func Retryable(err error) bool {
-	if err == nil {
+	if err == nil || errors.Is(err, ErrBodyConsumed) {
 		return false
 	}
 	if r := (*RejectedError)(nil); errors.As(err, &r) {
@@ -163,7 +163,7 @@ func Retryable(err error) bool {
 	if p := (*fs.PathError)(nil); errors.As(err, &p) && (errors.Is(p, fs.ErrNotExist) || errors.Is(p, fs.ErrPermission) || errors.Is(p, fs.ErrInvalid)) {
 		return false // a local file; a network's errors are of other types
 	}
-	for _, final := range []error{context.Canceled, context.DeadlineExceeded, ErrUnconfirmed, ErrBodyConsumed, ErrSourceChanged,
+	for _, final := range []error{context.Canceled, context.DeadlineExceeded, ErrUnconfirmed, ErrSourceChanged,
 		ErrSuperseded, ErrNameTaken, ErrClientIDTaken, ErrServed, ErrClosed, ErrServerClosed, ErrIDUsed, ErrConfig, errors.ErrUnsupported,
 		chunk.ErrSourceShort, chunk.ErrSourceLong} {
 		if errors.Is(err, final) {

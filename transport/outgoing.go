@@ -129,6 +129,9 @@ func (o *Outgoing) open(ctx context.Context, img *Image) error {
 			o.Body.pos = 0
 			return nil
 		}
+		if o.Body.once {
+			return ErrBodyConsumed
+		}
 		o.close()
 	}
 	b, err := img.Body.Open(ctx)
@@ -141,6 +144,12 @@ func (o *Outgoing) open(ctx context.Context, img *Image) error {
 	}
 	o.Body, o.size = b, b.Size
 	return nil
+}
+
+// consumed reports whether a body that can be read once has been.
+func (o *Outgoing) consumed() bool {
+	src, _ := o.Body.Reader.(*source)
+	return o.Body.once && src != nil && src.past
 }
 
 // describe fills in the metadata that can be told from the body.

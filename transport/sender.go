@@ -79,7 +79,10 @@ var errTooOld = fmt.Errorf("the live frame is older than its MaxAge: %w", contex
 // the context's error.
 //
 // attempt returns a *RejectedError for a refusal by the peer, and calls
-// Outgoing.LastByteSent before the peer may have the whole image.
+// Outgoing.LastByteSent before the peer may have the whole image. What it cannot
+// send at all, such as a name that the protocol has no room for, it tells by an
+// error that is not [Retryable]: one that wraps errors.ErrUnsupported, or a
+// *TooLargeError. Other errors count as the network's, and are tried again.
 func (s *Sender) Send(ctx context.Context, info Info, img *Image, o *SendOptions, attempt func(context.Context, *Outgoing) (Receipt, error)) (Receipt, error) {
 	if o == nil {
 		o = &SendOptions{}
@@ -139,6 +142,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		if e := (*Error)(nil); errors.As(err, &e) {
 			out.unknown.Store(out.unknown.Load() || e.Outcome == Unknown)
 			err = e.Err
+		}
+		if err != nil && out.consumed() && Retryable(err) {
+			err = fmt.Errorf("%w (%w)", ErrBodyConsumed, err)
 		}
 		return err
 	})

@@ -177,6 +177,22 @@ func TestBodiesOverRetries(t *testing.T) {
 	}
 }
 
+// A stream that was read is final at once, whatever ended the attempt.
+func TestStreamThatWasReadIsFinal(t *testing.T) {
+	for _, cause := range []error{errNet, later(ReasonBusy, "busy")} {
+		var s Sender
+		n := 0
+		_, err := s.Send(t.Context(), everything, &Image{Body: Stream(strings.NewReader("0123456789"))}, &SendOptions{Retry: &RetryPolicy{}}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			n++
+			io.ReadAll(out.Body)
+			return Receipt{}, cause
+		})
+		if !errors.Is(err, ErrBodyConsumed) || !errors.Is(err, cause) || Retryable(err) || n != 1 {
+			t.Errorf("%v after %d attempts", err, n)
+		}
+	}
+}
+
 func TestBodySizeIsHeld(t *testing.T) {
 	ten := func(size int64) Body {
 		return OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {

@@ -7,6 +7,7 @@ import (
 	"image"
 	_ "image/jpeg"
 	_ "image/png"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -54,6 +55,22 @@ func TestEncode(t *testing.T) {
 	}
 	if _, err := Encode(img, "image/gif").Open(t.Context()); err == nil || Retryable(err) {
 		t.Error(err)
+	}
+}
+
+// Bodies of nothing are mistakes that Send tells, and no panics.
+func TestBodiesOfNothing(t *testing.T) {
+	for name, body := range map[string]Body{
+		"File": File(""), "Content": Content(nil, 5), "size": Content(strings.NewReader("x"), -1), "Encode": Encode(nil, "image/png"),
+		"OpenFunc": OpenFunc(nil), "Stream": Stream(nil), "none": {},
+		"no reader": OpenFunc(func(context.Context) (io.ReadCloser, int64, error) { return nil, 0, nil }),
+	} {
+		a, b := Pipe()
+		_, err := a.Send(t.Context(), &Image{Body: body}, nil)
+		if !errors.Is(err, ErrConfig) || Retryable(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		b.Close()
 	}
 }
 

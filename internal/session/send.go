@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -151,8 +150,8 @@ func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 		if errors.Is(s.Err(), transport.ErrIdle) {
 			return r, s.Err() // the time for another try is over
 		}
-		if err := u.src.restart(); err != nil {
-			return transport.Receipt{}, fmt.Errorf("%w (%w)", err, s.Err())
+		if u.src.restart() != nil {
+			return r, s.Err() // another attempt may open the body again
 		}
 		u.known = true
 	}

@@ -374,3 +374,25 @@ func TestCloseFreesCalls(t *testing.T) {
 		}
 	})
 }
+
+// A body that can be opened again survives the loss of the link half-way.
+func TestLostLinkOpensAgain(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, e *ends) {
+		content := bytes.Repeat([]byte("0123456789"), 300_000)
+		opened := 0
+		img := &transport.Image{Name: "x", Body: transport.OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+			opened++
+			return io.NopCloser(bytes.NewReader(content)), int64(len(content)), nil
+		})}
+		cut := sync.OnceFunc(func() { e.cut(nil) })
+		_, err := e.conn.Send(t.Context(), img, &transport.SendOptions{Retry: &transport.RetryPolicy{}, Progress: func(acked, _ int64) {
+			if acked > 1<<20 {
+				cut()
+			}
+		}})
+		if err != nil || opened != 2 {
+			t.Errorf("%v; opened %d times", err, opened)
+		}
+		e.holds("x", content)
+	})
+}
