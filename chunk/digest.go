@@ -14,7 +14,7 @@ const maxDigest = 32
 
 // Algorithm is a hash that digests are made with.
 type Algorithm struct {
-	ID   uint8            // what travels: 1 XXH3-128, 2 SHA-256, 3 BLAKE3; from 128 on: the user's own
+	ID   uint8            // what travels: 1 XXH3-128, 2 SHA-256, 3 BLAKE3, which users bring; from 128 on: their own
 	Name string           // for people
 	New  func() hash.Hash // a hash of which the first 32 bytes count
 }

@@ -125,7 +125,7 @@ func (s *Server) claim(o *Offer) (m *assembly, fresh bool, err error) {
 	case s.closing:
 		return nil, false, errGoingAway()
 	case len(s.assemblies) >= s.limits.MaxActive:
-		return nil, false, later(ReasonBusy, "%d images are on their way already: try again later, or raise Limits.MaxActive here", len(s.assemblies))
+		return nil, false, later(ReasonBusy, "%d images are on their way already: try again later, or raise Limits.MaxActive at the receiver", len(s.assemblies))
 	}
 	m = &assembly{srv: s, id: o.ID, done: make(chan struct{}), turn: make(chan struct{}, 1)}
 	s.assemblies[o.ID] = m

@@ -73,7 +73,7 @@ func (in *Inbox) Offer(ctx context.Context, o Offer) (*Arrival, error) {
 func (in *Inbox) offer(ctx context.Context, a *Arrival) error {
 	s, o := in.srv, &a.offer
 	if s.Handler == nil && s.Store == nil {
-		return reject(ReasonNotServing, "only messages are taken here: set Server.Handler or Server.Store to take images")
+		return reject(ReasonNotServing, "the receiver takes only messages: set Server.Handler or Server.Store there to take images")
 	}
 	if err := s.limits.check(&o.Image, o.Size); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (in *Inbox) offer(ctx context.Context, a *Arrival) error {
 		id := max(o.Digest.ID, XXH3.ID)
 		var ok bool
 		if o.Digest, ok = AlgorithmByID(id); !ok {
-			return reject(ReasonMalformed, "the digest algorithm %d is not known here: use XXH3", id)
+			return reject(ReasonMalformed, "the digest algorithm %d is not known at the receiver: use XXH3", id)
 		}
 	}
 	if err := in.admit(a); err != nil {
@@ -107,7 +107,7 @@ func (in *Inbox) admit(a *Arrival) error {
 	case in.closed != nil:
 		return asRejected(in.closed, ReasonCanceled)
 	case len(in.arrivals) >= in.srv.limits.MaxTransfers:
-		return later(ReasonBusy, "%d images of this connection are on their way already: wait for one to end, or raise Limits.MaxTransfers here", len(in.arrivals))
+		return later(ReasonBusy, "%d images of this connection are on their way already: wait for one to end, or raise Limits.MaxTransfers at the receiver", len(in.arrivals))
 	}
 	in.arrivals[a] = false
 	return nil
@@ -159,9 +159,9 @@ func (in *Inbox) Message(ctx context.Context, m Message) error {
 	case closed != nil:
 		return asRejected(closed, ReasonCanceled)
 	case s.Message == nil:
-		return reject(ReasonNotServing, "messages are not taken here: set Server.Message to take them")
+		return reject(ReasonNotServing, "the receiver takes no messages: set Server.Message there to take them")
 	case len(m.Data) > s.limits.MaxMessage:
-		return reject(ReasonTooLarge, "a message of %d bytes: at most %d are taken; send it as an image, or raise Limits.MaxMessage here", len(m.Data), s.limits.MaxMessage)
+		return reject(ReasonTooLarge, "a message of %d bytes: at most %d are taken; send it as an image, or raise Limits.MaxMessage at the receiver", len(m.Data), s.limits.MaxMessage)
 	}
 	if err := s.limits.checkText("message type", m.Type); err != nil {
 		return err

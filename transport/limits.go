@@ -57,7 +57,7 @@ func (l Limits) check(img *Image, size int64) error {
 			return reject(ReasonMeta, "the metadata of key %.40q is not UTF-8", k)
 		}
 		if total += len(k) + len(v); total > l.MaxMeta {
-			return reject(ReasonMeta, "the metadata has over %d bytes: shorten it, or raise Limits.MaxMeta here", l.MaxMeta)
+			return reject(ReasonMeta, "the metadata has over %d bytes: shorten it, or raise Limits.MaxMeta at the receiver", l.MaxMeta)
 		}
 	}
 	return nil
@@ -74,7 +74,7 @@ func (l Limits) checkText(what, s string) error {
 }
 
 func (l Limits) tooLarge(size int64) error {
-	return reject(ReasonTooLarge, "%d bytes: at most %d are taken; send a smaller image, or raise Limits.MaxImage here", size, l.MaxImage)
+	return reject(ReasonTooLarge, "%d bytes: at most %d are taken; send a smaller image, or raise Limits.MaxImage at the receiver", size, l.MaxImage)
 }
 
 // reject is a permanent refusal.
