@@ -186,7 +186,7 @@ func (r *receiving) inbox() (*transport.Inbox, error) {
 	case c.served:
 		return nil, &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the receiver has stopped serving: try again later"}
 	}
-	return nil, &transport.RejectedError{Reason: transport.ReasonNotServing, Text: "the peer's program does not serve this connection"}
+	return nil, &transport.RejectedError{Reason: transport.ReasonNotServing, Retryable: true, Text: "the peer's program does not serve this connection: try again when it does"}
 }
 
 // image receives an image.
