@@ -116,6 +116,8 @@ type RejectedError struct {
 	Retryable bool
 	Text      string        // for people, at most 1,024 bytes
 	After     time.Duration // wait at least this long before the next try; 0: no wish
+
+	cause error // what hooks and log of this side hear too; nil: nothing more
 }
 
 func (e *RejectedError) Error() string {

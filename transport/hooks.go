@@ -15,7 +15,8 @@ type Hooks struct {
 	ConnClosed func(Info, error) // nil: an orderly end by the peer
 
 	// Offered and Finished come in pairs, for refused images too. The error is
-	// nil if and only if the image is kept, and the receipt is valid then.
+	// nil if and only if the image is kept, and the receipt is valid then. That
+	// of a Handler's panic has its value in its text.
 	Offered  func(TransferInfo)
 	Finished func(TransferInfo, Receipt, error)
 

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -226,6 +227,9 @@ func (a *Arrival) info() TransferInfo {
 // complete tells hooks and log what has become of an Arrival, once for each.
 func (a *Arrival) complete(r Receipt, err error) {
 	s := a.in.srv
+	if refused := (*RejectedError)(nil); errors.As(err, &refused) && refused.cause != nil {
+		err = fmt.Errorf("%w: %w", err, refused.cause)
+	}
 	if f := s.Hooks.Finished; f != nil {
 		info := a.info()
 		if err == nil && a.asm != nil {

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime/debug"
 	"sync"
@@ -145,9 +146,12 @@ type outcome struct {
 func (s *Server) call(fn func() error, after func()) *outcome {
 	o := &outcome{done: make(chan struct{})}
 	go func() {
-		o.err = later(ReasonHandler, "the handler has failed")
+		failed := later(ReasonHandler, "the handler has failed")
+		failed.cause = errGoexit
+		o.err = failed
 		defer func() {
 			if p := recover(); p != nil {
+				failed.cause = fmt.Errorf("panic: %v", p)
 				s.log.Error("handler panicked", "panic", p, "stack", string(debug.Stack()))
 			}
 			after()
@@ -157,6 +161,8 @@ func (s *Server) call(fn func() error, after func()) *outcome {
 	}()
 	return o
 }
+
+var errGoexit = errors.New("it has ended its goroutine by runtime.Goexit")
 
 // handlerError is what the sender hears of a Handler's error.
 func handlerError(err error) error {

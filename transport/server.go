@@ -21,6 +21,10 @@ type Server struct {
 	// for each ID and, but for crashes and failures to commit, only once: the ID
 	// is its idempotency key. Handlers of different images run at the same time.
 	//
+	// A panic is caught. The sender hears only that the Handler has failed;
+	// Hooks.Finished hears the panic's value, and Logger its stack too. Set one of
+	// them: without both a panic leaves no trace here.
+	//
 	// The context does not end with the sender's Conn. It ends when the Handler
 	// returns, and when Shutdown's patience does.
 	Handler func(ctx context.Context, in *Incoming) error

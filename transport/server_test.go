@@ -516,11 +516,20 @@ func TestSlowHookDropsAndCounts(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var out strings.Builder
+	var finished error
 	s := &Server{Store: &MemStore{}, Logger: slog.New(slog.NewTextHandler(&out, nil)), Handler: func(context.Context, *Incoming) error { panic("oh") }}
+	s.Hooks.Finished = func(_ TransferInfo, _ Receipt, err error) { finished = err }
 	bubble(t, s, func(t *testing.T) {
-		deliverTo(t.Context(), inbox(t, s, "p"), Offer{Size: 1}, []byte("x"))
+		_, err := deliverTo(t.Context(), inbox(t, s, "p"), Offer{Size: 1}, []byte("x"))
+		if wantReason(t, err, ReasonHandler, true); strings.Contains(err.Error(), "oh") {
+			t.Error("the sender hears of the panic:", err)
+		}
+		synctest.Wait()
+		if wantReason(t, finished, ReasonHandler, true); !strings.Contains(finished.Error(), "panic: oh") {
+			t.Error("the hook does not hear of the panic:", finished)
+		}
 	})
-	for _, want := range []string{"conn opened", "peer=p", "handler panicked", "panic=oh", "image not kept"} {
+	for _, want := range []string{"conn opened", "peer=p", "handler panicked", "panic=oh", "stack=", "server_test.go", "image not kept", "panic: oh"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in the log:\n%s", want, &out)
 		}
