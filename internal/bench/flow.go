@@ -49,7 +49,8 @@ type flowEnd struct {
 	event func(arq.Event)
 	begin func(first []byte) // makes the engine of the receiver
 	buf   [modelMessage]byte
-	out   [][]byte // to be written
+	out   []byte // to be written: messages behind each other
+	ends  []int  // of the messages in out
 }
 
 // newFlow joins two engines. The sender has control, nil for what pixferry uses.
@@ -144,18 +145,21 @@ func modelDigest() chunk.Digest {
 // pump hands events out, sends what there is, and sets the timer.
 func (e *flowEnd) pump() {
 	began, now := time.Now(), e.flow.clock.Now()
-	e.out = e.out[:0]
+	e.out, e.ends = e.out[:0], e.ends[:0]
 	for e.drain(); ; e.drain() {
 		n := e.Poll(now, e.buf[:])
 		if n == 0 {
 			break
 		}
-		e.out = append(e.out, bytes.Clone(e.buf[:n]))
+		e.out = append(e.out, e.buf[:n]...)
+		e.ends = append(e.ends, len(e.out))
 	}
 	at := e.Deadline()
 	e.flow.spent += time.Since(began)
-	for _, msg := range e.out {
-		e.write(msg)
+	from := 0
+	for _, end := range e.ends {
+		e.write(bytes.Clone(e.out[from:end]))
+		from = end
 	}
 	e.timer.Stop()
 	e.timer = nil
