@@ -181,6 +181,9 @@ func (w *writer) poll(c *carrier) (full bool) {
 // take adds a session's messages to the batch and reports whether it is full.
 func (w *writer) take(c *carrier, now time.Time, ended bool) (full bool) {
 	var p *udpsock.Packet // the train that grows
+	if last := len(w.packets) - 1; last >= 0 && w.owners[last] == c {
+		p = &w.packets[last]
+	}
 	largest := max(c.session.MaxMessage(), w.largest())
 	for {
 		if len(w.arena)-w.used < largest || len(w.packets) == batchPackets {

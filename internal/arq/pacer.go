@@ -6,6 +6,7 @@ import "time"
 // really passed.
 type pacer struct {
 	tokens int64 // bytes; negative after a message larger than what was left
+	empty  bool  // until more than one has come
 	at     time.Duration
 }
 
@@ -28,12 +29,24 @@ func (p *pacer) refill(now time.Duration, rate, burst int64, late time.Duration)
 	p.tokens = min(p.tokens+int64(min(elapsed, time.Second))*rate/int64(time.Second), max(burst, p.tokens))
 }
 
+// together is what has to come together after the last token was spent, in bytes: a quarter of a
+// millisecond of the rate, so that a fast link is not fed one message at a time.
+func together(rate int64) int64 { return min(max(rate/4000, 1), 64<<10) }
+
 // wait returns how long until a message may leave, 0 for now.
 func (p *pacer) wait(rate int64) time.Duration {
-	if p.tokens > 0 || rate <= 0 {
+	least := int64(1)
+	if p.empty {
+		least = together(rate)
+	}
+	if p.tokens >= least || rate <= 0 {
+		p.empty = false
 		return 0
 	}
-	return time.Duration((1-p.tokens)*int64(time.Second)/rate) + 1
+	return time.Duration((least-p.tokens)*int64(time.Second)/rate) + 1
 }
 
-func (p *pacer) sent(size int64) { p.tokens -= size }
+func (p *pacer) sent(size int64) {
+	p.tokens -= size
+	p.empty = p.tokens <= 0
+}
