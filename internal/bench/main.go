@@ -43,16 +43,18 @@ type suite struct {
 var suites = []suite{{"tcp", tcpSuite}, {"udp", udpSuite}, {"mqtt", mqttSuite}, {"lossy", lossySuite}, {"fleet", fleetSuite}}
 
 func main() {
-	var o options
+	o := options{only: regexp.MustCompile("")}
 	flag.StringVar(&o.suite, "suite", "all", "tcp, udp, mqtt, lossy, fleet or all")
 	flag.StringVar(&o.json, "json", "", "write the results to this file")
 	flag.StringVar(&o.plot, "plot", "", "write SVG plots to this directory")
 	flag.IntVar(&o.runs, "runs", 5, "turns of each system")
 	flag.BoolVar(&o.quick, "quick", false, "128 MiB instead of 1 GiB, fewer images and seeds")
-	only := flag.String("only", "", "measure only what matches: a regular expression for \"case: system\"")
+	flag.Func("only", "measure only what matches: a regular `expression` for \"case: system\"", func(s string) (err error) {
+		o.only, err = regexp.Compile(s)
+		return err
+	})
 	flag.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile from the first measured image on to this file")
 	flag.Parse()
-	o.only = regexp.MustCompile(*only)
 	command := "go run -C internal/bench . " + strings.Join(os.Args[1:], " ")
 	runAsTest(func(t *testing.T) {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -63,6 +62,10 @@ const (
 // measure lets the systems of a case take turns and reports them.
 func (c *benchCase) measure(ctx context.Context, o *options, r *report) error {
 	systems := slices.DeleteFunc(slices.Clone(c.systems), func(s system) bool { return !o.only.MatchString(c.name + ": " + s.name) })
+	if len(systems) == 0 {
+		return nil
+	}
+	fmt.Fprintf(os.Stderr, "measuring %s: %s\n", c.suite, c.name)
 	samples := make([][]sample, len(systems))
 	for turn := range o.runs {
 		for k := range systems {
@@ -77,9 +80,7 @@ func (c *benchCase) measure(ctx context.Context, o *options, r *report) error {
 			samples[i] = append(samples[i], s)
 		}
 	}
-	if len(systems) > 0 {
-		r.add(c, systems, samples)
-	}
+	r.add(c, systems, samples)
 	return nil
 }
 
@@ -123,7 +124,6 @@ func (c *benchCase) sample(ctx context.Context, o *options, s *system) (sample, 
 // measureAll measures one case after the other.
 func measureAll(ctx context.Context, o *options, r *report, cases []benchCase) error {
 	for i := range cases {
-		fmt.Fprintf(os.Stderr, "%s: %s\n", strings.ToUpper(cases[i].suite), cases[i].name)
 		if err := cases[i].measure(ctx, o, r); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 const (
 	plotWidth  = 860
 	labelWidth = 300
-	valueWidth = 150
+	valueWidth = 80
 	barHeight  = 16
 	barGap     = 4
 )
@@ -54,7 +54,7 @@ func (r *report) plot(dir string) error {
 
 func drawPlot(groups [][]row) string {
 	var b strings.Builder
-	y := 10
+	y := 14
 	for _, g := range groups {
 		scale := scaleOf(g)
 		y += 22
@@ -69,7 +69,7 @@ func drawPlot(groups [][]row) string {
 				at := labelWidth + scale.length(w.goal())
 				fmt.Fprintf(&b, "<path d=\"M%.1f %dV%d\" stroke=\"#b00020\" stroke-dasharray=\"3 2\"/>\n", at, y-2, y+barHeight+2)
 			}
-			fmt.Fprintf(&b, "<text x=\"%.1f\" y=\"%d\">%.4g</text>\n", labelWidth+scale.length(w.Max)+6, middle+4, w.Median)
+			fmt.Fprintf(&b, "<text x=\"%d\" y=\"%d\">%.4g</text>\n", plotWidth-valueWidth+10, middle+4, w.Median)
 			y += barHeight + barGap
 		}
 	}
