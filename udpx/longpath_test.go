@@ -1,6 +1,8 @@
 package udpx_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,5 +41,39 @@ func TestLongPath(t *testing.T) {
 		c.Close()
 		began = time.Now()
 		send(dial(t, tr), "remembered", began, 1.5)
+	})
+}
+
+// TestSmallImagesOverALossyPath measures images of 10 KB on a live session over 20 Mbit/s, 50 ms and 5 % loss.
+func TestSmallImagesOverALossyPath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rtt = 50 * time.Millisecond
+		n := newNetwork(t, 1, path{Delay: rtt / 2, Rate: 2_500_000, Queue: 125_000, Loss: 0.05})
+		store := &transport.MemStore{}
+		addr, _ := serve(t, &udpx.Transport{Conn: n.socket()}, store)
+		device := n.socket()
+		c := dial(t, &udpx.Transport{Conn: device, Addr: addr.String()})
+		const warm, images, size = 20, 300, 10_000
+		var took []time.Duration
+		before := 0
+		for i := range warm + images {
+			if i == warm {
+				took, before = nil, device.bytes
+			}
+			b, name := noise(uint64(i), size), fmt.Sprint("image", i)
+			began := time.Now()
+			if _, err := c.Send(t.Context(), &transport.Image{Name: name, Body: transport.Bytes(b)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			took = append(took, time.Since(began))
+			kept(t, store, name, b)
+			time.Sleep(100 * time.Millisecond)
+		}
+		slices.Sort(took)
+		median, last, bytes := took[images/2], took[images*99/100], float64(device.bytes-before)/(images*size)
+		t.Logf("median %v, 99th percentile %v, %.2f of their bytes", median, last, bytes)
+		if median > rtt*5/4 || last > 2*rtt || bytes > 2 {
+			t.Error("want 1.25 and 2 round trips, and at most 2")
+		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/pixferry/pixferry/internal/parity"
 	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/transport"
@@ -139,6 +140,7 @@ func (t *Transport) start() *session.Endpoint {
 		}
 		t.endpoint = session.NewEndpoint(session.Config{
 			Idle: c.IdleTimeout, Window: c.Window, Transfers: c.MaxTransfers, Digest: c.Digest, Logger: t.log,
+			Coder: &parity.Coder{},
 		})
 	})
 	return t.endpoint

@@ -43,6 +43,8 @@ type Config struct {
 	ReadAhead int
 	// Controller is the congestion control of an unordered link, this session's alone; nil: cc.Rate.
 	Controller cc.Controller
+	// Coder repairs small images on an unordered link; nil: they are not repaired.
+	Coder Coder
 	// Path is what is known of an unordered link from an earlier session, for cc.Rate; zero: nothing.
 	Path cc.Path
 }

@@ -55,6 +55,9 @@ func New(cfg Config, now time.Time) *Engine {
 	if cfg.ReadAhead <= 0 {
 		cfg.ReadAhead = 128 << 10
 	}
+	if cfg.Local.Repairs = 0; cfg.Coder != nil && !cfg.Ordered {
+		cfg.Local.Repairs = maxRepaired
+	}
 	// Times count from a second before now, so that zero is no time.
 	e := &Engine{cfg: cfg, epoch: now.Add(-time.Second), now: time.Second}
 	e.acks = newAckTracker()

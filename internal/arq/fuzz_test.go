@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/parity"
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
@@ -28,6 +29,7 @@ func FuzzReceive(f *testing.F) {
 		ack(0, 2), ack(0, 1, 2, 3),
 		wire.AppendPing(nil),
 		(&wire.Close{Text: "bye"}).Append(nil),
+		(&wire.Parity{Handle: 1, Size: 100, Count: 2, Index: 1, Symbol: make([]byte, 40)}).Append(nil),
 	}
 	var all []byte
 	for i, b := range frames {
@@ -40,7 +42,7 @@ func FuzzReceive(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, input []byte, kind byte) {
 		cfg := Config{Initiator: kind&1 != 0, Ordered: kind&2 != 0, Reliable: kind&4 != 0, MaxMessage: 1200, Local: hello,
-			LocalCID: 11, RemoteCID: 22, FirstCID: 99, Sizes: []int{1400}, Linger: time.Minute}
+			LocalCID: 11, RemoteCID: 22, FirstCID: 99, Sizes: []int{1400}, Linger: time.Minute, Coder: &parity.Coder{}}
 		e := New(cfg, start)
 		x := newEnd(t, e)
 		x.answer = false

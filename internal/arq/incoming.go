@@ -23,6 +23,8 @@ type incoming struct {
 	fin  *wire.Fin
 	held []heldRun // reported by ACCEPT and not yet answered
 
+	repair repairable
+
 	finished bool // reported
 	answered bool // RECEIPT or REJECT was given
 	open     int  // controls that the peer has not acknowledged

@@ -11,7 +11,6 @@ type outgoing struct {
 	offer       *wire.Offer
 	interactive bool
 	started     bool // not waiting for its turn
-	insured     bool // the end of the image goes twice if it is lost
 	over        bool // no longer in the table; messages in flight may still point here
 	controls    []*control
 	finish      *control // FIN, nil before Finish
@@ -24,6 +23,11 @@ type outgoing struct {
 	acked  chunk.Ranges
 	lost   chunk.Ranges // sent, believed lost, not sent again; never overlaps acked
 	twice  chunk.Ranges // sent again at the end of the image, to be sent once more; never overlaps acked
+	spare  int64        // bytes that may yet go twice
+
+	symbol   int      // DATA does not cross its multiples; 0: no parity
+	parities int      // symbols of parity
+	parity   [][]byte // those not yet sent
 
 	ready     bool // in a runQueue
 	following *outgoing
@@ -34,7 +38,7 @@ type outgoing struct {
 
 // hasData reports whether there is data that could be sent.
 func (o *outgoing) hasData() bool {
-	return !o.over && (o.unsent > 0 || o.lost.Count() > 0 || o.twice.Count() > 0)
+	return !o.over && (o.unsent > 0 || o.lost.Count() > 0 || o.twice.Count() > 0 || len(o.parity) > 0)
 }
 
 // slice returns the next range to send, at most max bytes: what was lost first.
@@ -47,17 +51,21 @@ func (o *outgoing) slice(max int64) (r chunk.Range, again bool) {
 	default:
 		r, again = o.twice.At(0), true
 	}
+	if o.symbol > 0 {
+		max = min(max, int64(o.symbol)-r.Start%int64(o.symbol))
+	}
 	r.End = min(r.End, r.Start+max)
 	return r, again
 }
 
 // sent notes that a range that slice returned is on its way. What was lost of the end of an image goes twice:
-// the image would wait a whole round trip for each further loss, and it is little.
+// the image would wait a whole round trip for each further loss. It is a small part of the image.
 func (o *outgoing) sent(r chunk.Range, again bool) {
 	switch {
 	case again && o.lost.Count() > 0:
 		o.lost.Remove(r.Start, r.End)
-		if o.insured && o.next == o.size {
+		if o.spare > 0 && o.next == o.size {
+			o.spare -= r.Len()
 			o.twice.Add(r.Start, r.End)
 		}
 		return

@@ -186,9 +186,17 @@ func (b *builder) data(room int) {
 	if o == nil || e.controls.wanting() { // an offer goes before its data
 		return
 	}
-	if r, _ := o.slice(int64(max(b.left()-wire.DataHeader, 1))); !e.credit.allows(r.Len()) {
+	if len(o.parity) > 0 && o.unsent == 0 && o.lost.Count() == 0 {
+		b.parity(o)
+		return
+	}
+	r, again := o.slice(int64(max(b.left()-wire.DataHeader, 1)))
+	if !e.credit.allows(r.Len()) {
 		e.shut()
 		return
+	}
+	if again { // maybe for want of the offer
+		o.copies = max(o.copies, 1)
 	}
 	b.introduce(wire.DataHeader + leastData)
 	e.repeat(b, o)
@@ -199,7 +207,7 @@ func (b *builder) data(room int) {
 	if space < leastData && b.eliciting || space < 1 {
 		return
 	}
-	r, again := o.slice(int64(space))
+	r, again = o.slice(int64(space))
 	n := min(r.Len(), e.credit.left())
 	if b.apart {
 		if b.payload = o.pieces.at(r.Start, int(n)); len(b.payload) < leastApart {

@@ -113,6 +113,8 @@ func (e *Engine) receiveFrame(h *wire.Header, number int64, t wire.Type, body []
 	switch t {
 	case wire.TypeData:
 		return e.onData(body)
+	case wire.TypeParity:
+		return e.onParity(body)
 	case wire.TypeAck:
 		return e.onAck(number, body)
 	case wire.TypeHello:

@@ -35,6 +35,7 @@ type recovery struct {
 	timeouts  int           // in a row
 	probes    int           // messages to be sent whatever the window says
 
+	loss     lossRate
 	delivery delivery
 	sample   cc.Sample
 }
@@ -121,11 +122,13 @@ func (r *recovery) acked(now time.Duration, m *sentMessage) {
 	r.inFlight -= int64(m.size)
 	r.delivery.bytes += int64(m.size)
 	r.delivery.at = now
+	r.loss.arrived()
 }
 
 // spurious notes that a message believed lost has arrived: the path reorders more than was thought.
 func (r *recovery) spurious(e *Engine, number int64, m *sentMessage) {
 	r.delivery.bytes += int64(m.size)
+	r.loss.lost--
 	r.threshold = min(max(r.threshold, r.largest-number+1), maxThreshold)
 	r.eighths = min(r.eighths+1, maxTime)
 	if r.cc != nil && !m.probe {
@@ -200,6 +203,7 @@ func (r *recovery) lose(e *Engine, b *batch, number int64, m *sentMessage) {
 	} else {
 		b.lost += int64(m.size)
 		b.lostCount++
+		r.loss.lose()
 		if r.cc != nil {
 			r.cc.Lost(e.now, packet(number, m))
 		}

@@ -10,6 +10,8 @@ const (
 	reasonNotServing = 12 // transport.Reason
 	offerCopies      = 2  // messages of DATA that repeat an offer not yet acknowledged
 	finCopies        = 2
+	spareBytes       = 8 << 10 // of an image that may go twice at its end,
+	spareParts       = 32      // and this part of it
 )
 
 // waitingOffers are transfers that wait because the peer takes no more at once.
@@ -50,7 +52,6 @@ func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
 	f.MetaSize, f.MetaOffset = uint16(len(f.Meta)), 0
 	e.waiting.handle++
 	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0 || f.Kind == wire.KindMessage}
-	o.insured = e.recovery != nil && e.recovery.cc != nil
 	e.outs.add(o.handle, o)
 	if q := &e.waiting.bulk; o.interactive {
 		e.waiting.interactive = append(e.waiting.interactive, o)
@@ -101,6 +102,7 @@ func (e *Engine) start(o *outgoing) {
 	if len(o.controls) == 1 && e.recovery != nil {
 		o.copies = offerCopies
 	}
+	e.ensure(o)
 	e.wanted(o)
 }
 
@@ -120,6 +122,7 @@ func (e *Engine) drop(o *outgoing) {
 	for i := range o.pieces.list {
 		e.events.push(Event{Kind: Released, Handle: o.handle, Data: o.pieces.list[i].data})
 	}
+	o.parity = nil
 	o.over, o.pieces, o.acked, o.lost, o.twice, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, chunk.Ranges{}, nil
 	e.outs.remove(o.handle)
 	if o.started {
@@ -199,6 +202,11 @@ func (e *Engine) Finish(handle uint16, size int64, digest chunk.Digest) error {
 	o.finish = e.controls.add(&control{frame: &wire.Fin{Handle: handle, Attempt: o.offer.Attempt, Size: size,
 		Algorithm: digest.Algorithm(), Digest: digest.Append(nil)}})
 	o.controls = append(o.controls, o.finish)
+	if e.recovery != nil && e.recovery.cc != nil {
+		o.spare = spareBytes + size/spareParts
+	}
+	e.encode(o)
+	e.schedule.add(o)
 	return nil
 }
 

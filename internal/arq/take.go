@@ -101,13 +101,20 @@ func (e *Engine) onData(body []byte) error {
 	if err := e.admit(in, f.Offset, len(f.Payload)); err != nil {
 		return err
 	}
-	for g := range in.got.Gaps(f.Offset, end) {
-		e.window.received(g.Len())
-		e.events.push(Event{Kind: Received, Handle: in.handle, Offset: g.Start, Data: f.Payload[g.Start-f.Offset : g.End-f.Offset]})
-	}
-	in.got.Add(f.Offset, end)
+	e.received(in, f.Offset, f.Payload)
+	e.keep(in, f.Offset, f.Payload)
 	e.checkFinished(in)
 	return nil
+}
+
+// received reports what is new of bytes.
+func (e *Engine) received(in *incoming, offset int64, p []byte) {
+	end := offset + int64(len(p))
+	for g := range in.got.Gaps(offset, end) {
+		e.window.received(g.Len())
+		e.events.push(Event{Kind: Received, Handle: in.handle, Offset: g.Start, Data: p[g.Start-offset : g.End-offset]})
+	}
+	in.got.Add(offset, end)
 }
 
 // admit refuses data for which there is no room. On a reliable link that is a violation.
@@ -212,7 +219,7 @@ func (e *Engine) forget(counter int64) error {
 // answer queues the frame that ends a transfer.
 func (e *Engine) answer(in *incoming, f frame) {
 	in.answered = true
-	in.got, in.held, in.offer = chunk.Ranges{}, nil, nil
+	in.got, in.held, in.offer, in.repair = chunk.Ranges{}, nil, nil, repairable{}
 	in.open++
 	e.controls.add(&control{frame: f, in: in, twice: true})
 }

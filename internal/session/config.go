@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -19,6 +20,7 @@ type Config struct {
 	Transfers int
 	Digest    chunk.Algorithm
 	Logger    *slog.Logger
+	Coder     arq.Coder // repairs small images on links that lose; nil: they are not repaired
 }
 
 const (

@@ -63,6 +63,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		LocalCID: s.cid, RemoteCID: wire.ConnID(randomUint64()),
 		Idle:      c.ep.cfg.Idle,
 		ReadAhead: 2 * largePiece,
+		Coder:     c.ep.cfg.Coder,
 		Path:      c.ep.paths.recall(s.info.Peer, time.Now()),
 	}
 	rand.Read(cfg.Local.ResetToken[:])

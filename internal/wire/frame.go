@@ -27,6 +27,7 @@ const (
 	TypeVersions      Type = 0x0e
 	TypePathChallenge Type = 0x12
 	TypePathResponse  Type = 0x13
+	TypeParity        Type = 0x14
 
 	firstSkippable Type = 0x80
 	NoFrame        Type = 0xff // in an Error: not in a frame; never on the wire
@@ -43,9 +44,9 @@ func (t Type) String() string {
 }
 
 // known reports whether version 1 uses the type. 0x0f to 0x11 (handshake,
-// retry, token) and 0x14 (parity) are reserved.
+// retry, token) are reserved.
 func (t Type) known() bool {
-	return t <= TypeVersions || t == TypePathChallenge || t == TypePathResponse
+	return t <= TypeVersions || t >= TypePathChallenge && t <= TypeParity
 }
 
 // Eliciting reports whether a message with such a frame is to be acknowledged.

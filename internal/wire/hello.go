@@ -19,8 +19,8 @@ const helloFixed = 4 + 4 + 2 + 2 + 2 + 2 + 4 + 4 + 4 + 8 + 16
 //	| message bytes | reorder  | idle     | instance | reset token | fields   |
 //	+---------------+----------+----------+----------+-------------+----------+
 //
-// Fields have the form of frames: type 1, length 2, value. Version 1 has none
-// and skips those from 0x80 on.
+// Fields have the form of frames: type 1, length 2, value. Those from 0x80 on that are
+// not known are skipped. Known is 0x80, repairs, 4 bytes.
 type Hello struct {
 	MaxMessage   uint32 // bytes, at least MinMessage
 	Window       uint32 // bytes of DATA payload in flight before the first ACK
@@ -33,14 +33,24 @@ type Hello struct {
 	IdleMillis   uint32 // silence that ends the session; 0: none
 	Instance     uint64 // random, of this run of the program
 	ResetToken   [16]byte
+	Repairs      uint32 // largest image in bytes that is repaired with PARITY; 0: none
 }
 
+const fieldRepairs = 0x80
+
 // Len returns the length of the frame in bytes.
-func (f *Hello) Len() int { return FrameHeader + helloFixed }
+func (f *Hello) Len() int { return FrameHeader + helloFixed + f.fields() }
+
+func (f *Hello) fields() int {
+	if f.Repairs == 0 {
+		return 0
+	}
+	return FrameHeader + 4
+}
 
 // Append appends the frame to b.
 func (f *Hello) Append(b []byte) []byte {
-	b = appendFrame(b, TypeHello, helloFixed)
+	b = appendFrame(b, TypeHello, helloFixed+f.fields())
 	b = binary.LittleEndian.AppendUint32(b, f.MaxMessage)
 	b = binary.LittleEndian.AppendUint32(b, f.Window)
 	b = binary.LittleEndian.AppendUint16(b, f.Messages)
@@ -51,7 +61,11 @@ func (f *Hello) Append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, f.Reorder)
 	b = binary.LittleEndian.AppendUint32(b, f.IdleMillis)
 	b = binary.LittleEndian.AppendUint64(b, f.Instance)
-	return append(b, f.ResetToken[:]...)
+	b = append(b, f.ResetToken[:]...)
+	if f.Repairs > 0 {
+		b = binary.LittleEndian.AppendUint32(appendFrame(b, fieldRepairs, 4), f.Repairs)
+	}
+	return b
 }
 
 // Parse reads the body of a frame.
@@ -68,9 +82,16 @@ func (f *Hello) Parse(body []byte) error {
 	f.IdleMillis = c.Uint32()
 	f.Instance = c.Uint64()
 	copy(f.ResetToken[:], c.Bytes(len(f.ResetToken)))
+	f.Repairs = 0
 	for c.Len() > 0 {
-		if field, _ := nextField(&c); field < firstField {
+		field, value := nextField(&c)
+		switch {
+		case field < firstField:
 			return &Error{CodeUnknown, TypeHello, "a field that version 1 does not have"}
+		case field == fieldRepairs && len(value) == 4:
+			f.Repairs = binary.LittleEndian.Uint32(value)
+		case field == fieldRepairs && c.Err() == nil:
+			return malformed(TypeHello, "repairs of %d bytes: 4", len(value))
 		}
 	}
 	if err := finish(&c, TypeHello); err != nil {

@@ -163,6 +163,7 @@ func TestSpecNames(t *testing.T) {
 	}
 	has("| 0x%02x | %v | ", uint8(wire.TypePathChallenge), wire.TypePathChallenge)
 	has("| 0x%02x | %v | ", uint8(wire.TypePathResponse), wire.TypePathResponse)
+	has("| 0x%02x | %v | ", uint8(wire.TypeParity), wire.TypeParity)
 	for code := wire.CodeDone; code <= wire.CodeUnanswered; code++ {
 		has("| %d | %v | ", uint8(code), code)
 	}

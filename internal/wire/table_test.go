@@ -43,6 +43,8 @@ func messages() []message {
 		}
 		return r
 	}
+	repairs := *hello
+	repairs.Repairs = 65535
 	padded := hello.Len() + wire.LongHeader + wire.Trailer
 	return []message{
 		{name: "no frames", header: short},
@@ -60,7 +62,7 @@ func messages() []message {
 		{name: "hello padded to 1200", header: long, frames: []frame{hello, &other{kind: wire.TypePadding, Body: make([]byte, 1200-padded-wire.FrameHeader)}}},
 		{name: "hello of a small device", header: long, frames: []frame{&wire.Hello{MaxMessage: 256, Window: 512, Messages: 2, AckRanges: 1, Transfers: 1, Metadata: 128}}},
 		{name: "hello with a field of a later version", header: long, notCanonical: true,
-			frames: []frame{&other{kind: wire.TypeHello, Body: append(hello.Append(nil)[wire.FrameHeader:], 0x80, 2, 0, 'h', 'i')}}},
+			frames: []frame{&other{kind: wire.TypeHello, Body: append(hello.Append(nil)[wire.FrameHeader:], 0xff, 2, 0, 'h', 'i')}}},
 		{name: "offer", header: short, frames: []frame{&wire.Offer{Handle: 2, Attempt: 3, ID: id, Oldest: 40, Flags: wire.OfferInteractive | wire.OfferResume,
 			Algorithm: 2, Size: 123456789, MetaSize: size, Meta: meta}}},
 		{name: "offer of unknown size without metadata", header: short, frames: []frame{&wire.Offer{Handle: 2, ID: id, Algorithm: 1, Size: wire.UnknownSize}}},
@@ -90,6 +92,9 @@ func messages() []message {
 		{name: "reset", header: wire.Header{Long: true, Number: 7}, frames: []frame{&wire.Reset{Dest: short.Dest, Number: 7, Token: token}}},
 		{name: "versions", header: none, frames: []frame{&wire.Versions{Spoken: []byte{1, 2}}}},
 		{name: "path challenge", header: short, frames: []frame{&wire.Path{Data: 0x1122334455667788}}},
+		{name: "hello of a peer that repairs", header: long, frames: []frame{&repairs}},
+		{name: "parity", header: short, frames: []frame{&wire.Parity{Handle: 2, Size: 10_000, Count: 3, Index: 2, Symbol: bytes.Repeat(token[:], 60)}}},
+		{name: "parity, as many symbols as can be", header: short, frames: []frame{&wire.Parity{Handle: 2, Size: 1, Count: 255, Symbol: []byte{9}}}},
 		{name: "path response", header: short, frames: []frame{&wire.Path{Response: true, Data: 0x1122334455667788}}},
 		{name: "a frame of a later version is skipped", header: short, notCanonical: true,
 			frames: []frame{&other{kind: 0x80, Body: []byte("later")}, &other{kind: wire.TypePing}}},
@@ -140,7 +145,6 @@ func malformed() []bad {
 		{"unknown frame below 0x80", one(0x7f, nil), wire.CodeUnknown, 0x7f},
 		{"reserved frame HANDSHAKE", one(0x0f, []byte{0, 0}), wire.CodeUnknown, 0x0f},
 		{"reserved frame RETRY", one(0x10, make([]byte, 64)), wire.CodeUnknown, 0x10},
-		{"reserved frame PARITY", one(0x14, nil), wire.CodeUnknown, 0x14},
 		{"frame without a whole length", raw(0x0b, 0), wire.CodeTruncated, wire.TypePing},
 		{"frame longer than the message", raw(0x0c, 4, 0, 0, 'a', 'b'), wire.CodeTruncated, wire.TypeClose},
 		{"second frame longer than the message", raw(0x0b, 0, 0, 0x80, 0xff, 0xff), wire.CodeTruncated, 0x80},
@@ -191,6 +195,12 @@ func malformed() []bad {
 		{"close with too long a text", one(wire.TypeClose, make([]byte, 1+wire.MaxText+1)), wire.CodeMalformed, wire.TypeClose},
 		{"reset cut", one(wire.TypeReset, make([]byte, 27)), wire.CodeTruncated, wire.TypeReset},
 		{"versions without one", one(wire.TypeVersions, nil), wire.CodeTruncated, wire.TypeVersions},
+		{"hello with a wrong length of repairs", one(wire.TypeHello, append(body(hello), 0x80, 2, 0, 0, 0)), wire.CodeMalformed, wire.TypeHello},
+		{"parity cut", one(wire.TypeParity, make([]byte, 7)), wire.CodeTruncated, wire.TypeParity},
+		{"parity without a symbol", one(wire.TypeParity, []byte{1, 0, 9, 0, 0, 0, 1, 0}), wire.CodeMalformed, wire.TypeParity},
+		{"parity of nothing", one(wire.TypeParity, []byte{1, 0, 0, 0, 0, 0, 1, 0, 7}), wire.CodeMalformed, wire.TypeParity},
+		{"parity with an index over its count", one(wire.TypeParity, []byte{1, 0, 9, 0, 0, 0, 1, 1, 7}), wire.CodeMalformed, wire.TypeParity},
+		{"parity with too many symbols", one(wire.TypeParity, []byte{1, 0, 0, 1, 0, 0, 1, 0, 7}), wire.CodeMalformed, wire.TypeParity},
 		{"path challenge cut", one(wire.TypePathChallenge, make([]byte, 7)), wire.CodeTruncated, wire.TypePathChallenge},
 		{"path response with bytes behind it", one(wire.TypePathResponse, make([]byte, 9)), wire.CodeMalformed, wire.TypePathResponse},
 	}

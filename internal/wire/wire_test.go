@@ -71,6 +71,8 @@ func newFrame(t wire.Type) frame {
 	switch t {
 	case wire.TypeData:
 		return new(wire.Data)
+	case wire.TypeParity:
+		return new(wire.Parity)
 	case wire.TypeAck:
 		return new(ack)
 	case wire.TypeHello:

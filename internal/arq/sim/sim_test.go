@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/parity"
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
@@ -136,6 +137,9 @@ func (s *scenario) program(w *world) {
 			s.there.MTU = 1500
 			s.a.out.Change(s.there)
 		}
+	}
+	if r.IntN(3) > 0 {
+		cfg.Coder = &parity.Coder{}
 	}
 	s.a.late, s.b.late = w.upTo(5*time.Millisecond), w.upTo(5*time.Millisecond)
 	s.a.batch, s.b.batch = w.upTo(2*time.Millisecond), w.upTo(2*time.Millisecond)

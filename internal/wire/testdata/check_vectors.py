@@ -13,7 +13,7 @@ import sys
 MAX_SIZE = (1 << 48) - 1
 NAMES = ["PADDING", "DATA", "ACK", "HELLO", "OFFER", "ACCEPT", "RESUME", "FIN", "RECEIPT", "REJECT", "CANCEL", "PING",
          "CLOSE", "RESET", "VERSIONS", "HANDSHAKE", "RETRY", "TOKEN", "PATH_CHALLENGE", "PATH_RESPONSE", "PARITY"]
-RESERVED = {"HANDSHAKE", "RETRY", "TOKEN", "PARITY"}
+RESERVED = {"HANDSHAKE", "RETRY", "TOKEN"}
 
 # Fields of the bodies: a number of bytes is an integer, "id" and "token" are 16
 # bytes, "random" is an integer written in hexadecimal, "rest" and "text" are what is left.
@@ -22,7 +22,7 @@ LAYOUT = {
     "PING": [("body", "rest")],
     "HELLO": [("maxMessage", 4), ("window", 4), ("messages", 2), ("ackRanges", 2), ("transfers", 2), ("metadata", 2),
               ("messageBytes", 4), ("reorder", 4), ("idleMillis", 4), ("instance", "random"), ("resetToken", "token"),
-              (None, "fields")],
+              ("repairs", "fields")],
     "OFFER": [("handle", 2), ("attempt", 4), ("id", "token"), ("oldest", "random"), ("kind", 1), ("flags", 1),
               ("algorithm", 1), ("size", "size"), ("metaSize", 2), ("metaOffset", 2), ("meta", "rest")],
     "ACCEPT": [("handle", 2), ("attempt", 4), ("held", 4), ("first", 4), ("digestLength", 1), ("digests", "rest")],
@@ -36,6 +36,7 @@ LAYOUT = {
     "CLOSE": [("code", 1), ("text", "text")],
     "RESET": [("dest", "random"), ("number", 4), ("token", "token")],
     "VERSIONS": [("spoken", "rest")],
+    "PARITY": [("handle", 2), ("size", 4), ("count", 1), ("index", 1), ("symbol", "rest")],
     "PATH_CHALLENGE": [("data", "random")],
     "PATH_RESPONSE": [("data", "random")],
 }
@@ -127,9 +128,13 @@ def decode_body(name, body):
             n = r.uint(8)
             frame[field] = -1 if n == (1 << 64) - 1 else n
         elif size == "fields":
-            for kind, _ in r.fields():
+            frame[field] = 0
+            for kind, value in r.fields():
                 if kind < 0x80:
                     raise Bad("unknown", name)
+                if kind == 0x80:
+                    must(len(value) == 4, name)
+                    frame[field] = int.from_bytes(value, "little")
         else:
             frame[field] = r.uint(size)
     r.end()
@@ -156,6 +161,10 @@ def check(name, f):
         must(f.get("size", f.get("bytes")) <= MAX_SIZE, name)
         must(1 <= len(f["digest"]) // 2 <= 32, name)
         must(f.get("level", 3) in (2, 3), name)
+    elif name == "PARITY":
+        length = len(f["symbol"]) // 2
+        must(length and f["size"] and f["index"] < f["count"], name)
+        must(-(-f["size"] // length) + f["count"] <= 256, name)
     elif name == "VERSIONS" and not f["spoken"]:
         raise Bad("truncated", name)
 
@@ -244,6 +253,8 @@ def encode_body(name, f):
             out += (f[field] & (1 << 64) - 1).to_bytes(8, "little")
         elif size != "fields":
             out += f[field].to_bytes(size, "little")
+        elif f[field]:
+            out += b"\x80\x04\x00" + f[field].to_bytes(4, "little")
     return out
 
 
