@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux || 386 || arm
 
 package main
 
@@ -7,5 +7,5 @@ import (
 	"errors"
 )
 
-// openRawUDP needs system calls of Linux.
+// openRawUDP needs system calls of Linux, which are laid out for 64 bits here.
 func openRawUDP(context.Context, bool) (runner, error) { return nil, errors.ErrUnsupported }
