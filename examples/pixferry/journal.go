@@ -48,12 +48,15 @@ func openJournal(path string) (*journal, error) {
 		path = filepath.Join(cache, "pixferry", "journal.jsonl")
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the journal, name another place with -journal FILE: %w", err)
+	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("the journal %s is not a regular file", path)
 	}
 	j := &journal{path: path, open: make(map[journalKey]journalEntry)}
 	content, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		return nil, fmt.Errorf("the journal, name another one with -journal FILE: %w", err)
 	}
 	lines := 0
 	for line := range bytes.Lines(content) {

@@ -105,11 +105,13 @@ func randomFile(t *testing.T, size int64) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := io.CopyN(f, rand.NewChaCha8([32]byte{byte(size)}), size); err != nil {
+	if _, err := io.CopyN(f, rng(size), size); err != nil {
 		t.Fatal(err)
 	}
 	return file
 }
+
+func rng(seed int64) io.Reader { return rand.NewChaCha8([32]byte{byte(seed)}) }
 
 func sameFiles(t *testing.T, a, b string) {
 	t.Helper()

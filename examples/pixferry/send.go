@@ -120,14 +120,17 @@ func (s *sender) none(files []string, err error) error {
 
 // dial tries again for a while: receivers and brokers restart.
 func dial(ctx context.Context, t transport.Transport) (conn transport.Conn, err error) {
-	within, cancel := context.WithTimeout(ctx, dialTime)
+	within, cancel := context.WithTimeoutCause(ctx, dialTime, fmt.Errorf("no answer for %v: check the URL and that the receiver runs", dialTime))
 	defer cancel()
+	var cause error // of the latest failure, which the end of the time would hide
 	err = transport.Retry(within, retries, func(ctx context.Context) error {
-		conn, err = t.Dial(ctx)
+		if conn, err = t.Dial(ctx); cause == nil || ctx.Err() == nil {
+			cause = err
+		}
 		return err
 	})
-	if err != nil && within.Err() != nil && ctx.Err() == nil {
-		err = fmt.Errorf("no answer for %v: check the URL and that the receiver runs: %w", dialTime, err)
+	if err != nil && within.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(within), cause)
 	}
 	return conn, err
 }
