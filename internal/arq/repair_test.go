@@ -50,12 +50,6 @@ func TestParityRepairsAnImage(t *testing.T) {
 			for first := range 8 {
 				a, b := repairers(t, coder)
 				msgs := a.flight(image)
-				count := 0
-				for _, m := range msgs {
-					if bytes.HasPrefix(m[wire.ShortHeader:], []byte{byte(wire.TypeParity)}) || bytes.Contains(m, []byte{byte(wire.TypeParity), 0x0f, 0x27}) {
-						count++
-					}
-				}
 				from := min(first, len(msgs)-lost)
 				kept := append(append([][]byte{}, msgs[:from]...), msgs[from+lost:]...)
 				if first%2 == 1 { // late: but the offer stays first
