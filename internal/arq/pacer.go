@@ -6,6 +6,7 @@ import "time"
 // really passed.
 type pacer struct {
 	tokens int64 // bytes; negative after a message larger than what was left
+	most   int64 // that can come together
 	empty  bool  // until more than one has come
 	at     time.Duration
 }
@@ -22,11 +23,15 @@ const maxLate = 10 * time.Millisecond
 // refill adds what has come together since the last call. A timer that was late has let so
 // much more come together: without it, the rate would depend on the timer.
 func (p *pacer) refill(now time.Duration, rate, burst int64, late time.Duration) {
-	elapsed := now - p.at
-	p.at = now
 	// A second fills any bucket; cutting here keeps the products small.
+	elapsed := min(now-p.at, time.Second)
+	gained := int64(elapsed) * rate / int64(time.Second)
+	p.at, p.most = now, burst
+	if rate > 0 { // time too short for a byte counts the next time, however often this is called
+		p.at -= elapsed - time.Duration(gained*int64(time.Second)/rate)
+	}
 	burst += int64(min(late, maxLate)) * rate / int64(time.Second)
-	p.tokens = min(p.tokens+int64(min(elapsed, time.Second))*rate/int64(time.Second), max(burst, p.tokens))
+	p.tokens = min(p.tokens+gained, max(burst, p.tokens))
 }
 
 // together is what has to come together after the last token was spent, in bytes: a quarter of a
@@ -37,7 +42,7 @@ func together(rate int64) int64 { return min(max(rate/4000, 1), 64<<10) }
 func (p *pacer) wait(rate int64) time.Duration {
 	least := int64(1)
 	if p.empty {
-		least = together(rate)
+		least = min(together(rate), p.most)
 	}
 	if p.tokens >= least || rate <= 0 {
 		p.empty = false
