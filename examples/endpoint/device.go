@@ -54,7 +54,11 @@ func (q *query) device(u *url.URL) transport.Transport {
 		}
 		return c
 	case "tcp+frames":
-		return &tcpx.Frames{Addr: u.Host, Format: q.text("format", ""), Dir: q.text("dir", "")}
+		f := &tcpx.Frames{Addr: u.Host, Format: q.text("format", ""), Dir: q.text("dir", ""), Pause: q.duration("pause")}
+		if f.Format != "" { // what a receiver accepts
+			f.Formats = strings.Split(f.Format, ",")
+		}
+		return f
 	}
 	q.fail("unknown scheme %q", u.Scheme)
 	return nil

@@ -13,7 +13,7 @@
 //	udp+json://HOST:PORT
 //	tcp+begin://HOST:PORT?pause=300ms
 //	tcp+command://HOST:PORT?pause=300ms&commands=weeding,stop
-//	tcp+frames://HOST:PORT?format=infrared&dir=got
+//	tcp+frames://HOST:PORT?format=infrared&dir=got&pause=50ms
 package endpoint
 
 import (
