@@ -190,7 +190,7 @@ func sameContent(a, b string) bool {
 func TestRecentIsBounded(t *testing.T) {
 	var s recent
 	var first, last transport.ID
-	for i := range 5 * recently {
+	for i := range 3 * recently {
 		last = transport.NewID()
 		if i == 0 {
 			first = last
