@@ -22,8 +22,12 @@ func TestLongPath(t *testing.T) {
 		b := noise(1, size)
 		bound := rtt.Seconds() + size/(rate*(1-loss))
 		send := func(c transport.Conn, name string, began time.Time, most float64) {
-			if _, err := c.Send(t.Context(), &transport.Image{Name: name, Body: transport.Bytes(b)}, nil); err != nil {
+			r, err := c.Send(t.Context(), &transport.Image{Name: name, Body: transport.Bytes(b)}, nil)
+			if err != nil {
 				t.Fatal(err)
+			}
+			if lost := float64(r.Resent) / size; lost < loss/2 || lost > loss+0.06 {
+				t.Errorf("%s: %.3f of the image was sent again where %.2f is lost", name, lost, loss)
 			}
 			took := time.Since(began).Seconds() / bound
 			t.Logf("%s: %.2f of %.2f", name, took, most)

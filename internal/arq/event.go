@@ -23,7 +23,8 @@ const (
 	// Accepted: one ACCEPT frame, the answer to an offer with OfferResume: Accept lists a run of the
 	// blocks that the receiver holds, or none. Compare the digests and answer each run with Resume.
 	Accepted
-	// Receipted: the receiver keeps the whole image: Receipt. The handle is over.
+	// Receipted: the receiver keeps the whole image: Receipt. Offset is how many of its bytes were
+	// sent more than once. The handle is over.
 	Receipted
 	// Rejected: the receiver refuses: Reject. The handle is over.
 	Rejected

@@ -24,6 +24,7 @@ type outgoing struct {
 	lost   chunk.Ranges // sent, believed lost, not sent again; never overlaps acked
 	twice  chunk.Ranges // sent again at the end of the image, to be sent once more; never overlaps acked
 	spare  int64        // bytes that may yet go twice
+	resent int64        // bytes sent more than once
 
 	symbol   int      // DATA does not cross its multiples; 0: no parity
 	parities int      // symbols of parity

@@ -231,6 +231,7 @@ func (b *builder) data(room int) {
 	o.sent(r, again)
 	e.credit.sent(n)
 	if again {
+		o.resent += n
 		e.stats.ResentBytes += n
 	}
 	e.schedule.sent(o, int(n))
@@ -326,6 +327,7 @@ func (b *builder) resend() {
 	b.eliciting = true
 	b.message.from, b.message.offset, b.message.length = o, g.Start, int32(g.Len())
 	e.credit.sent(g.Len())
+	o.resent += g.Len()
 	e.stats.ResentBytes += g.Len()
 }
 

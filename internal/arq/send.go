@@ -257,7 +257,7 @@ func (e *Engine) onReceipt(body []byte) error {
 	}
 	f.Digest = append([]byte(nil), f.Digest...)
 	e.drop(o)
-	e.events.push(Event{Kind: Receipted, Handle: o.handle, Receipt: &f})
+	e.events.push(Event{Kind: Receipted, Handle: o.handle, Receipt: &f, Offset: o.resent})
 	return nil
 }
 

@@ -36,6 +36,7 @@ func (x *sending) event(ev arq.Event) {
 		x.held = append(x.held, ev.Accept)
 	case arq.Receipted:
 		x.receipt = ev.Receipt
+		x.up.out.Count(ev.Offset)
 	case arq.Rejected:
 		x.reject = ev.Reject
 	}
