@@ -52,7 +52,7 @@ func TestProcessInterruptedGoesOn(t *testing.T) {
 					t.Errorf("recv: %+v", r)
 				}
 				if side == "recv" {
-					recv = startRecv(t, "-dir", dir, m.recv)
+					startRecv(t, "-dir", dir, m.recv)
 				}
 				r, err := sendOne(t, "-journal", journal, to, file)
 				if err != nil || r.Resumed < size/5 {
