@@ -25,12 +25,16 @@ func (e *CloseError) Error() string {
 	return fmt.Sprintf("session closed by %s (%v): %s", who, e.Code, e.Text)
 }
 
+// closeCopies is how often CLOSE is sent at once on a link that loses.
+const closeCopies = 3
+
 // ending is the end of the session. After the Closed event a CLOSE of this side's is
 // sent again for each few messages that still arrive, for a while.
 type ending struct {
 	err    error
 	frame  *wire.Close // to tell the peer; nil: nothing to tell
 	due    bool        // frame is to be sent
+	copies int         // more of it, as nobody acknowledges it
 	heard  int         // messages since
 	resend int         // answer after so many
 	until  time.Duration
@@ -65,6 +69,7 @@ func (e *Engine) end(err error) {
 	if n.frame != nil {
 		n.due, n.resend = true, 1
 		if e.recovery != nil {
+			n.copies = closeCopies - 1
 			n.until = e.now + 3*e.rtt.probeTimeout()
 		}
 	}

@@ -88,7 +88,8 @@ func (e *Engine) pollClose(b *builder, buf []byte) int {
 	if !n.due || e.room(len(buf)) == 0 {
 		return 0
 	}
-	n.due = false
+	n.due = n.copies > 0
+	n.copies = max(n.copies-1, 0)
 	b.buf = n.frame.Append(e.header().Append(buf[:0]))
 	e.sent.clear(e.sent.next + 1)
 	return b.seal()
