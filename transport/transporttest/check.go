@@ -28,10 +28,17 @@ type check[K any] struct {
 func runAll[K any](t *testing.T, checks []check[K], kit K, bubble bool) {
 	for _, c := range checks {
 		t.Run(c.name, func(t *testing.T) {
-			if bubble {
-				synctest.Test(t, func(t *testing.T) { c.guarded(t, kit) })
-			} else {
+			if !bubble {
 				c.guarded(t, kit)
+				return
+			}
+			skipped := false
+			synctest.Test(t, func(t *testing.T) {
+				t.Cleanup(func() { skipped = t.Skipped() }) // which stays within the bubble
+				c.guarded(t, kit)
+			})
+			if skipped {
+				t.SkipNow()
 			}
 		})
 	}

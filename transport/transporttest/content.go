@@ -68,7 +68,7 @@ func checkSizes(t testing.TB, k transportKit) {
 
 func checkUnknownSize(t testing.TB, k transportKit) {
 	if !k.UnknownSize {
-		return
+		t.Skip("UnknownSize is not claimed")
 	}
 	r := k.rig(t, nil)
 	for _, n := range k.around(300_000) {
@@ -146,7 +146,7 @@ func checkConcurrent(t testing.TB, k transportKit) {
 // Images that wait for one another arrive only if they travel side by side.
 func checkParallel(t testing.TB, k transportKit) {
 	if k.Concurrency < 2 {
-		return
+		t.Skip("a Concurrency of 2 or more is not claimed")
 	}
 	var all sync.WaitGroup
 	all.Add(k.Concurrency)
@@ -167,7 +167,7 @@ func checkParallel(t testing.TB, k transportKit) {
 
 func checkSendAll(t testing.TB, k transportKit) {
 	if k.SingleUse {
-		return
+		t.Skip("SingleUse is claimed")
 	}
 	r := k.rig(t, nil)
 	const images = 20
@@ -206,7 +206,7 @@ func checkSendAll(t testing.TB, k transportKit) {
 
 func checkNames(t testing.TB, k transportKit) {
 	if !k.Names {
-		return
+		t.Skip("Names is not claimed")
 	}
 	r := k.rig(t, nil)
 	for _, name := range []string{"a.jpg", "two words.png", "ünïcode-图像.bmp", strings.Repeat("n", 200) + ".jpg"} {
@@ -235,7 +235,7 @@ func checkNames(t testing.TB, k transportKit) {
 
 func checkMetadata(t testing.TB, k transportKit) {
 	if !k.Metadata {
-		return
+		t.Skip("Metadata is not claimed")
 	}
 	r := k.rig(t, nil)
 	img, b := r.image()
@@ -308,7 +308,7 @@ func (p *progress) ended(k transportKit) {
 
 func checkDuplicates(t testing.TB, k transportKit) {
 	if !k.IDs || k.Confirms < transport.Received {
-		return
+		t.Skip("IDs, and Received or more, are not claimed")
 	}
 	r := k.rig(t, nil)
 	o := &transport.SendOptions{ID: transport.NewID()}
@@ -321,6 +321,7 @@ func checkDuplicates(t testing.TB, k transportKit) {
 		}
 		r.receiptOf(receipt, b)
 		if !k.SingleUse {
+			r.conn.Close()
 			r.conn = r.dial()
 		}
 	}

@@ -197,6 +197,7 @@ func TestTransportKitCatches(t *testing.T) {
 		}
 		return b
 	}
+	oneWay := with(func(p *Properties) { p.BothWays = false })
 	limited := with(func(p *Properties) { p.MaxSize = 100_000 })
 	for _, tt := range []struct {
 		name  string
@@ -344,6 +345,25 @@ func TestTransportKitCatches(t *testing.T) {
 				return nil
 			}
 		}), pipeProperties, map[string]string{"ServeOnce": "want ErrServed"}},
+		{"Serve again and again on the listening side", badAccept(func(l *liar) {
+			l.serve = func(ctx context.Context, in *transport.Inbox) error {
+				if err := l.Conn.Serve(ctx, in); !errors.Is(err, transport.ErrServed) {
+					return err
+				}
+				return nil
+			}
+		}), oneWay, map[string]string{"ServeOnce": "want ErrServed"}},
+		{"a Serve without context on the listening side", badAccept(func(l *liar) {
+			l.serve = func(ctx context.Context, in *transport.Inbox) error {
+				return l.Conn.Serve(context.WithoutCancel(ctx), in)
+			}
+		}), oneWay, map[string]string{"ServeContext": "nothing after"}},
+		{"the last byte not told", result(func(_ *transport.Receipt, err error) error {
+			if e := (*transport.Error)(nil); errors.As(err, &e) && e.Outcome == transport.Unknown {
+				return &transport.Error{Op: e.Op, ID: e.ID, Outcome: transport.NotKept, Err: e.Err}
+			}
+			return err
+		}), with(func(p *Properties) { p.Confirms = transport.Received }), map[string]string{"Outcome": "may still agree"}},
 		{"messages changed", conn(func(l *liar) {
 			l.message = func(ctx context.Context, m transport.Message) error {
 				m.Data = append(m.Data, 0)

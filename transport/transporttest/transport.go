@@ -14,7 +14,7 @@ import (
 type MakeTransport func(t testing.TB) (listen transport.Transport, dial func(addr net.Addr) transport.Transport)
 
 // Properties are what a transport claims beyond what all promise. A claim that
-// is not made is not checked, and whatever needs it is left out.
+// is not made is not checked: the checks that need it are skipped and say so.
 type Properties struct {
 	// Confirms is the highest level that Send reaches.
 	Confirms transport.Level
@@ -100,7 +100,9 @@ var transportChecks = []check[transportKit]{
 	{"Close", checkClose},
 	{"ListenerClose", checkListenerClose},
 	{"PeerClose", checkPeerClose},
+	{"Outcome", checkOutcome},
 	{"ServeOnce", checkServeOnce},
+	{"ServeContext", checkServeContext},
 	{"NotServing", checkNotServing},
 	{"Messages", checkMessages},
 	{"BothWays", checkBothWays},
