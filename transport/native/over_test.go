@@ -1,6 +1,7 @@
 package native_test
 
 import (
+	"context"
 	"net"
 	"testing"
 	"time"
@@ -66,5 +67,26 @@ func TestOverDatagrams(t *testing.T) {
 			return transporttest.Faults{Seed: seed, Loss: 0.02, Duplicate: 0.01, Reorder: 0.02, Corrupt: 0.01}.Wrap(t, l)
 		}
 		return m
+	}, properties())
+}
+
+// A medium with one peer, such as a serial line, passes too.
+func TestOverOneAtATime(t *testing.T) {
+	transporttest.TestTransport(t, func(t testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
+		lines := make(chan native.Link, 8)
+		plug := func(ctx context.Context) (native.Link, error) {
+			select {
+			case l := <-lines:
+				return l, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		call := func(context.Context) (native.Link, error) {
+			near, far := memLinks(reliable, 64)
+			lines <- far
+			return near, nil
+		}
+		return native.Over(nil, native.OneAtATime(plug), native.Config{}), func(net.Addr) transport.Transport { return native.Over(call, nil, native.Config{}) }
 	}, properties())
 }
