@@ -48,8 +48,9 @@ func (o *Outgoing) NextAttempt() uint32 {
 	}
 }
 
-// Progress reports the bytes of the image that the peer has acknowledged. What
-// would take Options.Progress back is left out.
+// Progress reports the bytes of the image that the peer has acknowledged, for
+// protocols that learn it meanwhile: the Sender itself reports the end. What would
+// take Options.Progress back is left out.
 func (o *Outgoing) Progress(acked int64) {
 	if o.Options.Progress == nil {
 		return

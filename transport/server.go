@@ -135,8 +135,8 @@ func (s *Server) isClosing() bool {
 // After Shutdown began it returns ErrServerClosed as soon as that has ended, so
 // that the Store may be closed behind it. When the context ends it closes the
 // Conns that it accepted, waits for them and returns the context's error;
-// Handlers that run go on until Shutdown. After a failure of l its error is
-// returned and the Conns live on.
+// Handlers that run go on until Shutdown, which comes before the Store's Close
+// then too. After a failure of l its error is returned and the Conns live on.
 func (s *Server) Serve(ctx context.Context, l Listener) error {
 	err := s.accept(ctx, l)
 	if s.isClosing() {

@@ -1,0 +1,111 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// once is a reader that counts its openings and closings.
+type once struct {
+	io.Reader
+	closed *int
+}
+
+func (o once) Close() error { *o.closed++; return nil }
+
+func TestBodiesOverRetries(t *testing.T) {
+	content := picture(1, 100_000)
+	opened, closed := 0, 0
+	counted := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+		opened++
+		return once{bytes.NewReader(content), &closed}, -1, nil
+	})
+	for name, c := range map[string]struct {
+		body   Body
+		read   int64 // of the first attempt
+		opened int
+		target error
+	}{
+		"ReaderAt":               {Bytes(content), 1000, 0, nil},
+		"stream not yet read":    {Stream(bytes.NewReader(content)), 0, 0, nil},
+		"stream, sniffed only":   {Stream(bytes.NewReader(content)), sniffLen, 0, nil},
+		"stream that was read":   {Stream(bytes.NewReader(content)), sniffLen + 1, 0, ErrBodyConsumed},
+		"OpenFunc not yet read":  {counted, 0, 1, nil},
+		"OpenFunc that was read": {counted, 1000, 2, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				opened, closed = 0, 0
+				var s Sender
+				n := 0
+				_, err := s.Send(t.Context(), everything, &Image{Body: c.body}, &SendOptions{Retry: &RetryPolicy{}}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+					if n++; n == 1 {
+						io.CopyN(io.Discard, out.Body, c.read)
+						return Receipt{}, errNet
+					}
+					if got, err := io.ReadAll(out.Body); err != nil || !bytes.Equal(got, content) {
+						t.Error("second attempt:", len(got), err)
+					}
+					return Receipt{Level: Kept, Bytes: int64(len(content))}, nil
+				})
+				if !errors.Is(err, c.target) || opened != c.opened || closed != opened {
+					t.Errorf("%v; opened %d times, closed %d times", err, opened, closed)
+				}
+			})
+		})
+	}
+}
+
+// A stream that was read is final at once, whatever ended the attempt.
+func TestStreamThatWasReadIsFinal(t *testing.T) {
+	for _, cause := range []error{errNet, later(ReasonBusy, "busy")} {
+		var s Sender
+		n := 0
+		_, err := s.Send(t.Context(), everything, &Image{Body: Stream(strings.NewReader("0123456789"))}, &SendOptions{Retry: &RetryPolicy{}}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			n++
+			io.ReadAll(out.Body)
+			return Receipt{}, cause
+		})
+		if !errors.Is(err, ErrBodyConsumed) || !errors.Is(err, cause) || Retryable(err) || n != 1 {
+			t.Errorf("%v after %d attempts", err, n)
+		}
+	}
+}
+
+func TestBodySizeIsHeld(t *testing.T) {
+	ten := func(size int64) Body {
+		return OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+			return io.NopCloser(strings.NewReader("0123456789")), size, nil
+		})
+	}
+	for name, c := range map[string]struct {
+		body Body
+		n    int
+		want error
+	}{
+		"exact":             {ten(10), 10, nil},
+		"unknown":           {ten(-1), 10, nil},
+		"short":             {ten(11), 10, chunk.ErrSourceShort},
+		"long":              {ten(9), 9, chunk.ErrSourceLong},
+		"empty":             {Bytes(nil), 0, nil},
+		"content":           {Content(strings.NewReader("0123456789"), 5), 5, nil},
+		"short content":     {Content(strings.NewReader("0123"), 5), 4, chunk.ErrSourceShort},
+		"short, and longer": {ten(0), 0, chunk.ErrSourceLong},
+	} {
+		b, err := c.body.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(b)
+		if string(got) != "0123456789"[:c.n] || !errors.Is(err, c.want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
