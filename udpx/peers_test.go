@@ -375,7 +375,7 @@ func TestHostChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		kept(t, store, "a", b)
-		if took := time.Since(begin); took > 8*time.Second || r.Resent > 1<<20 {
+		if took := time.Since(begin); took > 8*time.Second || r.Resent > 2<<20 {
 			t.Errorf("it took %v, %d bytes were sent again", took, r.Resent)
 		}
 		sender.Close()
