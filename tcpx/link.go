@@ -20,8 +20,9 @@ const (
 	// faster, and what is urgent waits behind each.
 	maxMessage = 256<<10 + 128
 
-	// readAhead holds a burst of small messages; large ones go past it.
-	readAhead = 16 << 10
+	// readAhead holds some small messages, at little cost for a connection without traffic;
+	// large ones go past it.
+	readAhead = 512
 
 	// drainTime bounds how long Close waits for the peer to read to the end.
 	drainTime = time.Second

@@ -41,7 +41,7 @@ type sentRing struct {
 	oldest     int64 // no message before it is outstanding
 }
 
-const minRing = 32
+const minRing = 8
 
 // push adds the message with number next. Its facts are empty, the rest is what an
 // older message left.

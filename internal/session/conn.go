@@ -75,6 +75,18 @@ func (c *Conn) session(ctx context.Context) (*Session, error) {
 	}
 }
 
+// start calls f on a goroutine, of the present session's if there is one.
+func (c *Conn) start(f func()) {
+	c.mu.Lock()
+	s := c.s
+	c.mu.Unlock()
+	if s == nil {
+		go f()
+	} else {
+		s.crew.run(f)
+	}
+}
+
 // adopt makes s the present session, unless one of them has ended.
 func (c *Conn) adopt(s *Session) bool {
 	c.mu.Lock()

@@ -43,28 +43,30 @@ type TooLarge struct {
 func (e *TooLarge) Error() string { return e.Err.Error() }
 func (e *TooLarge) Unwrap() error { return e.Err }
 
-// LinkCarrier carries one session over a Link, with a goroutine that reads and one
-// that writes. A timer of its own runs the engine's timers, because the writer may
-// be blocked in the Link when the peer has vanished.
+// LinkCarrier carries one session over a Link, with a goroutine that reads and, while
+// there is something to write, one that writes. A timer of its own runs the engine's
+// timers, because the writer may be blocked in the Link when the peer has vanished.
 type LinkCarrier struct {
 	link     Link
 	extended ExtendedLink // link, or nil
 	closed   atomic.Bool
 
-	s    *Session
-	wake chan struct{} // has a token when the writer is to look again
-	wg   sync.WaitGroup
+	s  *Session
+	wg sync.WaitGroup
 
-	mu    sync.Mutex
-	timer *time.Timer
-	due   time.Time // of timer
-	last  bool      // timer is not to be set any more
+	mu      sync.Mutex
+	started bool
+	writing bool // the writer runs, or has run for the last time
+	again   bool // it is to look again before it ends
+	timer   *time.Timer
+	due     time.Time // of timer
+	last    bool      // timer is not to be set any more
 }
 
 // Carry returns a Carrier that owns link.
 func Carry(link Link) *LinkCarrier {
 	extended, _ := link.(ExtendedLink)
-	return &LinkCarrier{link: link, extended: extended, wake: make(chan struct{}, 1)}
+	return &LinkCarrier{link: link, extended: extended}
 }
 
 // Info implements Carrier.
@@ -74,17 +76,39 @@ func (c *LinkCarrier) Info() LinkInfo { return c.link.Info() }
 func (c *LinkCarrier) Start(s *Session) {
 	c.s = s
 	s.apart = c.extended != nil && c.extended.Apart()
-	c.Wake()
 	c.wg.Go(c.read)
-	c.wg.Go(c.write)
+	c.mu.Lock()
+	c.started = true
+	c.mu.Unlock()
+	c.Wake()
 }
 
 // Wake implements Carrier.
 func (c *LinkCarrier) Wake() {
-	notify(c.wake)
-	if c.s != nil && c.s.Err() != nil {
+	c.mu.Lock()
+	switch {
+	case !c.started:
+		c.mu.Unlock()
+		return
+	case c.writing:
+		c.again = true
+	default:
+		c.writing = true
+		c.wg.Add(1) // the reader still runs, so nobody has waited in vain
+		c.s.crew.run(c.write)
+	}
+	c.mu.Unlock()
+	if c.s.Err() != nil {
 		c.arm(time.Now().Add(flushTime), true)
 	}
+}
+
+// idle lets the writer end unless it is to look again.
+func (c *LinkCarrier) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.writing, c.again = c.again, false
+	return !c.writing
 }
 
 // Wait implements Carrier.
@@ -109,7 +133,7 @@ func (c *LinkCarrier) read() {
 		}
 		c.s.Deliver(time.Now(), b, b.mem[:n])
 		b.Release()
-		notify(c.wake)
+		c.Wake()
 	}
 }
 
@@ -136,21 +160,23 @@ func linkError(err error) error {
 	return fmt.Errorf("the link has failed: %w", err)
 }
 
-// write sends what the engine has for as long as the session lasts, and what is
-// left then, and closes the link.
+// write sends what the engine has. When the session has ended it closes the link.
 func (c *LinkCarrier) write() {
-	defer c.stop()
 	size := c.bufferSize()
+	defer c.wg.Done()
 	for {
 		ended := c.s.Err() != nil
-		if err := c.writeAll(size); err != nil {
+		err := c.writeAll(size)
+		if err != nil {
 			c.s.Fail(linkError(err))
+		}
+		if err != nil || ended {
+			c.stop()
 			return
 		}
-		if ended {
+		if c.idle() {
 			return
 		}
-		<-c.wake
 	}
 }
 
@@ -235,7 +261,7 @@ func (c *LinkCarrier) tick() {
 	c.due = time.Time{} // it has fired
 	c.mu.Unlock()
 	c.arm(c.s.Deadline(), false)
-	notify(c.wake)
+	c.Wake()
 }
 
 // stop frees the timer and the link.

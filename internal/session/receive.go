@@ -46,7 +46,7 @@ func (s *Session) offered(ev arq.Event) {
 	r.ctx, r.cancel = context.WithCancelCause(s.ctx)
 	s.in[ev.Handle] = r
 	s.coming += r.most()
-	go r.work()
+	s.crew.run(r.work)
 }
 
 // most is how many bytes it may still bring.

@@ -93,10 +93,10 @@ func (u *upload) send(ctx context.Context) (r transport.Receipt, err error) {
 	done := make(chan struct{})
 	var result transport.Receipt
 	var failure error
-	go func() {
+	u.conn.start(func() {
 		defer close(done)
 		result, failure = u.tryAll(ctx)
-	}()
+	})
 	for ended := ctx.Done(); ; {
 		select {
 		case <-u.moved:

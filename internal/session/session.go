@@ -18,7 +18,8 @@ type Session struct {
 	carrier Carrier
 	cid     wire.ConnID
 	info    LinkInfo // as of the start
-	apart   bool     // the carrier calls PollApart, for which buffers have checksums
+	crew    crew
+	apart   bool // the carrier calls PollApart, for which buffers have checksums
 
 	established chan struct{} // closed once the peer's HELLO is known
 	ctx         context.Context
@@ -55,6 +56,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		in:          make(map[uint16]*receiving),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.crew = crew{make(chan func()), s.ctx.Done()}
 	cfg := arq.Config{
 		Initiator: first == nil,
 		Ordered:   s.info.Ordered, Reliable: s.info.Reliable,
