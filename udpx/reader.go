@@ -15,7 +15,7 @@ import (
 
 const (
 	// maxRead is how many packets are read at once while there are many.
-	maxRead = 32
+	maxRead = 16
 	// lightReads is after how many reads that give few packets fewer are read at once.
 	lightReads = 64
 	// maxFailures is how many reads in a row may fail before the socket counts as

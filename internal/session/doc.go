@@ -13,11 +13,13 @@
 //     medium and the session's mutex, so that two peers which both send bulk
 //     always read.
 //   - A carrier's writer takes messages from Session.Poll only when the medium can
-//     take them. It may block in the medium; nobody waits for it.
-//   - Each transfer has one worker while it lasts: the sender's reads and hashes the
-//     body, the receiver's calls the Inbox. Workers take the session's mutex only
-//     to exchange buffers with the engine. The goroutine that called Send reports
-//     progress and ends with its context, also while the worker's body blocks.
+//     take them. It may block in the medium; nobody waits for it. That of a link ends
+//     when there is nothing to write.
+//   - Each transfer has one worker while it lasts, on a goroutine of the session's
+//     crew: the sender's reads and hashes the body, the receiver's calls the Inbox.
+//     Workers take the session's mutex only to exchange buffers with the engine. The
+//     goroutine that called Send reports progress and ends with its context, also
+//     while the worker's body blocks.
 //   - A Conn whose link was lost has one goroutine that redials while a call needs it.
 //
 // # Who owns what

@@ -1,0 +1,62 @@
+package session
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// still is a Carrier that the test plays itself.
+type still struct{}
+
+func (still) Info() LinkInfo { return LinkInfo{Ordered: true, Reliable: true, MaxMessage: 64 << 10} }
+func (still) Start(*Session) {}
+func (still) Wake()          {}
+func (still) Wait()          {}
+
+// TestPollApart has a transfer given up while its bytes are being written from where they
+// are: they stay until then.
+func TestPollApart(t *testing.T) {
+	e := NewEndpoint(Config{})
+	a := newConn(e, nil).newSession(still{}, nil)
+	buf := make([]byte, 64<<10)
+	first := buf[:a.Poll(time.Now(), buf)]
+	h, _, err := wire.Parse(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newConn(e, nil).newSession(still{}, &h)
+	b.Deliver(time.Now(), nil, first)
+	a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
+
+	memory := NewBuffer(40_000)
+	image := memory.mem[:40_000]
+	for i := range image {
+		image[i] = byte(i >> 4)
+	}
+	memory.fill(len(image))
+	x := &sending{s: a, up: &upload{moved: make(chan struct{}, 1)}, wake: make(chan struct{}, 1)}
+	a.do(func(e *arq.Engine) {
+		if x.handle, err = e.Offer(&wire.Offer{Size: 40_000, Algorithm: 1}); err == nil {
+			a.out[x.handle] = x
+			x.lent = append(x.lent, memory)
+			err = e.Supply(x.handle, 0, image)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, payload, held := a.PollApart(time.Now(), buf)
+	x.leave()
+	if held != memory || memory.refs.Load() != 1 {
+		t.Fatalf("the buffer has %d references while it is written, want one", memory.refs.Load())
+	}
+	sum := chunk.JoinCRC32C(chunk.CRC32C(buf[:n]), held.checksum(payload), len(payload))
+	if want := chunk.CRC32C(append(bytes.Clone(buf[:n]), payload...)); sum != want || !bytes.Equal(payload, image) {
+		t.Errorf("%d bytes with the checksum %08x, want %d with %08x", len(payload), sum, len(image), want)
+	}
+}
