@@ -263,7 +263,12 @@ func TestPresenceLeftBehind(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{})
 	h, client := attach(t, userOptions(b, "id"), nil)
 	left := presence{h: h, instance: 42}
+	// Who has seen it come knows that the broker is through with it: from now on it is a retained one to everybody.
+	seen := make(chan struct{})
+	done(t, client.Subscribe(presenceTopic("receiver"), 1, func(mqtt.Client, mqtt.Message) { close(seen) }))
 	done(t, client.Publish(presenceTopic("receiver"), 1, true, left.payload()))
+	<-seen
+	done(t, client.Unsubscribe(presenceTopic("receiver")))
 	receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
 }
 
