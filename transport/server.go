@@ -287,6 +287,10 @@ func (s *Server) abandon() {
 	}
 }
 
+// errGoingAway asks for a pause, or the attempts of a Retry would be over before the
+// shutdown is.
 func errGoingAway() *RejectedError {
-	return later(ReasonGoingAway, "the receiver shuts down: try again later")
+	e := later(ReasonGoingAway, "the receiver shuts down: try again later")
+	e.After = 2 * time.Second
+	return e
 }

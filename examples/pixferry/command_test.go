@@ -295,24 +295,6 @@ func TestReadyOrNot(t *testing.T) {
 	}
 }
 
-// TestCountIsEnough: who comes when enough are there fails, and recv does not.
-func TestCountIsEnough(t *testing.T) {
-	file := randomFile(t, 300_000)
-	recv := startRecv(t, "-dir", t.TempDir(), "-count", "2", "tcp://127.0.0.1:0")
-	args := []string{"send", "-json", "-journal", newJournal(t), "-concurrency", "2", recv.url}
-	for range 50 {
-		args = append(args, file)
-	}
-	stdout, _, code := runs(t, nil, args...)
-	delivered := strings.Count(stdout, `"delivered"`)
-	if all := results(t, stdout); code != 1 || len(all) != 50 || delivered < 2 || delivered == 50 {
-		t.Errorf("exit %d: %d of %d delivered", code, delivered, len(all))
-	}
-	if code := recv.end(t); code != 0 {
-		t.Errorf("recv: exit %d", code)
-	}
-}
-
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

@@ -3,16 +3,100 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// TestProcessInterruptedGoesOn ends either side with a signal in mid-transfer:
-// both end with 1, and the next send sends what is missing.
+// TestCountIsEnough: who comes when enough are there waits for another receiver, and
+// fails if it may not, and recv does not.
+func TestCountIsEnough(t *testing.T) {
+	file := randomFile(t, 300_000)
+	recv := startRecv(t, "-dir", t.TempDir(), "-count", "2", "tcp://127.0.0.1:0")
+	args := []string{"send", "-json", "-journal", newJournal(t), "-concurrency", "2", recv.url}
+	for range 50 {
+		args = append(args, file)
+	}
+	send := command(t.Context(), args...)
+	out, err := send.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := send.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer send.Process.Kill()
+	if code := recv.end(t); code != 0 {
+		t.Errorf("recv: exit %d", code)
+	}
+	lines, delivered := 0, 0
+	for scan := bufio.NewScanner(out); scan.Scan(); lines++ {
+		if strings.Contains(scan.Text(), `"delivered"`) {
+			if delivered++; delivered == 2 {
+				send.Process.Signal(os.Interrupt)
+			}
+		}
+	}
+	send.Wait()
+	if send.ProcessState.ExitCode() != 1 || lines != 50 || delivered < 2 || delivered == 50 {
+		t.Errorf("exit %d: %d of %d delivered", send.ProcessState.ExitCode(), delivered, lines)
+	}
+}
+
+// TestReceiverShutDown in good order, as a deployment does, and started again: the sender
+// goes on by itself.
+func TestReceiverShutDown(t *testing.T) {
+	t.Parallel()
+	media(t, func(t *testing.T, m medium) {
+		t.Parallel()
+		dir := t.TempDir()
+		recv := startRecv(t, "-dir", dir, m.recv)
+		hold, image, err := os.Pipe() // so that one image is on its way, and another one comes after it
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hold.Close()
+		next := randomFile(t, 300_000)
+		send := command(t.Context(), "send", "-json", "-journal", newJournal(t), "-concurrency", "1", m.recv, "-", next)
+		var out bytes.Buffer
+		send.Stdin, send.Stdout = hold, &out
+		if err := send.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer send.Process.Kill()
+		if _, err := image.Write(make([]byte, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); ; {
+			if parts, _ := filepath.Glob(filepath.Join(dir, ".pixferry", "*.part")); len(parts) > 0 {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("no image is on its way")
+			}
+			time.Sleep(time.Millisecond) // a real process
+		}
+		recv.Process.Signal(syscall.SIGTERM)
+		image.Close() // while recv waits for it, or when it has given it up
+		recv.end(t)
+		startRecv(t, "-dir", dir, m.recv)
+		send.Wait()
+		all := results(t, out.String())
+		if len(all) != 2 || all[1].Status != "delivered" {
+			t.Fatalf("exit %d: %s", send.ProcessState.ExitCode(), &out)
+		}
+		sameFiles(t, next, filepath.Join(dir, filepath.Base(next)))
+	})
+}
+
+// TestProcessInterruptedGoesOn ends either side with a signal in mid-transfer. That of an
+// interrupted send exits with 1, and the next one sends what is missing; for an interrupted
+// recv to come back the same send waits.
 func TestProcessInterruptedGoesOn(t *testing.T) {
 	if !*processes {
 		t.Skip("with -processes only")
@@ -44,18 +128,25 @@ func TestProcessInterruptedGoesOn(t *testing.T) {
 					}
 					send.Process.Signal(syscall.SIGCONT)
 				}
-				send.Wait()
-				if all := results(t, out.String()); send.ProcessState.ExitCode() != 1 || len(all) != 1 || all[0].Status == "delivered" {
-					t.Fatalf("exit %d: %s", send.ProcessState.ExitCode(), &out)
-				}
 				if r := recv.next(t); r.Status == "delivered" || r.Error == "" {
 					t.Errorf("recv: %+v", r)
 				}
 				if side == "recv" {
 					startRecv(t, "-dir", dir, m.recv)
 				}
-				r, err := sendOne(t, "-journal", journal, to, file)
-				if err != nil || r.Resumed < size/5 {
+				send.Wait()
+				all := results(t, out.String())
+				if len(all) != 1 {
+					t.Fatalf("exit %d: %s", send.ProcessState.ExitCode(), &out)
+				}
+				r, err := all[0], error(nil)
+				if side == "send" {
+					if r.Status == "delivered" || send.ProcessState.ExitCode() != 1 {
+						t.Fatalf("exit %d: %s", send.ProcessState.ExitCode(), &out)
+					}
+					r, err = sendOne(t, "-journal", journal, to, file)
+				}
+				if err != nil || r.Status != "delivered" || side == "send" && r.Resumed < size/5 {
 					t.Errorf("%+v, %v", r, err)
 				}
 				sameFiles(t, file, filepath.Join(dir, filepath.Base(file)))

@@ -27,7 +27,7 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	flags.SetOutput(stderr)
 	message := flags.String("message", "", "send this `text` before the files")
 	concurrency := flags.Int("concurrency", 0, "images at once (0: what suits the transport)")
-	timeout := flags.Duration("timeout", 0, "give up after this `time` (0: never)")
+	timeout := flags.Duration("timeout", 0, "give up after this `time` (0: some minutes after the receiver has vanished)")
 	id := flags.String("id", "", "transfer `ID` of the one file: 32 hexadecimal digits")
 	progress := flags.String("progress", "auto", "auto, always or never")
 	asJSON := flags.Bool("json", false, "one JSON object a line")
@@ -86,6 +86,8 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return s.none(files, err)
 	}
 	defer conn.Close()
+	ctx, s.stop = context.WithCancelCause(ctx)
+	defer s.stop(nil)
 	if s.again = conn.Info().Resumes; !s.again {
 		s.retry = nil // a device protocol without IDs would deliver twice
 	}
@@ -145,6 +147,7 @@ type sender struct {
 	stdin    io.Reader
 	again    bool // the protocol knows IDs, so that an image can be sent again
 	retry    *transport.RetryPolicy
+	stop     context.CancelCauseFunc // of the images to come
 
 	mu   sync.Mutex
 	jobs map[*transport.Image]*job
@@ -208,6 +211,9 @@ func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
 		s.last = err
 	}
 	s.mu.Unlock()
+	if s.again && errors.Is(err, transport.ErrIdle) {
+		s.stop(err) // the receiver stays away: others would wait for it as long
+	}
 	res := result{Name: filepath.Base(j.file), Bytes: r.Bytes, Seconds: time.Since(j.began).Seconds(), Resent: r.Resent, Resumed: r.Reused, Status: status(r, err)}
 	if err != nil {
 		res.Error = err.Error()

@@ -33,7 +33,7 @@ type Conn struct {
 	why       error         // why the last of those did
 	changed   chan struct{} // closed, and replaced, when s, episodes or ctx have changed
 	inbox     *transport.Inbox
-	served    bool // Serve was called
+	serve     context.Context // that Serve was called with
 }
 
 func newConn(e *Endpoint, dial func(context.Context) (Carrier, error)) *Conn {
@@ -107,6 +107,9 @@ func (c *Conn) lost(s *Session, err error) {
 		return // it never became the present one, or the Conn has ended
 	}
 	c.s = nil
+	if c.dial == nil && errors.Is(err, errGoingAway) { // the end, where nobody can dial again
+		err = transport.ErrPeerClosed
+	}
 	if c.dial == nil || errors.Is(err, transport.ErrPeerClosed) {
 		c.finish(err)
 		return
@@ -135,11 +138,11 @@ func (c *Conn) Info() transport.Info {
 // Serve implements transport.Conn.
 func (c *Conn) Serve(ctx context.Context, in *transport.Inbox) error {
 	c.mu.Lock()
-	if c.served {
+	if c.serve != nil {
 		c.mu.Unlock()
 		return &transport.Error{Op: "serve", Err: transport.ErrServed}
 	}
-	c.served, c.inbox = true, in
+	c.serve, c.inbox = ctx, in
 	c.mu.Unlock()
 	close(c.serving)
 
@@ -177,9 +180,16 @@ func (c *Conn) watch(ctx context.Context) error {
 	}
 }
 
-// Close implements transport.Conn.
+// Close implements transport.Conn. After the end of Serve's context it is the program that
+// goes away, not the conversation that is over.
 func (c *Conn) Close() error {
-	c.end(wire.CodeDone)
+	c.mu.Lock()
+	code := wire.CodeDone
+	if c.serve != nil && c.serve.Err() != nil {
+		code = wire.CodeGoingAway
+	}
+	c.mu.Unlock()
+	c.end(code)
 	return nil
 }
 

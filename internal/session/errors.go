@@ -9,6 +9,10 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
+// errGoingAway is the end of a session whose peer shuts down, and may come back: whoever
+// has dialled dials again, as after the loss of a link.
+var errGoingAway error = &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the peer shuts down: try again later"}
+
 // endError is the end of a session in the words of package transport.
 func endError(err error) error {
 	var closed *arq.CloseError
@@ -23,8 +27,10 @@ func endError(err error) error {
 		return transport.ErrPeerRestarted
 	case errors.As(err, &closed):
 		switch closed.Code {
-		case wire.CodeDone, wire.CodeGoingAway:
+		case wire.CodeDone:
 			return transport.ErrPeerClosed
+		case wire.CodeGoingAway:
+			return errGoingAway
 		case wire.CodeIdle, wire.CodeUnanswered:
 			return fmt.Errorf("%w, says the peer", transport.ErrIdle)
 		case wire.CodeBusy:

@@ -183,7 +183,7 @@ func (r *receiving) inbox() (*transport.Inbox, error) {
 	switch {
 	case c.inbox != nil:
 		return c.inbox, nil
-	case c.served:
+	case c.serve != nil:
 		return nil, &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the receiver has stopped serving: try again later"}
 	}
 	return nil, &transport.RejectedError{Reason: transport.ReasonNotServing, Retryable: true, Text: "the peer's program does not serve this connection: try again when it does"}

@@ -68,17 +68,18 @@ func (c *Conn) redial() {
 func (c *Conn) reach() (*Session, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.ep.cfg.Idle)
 	defer cancel()
+	cause := transport.ErrIdle
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
 		s, err := c.join(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			return s, nil
-		}
-		if c.ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			err = transport.ErrIdle // the deadline was not the caller's
-		}
-		if ctx.Err() != nil || !transport.Retryable(err) {
+		case ctx.Err() != nil: // the deadline was not the caller's
+			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", cause)
+		case !transport.Retryable(err):
 			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", err)
 		}
+		cause = fmt.Errorf("%w: %w", transport.ErrIdle, err)
 		c.ep.cfg.Logger.Debug("cannot redial", "err", err)
 		wait := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {

@@ -1,0 +1,99 @@
+package native_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// serveMedium serves m and returns what shuts that down within patience.
+func serveMedium(t *testing.T, m *medium, store transport.Store) (shutdown func(patience time.Duration)) {
+	srv := &transport.Server{Store: store}
+	l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	return func(patience time.Duration) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		srv.Shutdown(ctx)
+		<-served
+	}
+}
+
+// A receiver that is shut down in good order and started again, as in a deployment, is
+// waited for as one that was killed is: the image that was on its way arrives once.
+func TestReceiverShutDownAndStartedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var present atomic.Pointer[medium]
+		present.Store(newMedium(reliable))
+		dial := func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }
+		store := &transport.MemStore{}
+		shutdown := serveMedium(t, present.Load(), store)
+		conn, err := native.Over(dial, nil, native.Config{}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+
+		r, w := io.Pipe() // a body in mid-transfer, which may be read once
+		sent := make(chan error, 1)
+		send := func(img *transport.Image, o *transport.SendOptions) {
+			go func() {
+				_, err := conn.Send(t.Context(), img, o)
+				sent <- err
+			}()
+		}
+		send(&transport.Image{Name: "once", Body: transport.Stream(r)}, &transport.SendOptions{Retry: &transport.RetryPolicy{}})
+		w.Write(make([]byte, 1000))
+		synctest.Wait()
+		send(image("more", make([]byte, 5<<20)), &transport.SendOptions{Retry: &transport.RetryPolicy{}})
+		if err := <-sent; err != nil {
+			t.Error("before the shutdown:", err)
+		}
+		shutdown(time.Second) // which gives the pipe up
+		w.CloseWithError(io.ErrClosedPipe)
+		if err := <-sent; err == nil || errors.Is(err, transport.ErrPeerClosed) {
+			t.Errorf("what could be read once: %v", err)
+		}
+
+		for _, away := range []time.Duration{0, idle - 5*time.Second} {
+			send(image("later", []byte{byte(away)}), &transport.SendOptions{Retry: &transport.RetryPolicy{}})
+			time.Sleep(away)
+			present.Store(newMedium(reliable))
+			shutdown = serveMedium(t, present.Load(), store)
+			if err := <-sent; err != nil {
+				t.Errorf("the receiver came back after %v: %v", away, err)
+			}
+			shutdown(time.Second)
+		}
+
+		began := time.Now()
+		send(image("never", make([]byte, 10)), nil)
+		if err := <-sent; err == nil || !transport.Retryable(err) || time.Since(began) > idle+time.Second {
+			t.Errorf("a receiver that stays away: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// The end of a Conn by Close is not a shutdown: nobody dials again.
+func TestCloseIsNoShutdown(t *testing.T) {
+	bubble(t, func(s *transport.Server, _ *medium) {
+		s.Message = func(_ context.Context, from transport.Conn, _ transport.Message) error { return from.Close() }
+	}, func(t *testing.T, e *ends) {
+		e.conn.SendMessage(t.Context(), transport.Message{})
+		synctest.Wait()
+		if _, err := e.conn.Send(t.Context(), image("late", nil), nil); !errors.Is(err, transport.ErrPeerClosed) {
+			t.Errorf("after the peer's Close: %v", err)
+		}
+	})
+}
