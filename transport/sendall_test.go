@@ -7,7 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,16 +19,30 @@ import (
 // after half a second.
 type slowConn struct {
 	transport.UnimplementedConn
-	fail         map[string]error
-	active, most atomic.Int32
+	fail map[string]error
+
+	mu           sync.Mutex
+	active, most int
+}
+
+func (c *slowConn) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.active++
+	c.most = max(c.most, c.active)
+}
+
+func (c *slowConn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.active--
 }
 
 func (c *slowConn) Info() transport.Info { return transport.Info{Concurrency: 3} }
 
 func (c *slowConn) Send(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
-	n := c.active.Add(1)
-	defer c.active.Add(-1)
-	c.most.Store(max(c.most.Load(), n))
+	c.begin()
+	defer c.end()
 	takes, err := time.Second, c.fail[img.Name]
 	if err != nil {
 		takes /= 2
@@ -127,11 +141,11 @@ func TestSendAll(t *testing.T) {
 					tt.notIn != nil && errors.Is(err, tt.notIn) {
 					t.Errorf("got %v, want %v and not %v", err, tt.want, tt.notIn)
 				}
-				if kept != tt.kept || taken != tt.taken || ended != tt.taken || int(conn.most.Load()) != tt.most {
+				if kept != tt.kept || taken != tt.taken || ended != tt.taken || conn.most != tt.most {
 					t.Errorf("kept %d of %d taken, %d ended, %d at once; want %d of %d, %d at once",
-						kept, taken, ended, conn.most.Load(), tt.kept, tt.taken, tt.most)
+						kept, taken, ended, conn.most, tt.kept, tt.taken, tt.most)
 				}
-				if n := conn.active.Load(); n != 0 {
+				if n := conn.active; n != 0 {
 					t.Errorf("%d transfers run on after the return", n)
 				}
 			})
