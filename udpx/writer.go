@@ -11,7 +11,7 @@ import (
 const (
 	// arenaSize is how much is written at once: two trains.
 	arenaSize = 2 << 16
-	// batchPackets is how many packets are written at once.
+	// batchPackets is how many packets are written at once, or a few more.
 	batchPackets = 64
 )
 
@@ -25,6 +25,7 @@ type writer struct {
 	used    int
 	packets []udpsock.Packet
 	owners  []*carrier // of packets
+	lengths []int      // of messages, scratch
 	ended   []*carrier // to be released after the next write
 }
 
@@ -184,15 +185,8 @@ func (w *writer) take(c *carrier, now time.Time, ended bool) (full bool) {
 	if last := len(w.packets) - 1; last >= 0 && w.owners[last] == c {
 		p = &w.packets[last]
 	}
-	largest := max(c.session.MaxMessage(), w.largest())
-	for {
-		if len(w.arena)-w.used < largest || len(w.packets) == batchPackets {
-			return true
-		}
-		n := c.session.Poll(now, w.arena[w.used:w.used+largest])
-		if n == 0 {
-			return false
-		}
+	w.lengths, full = c.session.PollEach(now, w.arena[w.used:], w.largest(), w.lengths[:0])
+	for _, n := range w.lengths {
 		msg := w.arena[w.used : w.used+n]
 		w.used += n
 		if ended {
@@ -200,10 +194,11 @@ func (w *writer) take(c *carrier, now time.Time, ended bool) (full bool) {
 		}
 		if p != nil && joins(p, n) {
 			p.Data = p.Data[:len(p.Data)+n]
-			continue
+		} else {
+			p = w.begin(c, msg)
 		}
-		p = w.begin(c, msg)
 	}
+	return full || len(w.packets) >= batchPackets
 }
 
 // overdue reports whether the peer has not proven its address in time.

@@ -45,8 +45,8 @@ func newStream(tb testing.TB, change func(a, b *Config)) *stream {
 // the batch had.
 func (s *stream) round(lose func(i int) bool) int {
 	for {
-		ev, ok := s.a.NextEvent()
-		if !ok {
+		ev := s.a.NextEvent()
+		if ev == nil {
 			break
 		}
 		if ev.Kind == Closed {
@@ -73,8 +73,8 @@ func (s *stream) round(lose func(i int) bool) int {
 		s.b.Receive(s.now, s.bufs[i][:s.lens[i]])
 	}
 	for {
-		ev, ok := s.b.NextEvent()
-		if !ok {
+		ev := s.b.NextEvent()
+		if ev == nil {
 			break
 		}
 		if ev.Kind == Received {

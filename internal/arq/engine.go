@@ -115,15 +115,16 @@ func (e *Engine) Deadline() time.Time {
 	return time.Time{}
 }
 
-// NextEvent returns the oldest event not yet returned, and false if there is none.
-func (e *Engine) NextEvent() (Event, bool) {
+// NextEvent returns the oldest event not yet returned, nil if there is none. It is the engine's,
+// and valid until the next call.
+func (e *Engine) NextEvent() *Event {
 	for {
-		ev, ok := e.events.pop()
-		if !ok {
+		ev := e.events.pop()
+		if ev == nil {
 			if !e.idle.active {
 				e.events = eventQueue{}
 			}
-			return Event{}, false
+			return nil
 		}
 		if ev.Kind == Progress {
 			o := e.outs.get(ev.Handle)
@@ -133,7 +134,7 @@ func (e *Engine) NextEvent() (Event, bool) {
 			o.progress = false
 			ev.Offset = o.acked.Covered()
 		}
-		return ev, true
+		return ev
 	}
 }
 
@@ -218,15 +219,15 @@ type eventQueue struct {
 
 func (q *eventQueue) push(ev Event) { q.list = append(q.list, ev) }
 
-func (q *eventQueue) pop() (Event, bool) {
+// pop returns the oldest event, which stays where it is until the next call.
+func (q *eventQueue) pop() *Event {
 	if q.head == len(q.list) {
+		clear(q.list)
 		q.list, q.head = q.list[:0], 0
-		return Event{}, false
+		return nil
 	}
-	ev := q.list[q.head]
-	q.list[q.head] = Event{}
 	q.head++
-	return ev, true
+	return &q.list[q.head-1]
 }
 
 // handles remembers which of the peer's transfers are over, so that what comes late for

@@ -80,8 +80,8 @@ func digest(b []byte) chunk.Digest {
 // run does what the owner does with events.
 func (x *end) run() {
 	for {
-		ev, ok := x.NextEvent()
-		if !ok {
+		ev := x.NextEvent()
+		if ev == nil {
 			return
 		}
 		switch ev.Kind {
@@ -123,7 +123,7 @@ func (x *end) run() {
 		case Closed:
 			x.closed = ev.Err
 		}
-		x.events = append(x.events, ev)
+		x.events = append(x.events, *ev)
 	}
 }
 

@@ -261,12 +261,14 @@ func (e *Engine) accept(in *incoming, f *wire.Accept) {
 }
 
 // Consumed gives credit back: so many bytes, of so many Received events, wait no longer for
-// this side's disk or program.
-func (e *Engine) Consumed(bytes, events int) {
+// this side's disk or program. It reports whether Poll has to tell the peer.
+func (e *Engine) Consumed(bytes, events int) (tell bool) {
 	e.window.consumed(int64(bytes), events)
 	if e.window.reopened() && !e.ending.over() {
 		e.acks.now = true
+		return true
 	}
+	return false
 }
 
 // SetWindow changes how much this side takes, at first Local's, for a pool shared by

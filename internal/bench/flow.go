@@ -176,8 +176,8 @@ func (e *flowEnd) late() {
 }
 
 func (e *flowEnd) drain() {
-	for ev, ok := e.NextEvent(); ok; ev, ok = e.NextEvent() {
-		e.event(ev)
+	for ev := e.NextEvent(); ev != nil; ev = e.NextEvent() {
+		e.event(*ev)
 	}
 }
 

@@ -41,7 +41,7 @@ type receiving struct {
 }
 
 // offered starts the worker of an offer.
-func (s *Session) offered(ev arq.Event) {
+func (s *Session) offered(ev *arq.Event) {
 	r := &receiving{s: s, handle: ev.Handle, offer: ev.Offer, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	r.ctx, r.cancel = context.WithCancelCause(s.ctx)
 	s.in[ev.Handle] = r
@@ -58,10 +58,14 @@ func (r *receiving) most() int64 {
 }
 
 // event takes an event of the engine.
-func (r *receiving) event(ev arq.Event, from *Buffer) {
+func (r *receiving) event(ev *arq.Event, from *Buffer) {
 	switch ev.Kind {
 	case arq.Received:
+		fresh := len(r.queue) == 0 // otherwise it has been told, or is about to look
 		r.take(ev, from)
+		if !fresh {
+			return
+		}
 	case arq.Resumed:
 		r.resumed = append(r.resumed, ev.Resume)
 	case arq.Finished:
@@ -75,7 +79,7 @@ func (r *receiving) event(ev arq.Event, from *Buffer) {
 // take queues bytes. A piece that fills a good part of the memory that it came in
 // stays there; others are copied behind each other, and those that continue the
 // last one become part of it.
-func (r *receiving) take(ev arq.Event, from *Buffer) {
+func (r *receiving) take(ev *arq.Event, from *Buffer) {
 	n := len(ev.Data)
 	if from != nil && n >= len(from.mem)/4 {
 		from.Retain()
@@ -315,7 +319,7 @@ func (r *receiving) write(queue []run, to func(run) error) (err error) {
 		if err == nil {
 			err = to(q)
 		}
-		r.s.do(func(e *arq.Engine) { e.Consumed(len(q.data), q.events) })
+		r.s.consumed(len(q.data), q.events)
 		q.memory.Release()
 	}
 	return err

@@ -21,7 +21,7 @@ type sending struct {
 }
 
 // event takes an event of the engine.
-func (x *sending) event(ev arq.Event) {
+func (x *sending) event(ev *arq.Event) {
 	switch ev.Kind {
 	case arq.Released:
 		x.release(ev.Data)

@@ -3,10 +3,12 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/arq/cc"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -92,13 +94,18 @@ func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
 // Err is why the session has ended, nil before.
 func (s *Session) Err() error { return context.Cause(s.ctx) }
 
+// deliverTogether is how many messages are delivered between two looks at their events.
+const deliverTogether = 64
+
 // Deliver takes messages that arrived together. They lie in the memory of from,
 // which Deliver retains if it needs them longer; with a nil from it copies. The
 // carrier then looks at Poll and Deadline again. It never blocks.
 func (s *Session) Deliver(now time.Time, from *Buffer, msgs ...[]byte) {
 	s.mu.Lock()
-	for _, m := range msgs {
-		_ = s.eng.Receive(now, m) // what it drops it counts
+	for some := range slices.Chunk(msgs, deliverTogether) {
+		for _, m := range some {
+			_ = s.eng.Receive(now, m) // what it drops it counts
+		}
 		s.drain(from)
 	}
 	s.hear(now)
@@ -148,6 +155,24 @@ func (s *Session) Poll(now time.Time, buf []byte) int {
 	s.drain(nil)
 	s.unlock()
 	return n
+}
+
+// PollEach builds messages behind each other in buf while it has room for one of size bytes, or
+// of MaxMessage if that is more. It appends their lengths to lengths, and reports whether there may
+// be more messages than room.
+func (s *Session) PollEach(now time.Time, buf []byte, size int, lengths []int) (_ []int, full bool) {
+	s.mu.Lock()
+	defer s.unlock()
+	defer s.drain(nil)
+	size = max(size, s.eng.MaxMessage())
+	for len(buf) >= size {
+		n := s.eng.Poll(now, buf[:size])
+		if n == 0 {
+			return lengths, false
+		}
+		lengths, buf = append(lengths, n), buf[n:]
+	}
+	return lengths, true
 }
 
 // PollApart is Poll for a carrier that writes a large payload from where it is: in
@@ -235,14 +260,21 @@ func (s *Session) do(f func(e *arq.Engine)) bool {
 	return true
 }
 
+// consumed gives credit back, of which the carrier hears only if the peer is to.
+func (s *Session) consumed(bytes, events int) {
+	s.mu.Lock()
+	tell := s.eng.Consumed(bytes, events)
+	s.unlock()
+	if tell {
+		s.carrier.Wake()
+	}
+}
+
 // drain takes the engine's events to those whom they concern. from is the memory
-// of the message that was received last.
+// of the messages that were received last.
 func (s *Session) drain(from *Buffer) {
-	for {
-		ev, ok := s.eng.NextEvent()
-		if !ok {
-			return
-		}
+	var r *receiving // of the last event
+	for ev := s.eng.NextEvent(); ev != nil; ev = s.eng.NextEvent() {
 		switch ev.Kind {
 		case arq.Established:
 			s.peer, _ = s.eng.Peer()
@@ -251,8 +283,12 @@ func (s *Session) drain(from *Buffer) {
 			s.end(ev.Err)
 		case arq.Offered:
 			s.offered(ev)
+			r = nil
 		case arq.Received, arq.Resumed, arq.Finished, arq.Canceled:
-			if r := s.in[ev.Handle]; r != nil {
+			if r == nil || r.handle != ev.Handle {
+				r = s.in[ev.Handle]
+			}
+			if r != nil {
 				r.event(ev, from)
 			} else if ev.Kind == arq.Received {
 				s.eng.Consumed(len(ev.Data), 1)
@@ -286,9 +322,10 @@ func (s *Session) unlock() {
 		ready = nil
 	}
 	over := s.ended && !s.buried
-	path := s.eng.Path()
+	var path cc.Path
 	if over {
 		s.buried = true
+		path = s.eng.Path()
 		for _, x := range s.out {
 			x.lose()
 		}

@@ -187,11 +187,11 @@ func (ep *endpoint) find(msg []byte) *session {
 // drain hands the events to the owner.
 func (s *session) drain() {
 	for {
-		ev, ok := s.NextEvent()
-		if !ok || s.gone {
+		ev := s.NextEvent()
+		if ev == nil || s.gone {
 			return
 		}
-		s.owner(ev)
+		s.owner(*ev)
 	}
 }
 
