@@ -61,6 +61,7 @@ const (
 	upWindow      = 1.75
 	cycle         = 8 // rounds from one probe to the next
 	leastMessages = 4
+	lateness      = 3 * time.Millisecond
 )
 
 // NewRate returns the controller in start-up for full messages of so many bytes. If something is
@@ -145,8 +146,9 @@ func (r *Rate) Window() int64 {
 	case probeRTT:
 		factor = 0.5
 	}
-	// A millisecond more, for late timers and clumps of acknowledgements.
-	window := factor*r.bdp() + r.bandwidth()/1000
+	// More for timers and acknowledgements that are late. With less than what those are late by, which is
+	// over a millisecond at each end, a short path would deliver less and less.
+	window := factor*r.bdp() + r.bandwidth()*lateness.Seconds()
 	return max(int64(window), leastMessages*r.message)
 }
 
