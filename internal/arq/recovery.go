@@ -242,6 +242,7 @@ func (r *recovery) advance(e *Engine) {
 		return
 	}
 	r.timeouts++
+	e.acks.now = e.acks.now || e.acks.largest >= 0 // ours may have been lost too
 	r.probes = 2
 	if r.ordered {
 		r.probes = 1

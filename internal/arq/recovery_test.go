@@ -184,8 +184,8 @@ func TestProbeTimeoutSendsProbesAndLosesNothing(t *testing.T) {
 	if probes-probe != 2 {
 		t.Errorf("%d probes", probes-probe)
 	}
-	if _, offset := x.frames(probe); offset < 0 {
-		t.Error("the first probe carries no data")
+	if types, offset := x.frames(probe); offset < 0 || types[0] != wire.TypeAck {
+		t.Errorf("the first probe carries %v, not an ACK and data", types)
 	}
 	if s := x.Stats(); s.LostMessages != 0 {
 		t.Errorf("%d lost", s.LostMessages)
@@ -194,10 +194,52 @@ func TestProbeTimeoutSendsProbesAndLosesNothing(t *testing.T) {
 	if passed := x.fire(); (passed - 2*want).Abs() > 10*time.Millisecond {
 		t.Errorf("second probe after %v, %v expected", passed, 2*want)
 	}
+	// A path that is back is noticed soon.
+	for range 2 {
+		x.poll()
+		passed = x.fire()
+	}
+	if passed != maxPTO {
+		t.Errorf("after some probes the next waits for %v, %v expected", passed, maxPTO)
+	}
 	// The original, acknowledged late, is not sent again.
 	x.acks(int64(first), int64(end))
 	if got := x.Acked(0); got != 3_000 {
 		t.Errorf("%d bytes acknowledged", got)
+	}
+}
+
+// The first messages of an image repeat its offer, without which the peer cannot use them: those of a large
+// image more often.
+func TestOfferGoesAlong(t *testing.T) {
+	for _, c := range []struct{ size, offers int }{{20_000, offerCopies}, {100_000, moreCopies}} {
+		x := newLossy(t, 100*time.Millisecond, nil)
+		offers := 0
+		for n, end := x.flight(c.size); n < end; n++ {
+			if types, _ := x.frames(n); slices.Contains(types, wire.TypeOffer) {
+				offers++
+			}
+		}
+		if offers != c.offers {
+			t.Errorf("%d bytes: %d offers, %d expected", c.size, offers, c.offers)
+		}
+	}
+}
+
+// A path that was silent for a while takes large messages again soon.
+func TestMessageSizeComesBackAfterAnOutage(t *testing.T) {
+	s := newSizer(1200, []int{1400}, 1<<16)
+	s.acked(1400)
+	now := time.Second
+	for n := range 5 {
+		now += maxPTO
+		s.timeout(now, n)
+	}
+	if s.current != 1200 {
+		t.Errorf("messages of %d in an outage", s.current)
+	}
+	if got := s.probe(now + time.Minute); got != 1400 {
+		t.Errorf("a probe of %d a minute after", got)
 	}
 }
 
@@ -303,7 +345,7 @@ func TestOrderedLinkTakesAGapForLoss(t *testing.T) {
 	x.poll()
 	x.fire()
 	probe, end := x.poll()
-	if types, _ := x.frames(probe); end-probe != 1 || !slices.Equal(types, []wire.Type{wire.TypePing}) {
+	if types, _ := x.frames(probe); end-probe != 1 || !slices.Equal(types, []wire.Type{wire.TypeAck, wire.TypePing}) {
 		t.Errorf("%d probes, the first of %v", end-probe, types)
 	}
 }

@@ -6,7 +6,7 @@ const (
 	initialRTT  = 333 * time.Millisecond // RFC 9002, section 6.2.2
 	granularity = time.Millisecond       // kGranularity
 	maxAckDelay = 25 * time.Millisecond  // how long an acknowledgement may wait
-	maxPTO      = 5 * time.Second        // the probe timer's cap, with back-off
+	maxPTO      = 2 * time.Second        // the probe timer's cap, with back-off
 )
 
 // rtt estimates the round trip, RFC 9002 section 5.

@@ -8,7 +8,8 @@ import (
 const (
 	earlyTransfers   = 16 // at once before the peer's HELLO
 	reasonNotServing = 12 // transport.Reason
-	offerCopies      = 2  // messages of DATA that repeat an offer not yet acknowledged
+	offerCopies      = 2  // messages of DATA that repeat an offer not yet acknowledged,
+	moreCopies       = 8  // of one too large for its repetition to count
 	finCopies        = 2
 	spareBytes       = 8 << 10 // of an image that may go twice at its end,
 	spareParts       = 32      // and this part of it
@@ -100,7 +101,9 @@ func (e *Engine) start(o *outgoing) {
 		}
 	}
 	if len(o.controls) == 1 && e.recovery != nil {
-		o.copies = offerCopies
+		if o.copies = offerCopies; uint64(o.offer.Size) > maxRepaired {
+			o.copies = moreCopies
+		}
 	}
 	e.ensure(o)
 	e.wanted(o)

@@ -81,6 +81,6 @@ func (s *sizer) lost(now time.Duration) {
 func (s *sizer) timeout(now time.Duration, count int) {
 	if count >= blackHole && s.current > s.base {
 		s.current = s.base
-		s.next = now + sizeRetry
+		s.next = now + sizeInterval
 	}
 }

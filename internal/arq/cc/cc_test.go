@@ -234,3 +234,17 @@ func TestRateForgetsAWrongGuess(t *testing.T) {
 		t.Errorf("remembers %+v of nothing", p)
 	}
 }
+
+// A loss rate that was taken for too high keeps up the queue in which it is not measured, but not for ever.
+func TestRateCorrectsALossRateThatIsTooHigh(t *testing.T) {
+	r := NewRate(message, Path{})
+	r.loss = lossMeter{lost: 24, sent: 40}
+	f := &flight{c: r, now: time.Second}
+	f.round(100, 50*time.Millisecond, nil)
+	for range 60 {
+		f.round(100, 90*time.Millisecond, func(i int) bool { return i%10 < 3 })
+	}
+	if p := r.loss.p(); p > 0.33 {
+		t.Errorf("a loss of %.2f is taken for 0.3", p)
+	}
+}

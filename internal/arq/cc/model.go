@@ -152,6 +152,12 @@ func (l *lossMeter) add(o *round) {
 	}
 }
 
+// over reports whether p is too high: a round lost less. Without this, a p that is too high would
+// keep up the queue that keeps rounds from being counted.
+func (l *lossMeter) over(o *round) bool {
+	return float64(o.lost) < l.p()*float64(o.lost+o.arrived)
+}
+
 // congested reports whether a round lost more than chance explains.
 func (l *lossMeter) congested(o *round) bool {
 	n := float64(o.lost + o.arrived)

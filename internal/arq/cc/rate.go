@@ -222,7 +222,7 @@ func (r *Rate) endRound(s *Sample) {
 		r.cut.begin(s.Now, r.rtt.min, r.bandwidth())
 		r.guess = guess{}
 		r.forget()
-	} else if o.most > 0 && !r.rtt.queued(o.most, r.packetTime()) && s.Now-o.began < 4*s.SRTT+maxClump {
+	} else if o.most > 0 && s.Now-o.began < 4*s.SRTT+maxClump && (!r.rtt.queued(o.most, r.packetTime()) || r.loss.over(o)) {
 		r.loss.add(o)
 	}
 	if !s.AppLimited && !r.cut.active() { // what was before the cut is to be restored
