@@ -152,10 +152,11 @@ func (l *lossMeter) add(o *round) {
 	}
 }
 
-// over reports whether p is too high: a round lost less. Without this, a p that is too high would
-// keep up the queue that keeps rounds from being counted.
+// over reports whether p is too high: a round lost less than chance explains. A p that is too high keeps
+// up a queue, and so would never be measured again.
 func (l *lossMeter) over(o *round) bool {
-	return float64(o.lost) < l.p()*float64(o.lost+o.arrived)
+	n, p := float64(o.lost+o.arrived), l.p()
+	return float64(o.lost) < n*p-lossSigmas*math.Sqrt(n*p*(1-p))
 }
 
 // congested reports whether a round lost more than chance explains.
