@@ -74,7 +74,7 @@ func (e *Endpoint) hello(info LinkInfo) wire.Hello {
 		Transfers:    uint16(min(c.Transfers, math.MaxUint16)),
 		Metadata:     maxMetadata,
 		MessageBytes: maxMessage,
-		Reorder:      uint32(min(int64(c.Window), math.MaxUint32)),
+		Reorder:      math.MaxUint32, // bytes are written where they belong, in any order
 		IdleMillis:   uint32(min(c.Idle.Milliseconds(), math.MaxUint32)),
 		Instance:     e.instance,
 	}
