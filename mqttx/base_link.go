@@ -1,6 +1,7 @@
 package mqttx
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/internal/session"
 )
 
 // A baseLink is an MQTT client that reads one topic and writes another. What does not
@@ -24,12 +27,12 @@ type baseLink struct {
 	subscribe string
 	log       *slog.Logger
 
-	ready  atomic.Bool  // connected and subscribed
-	joined chan error   // the result of the first subscription
-	tries  atomic.Int32 // to reconnect
-	ctx    context.Context
+	opener
 	cancel context.CancelFunc
-	wrote  chan struct{} // closed when write has returned
+	up     atomic.Pointer[lane] // connected and subscribed, or nil
+	joined chan error           // the result of the first subscription
+	tries  atomic.Int32         // to reconnect
+	wrote  chan struct{}        // closed when write has returned
 	once   sync.Once
 
 	mu     sync.Mutex
@@ -50,6 +53,11 @@ func dialBase(ctx context.Context, opts *mqtt.ClientOptions, publish, subscribe 
 	}
 	l.log = log.With("broker", l.broker, "client", opts.ClientID)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.owner = laneOwner{
+		mine: func(topic []byte) bool { return string(topic) == subscribe },
+		take: func(_ string, _ *session.Buffer, msg []byte) { l.take(bytes.Clone(msg)) },
+	}
+	l.set(opts)
 	l.chain(opts)
 	l.client = mqtt.NewClient(opts)
 	if err := l.join(ctx); err != nil {
@@ -71,7 +79,7 @@ func (l *baseLink) chain(o *mqtt.ClientOptions) {
 	}
 	o.OnConnectionLost = func(c mqtt.Client, err error) {
 		if !c.IsConnectionOpen() { // else it is told late
-			l.ready.Store(false)
+			l.up.Store(nil)
 		}
 		l.log.Info("the connection to the broker was lost", "err", err)
 		if lost != nil {
@@ -79,13 +87,11 @@ func (l *baseLink) chain(o *mqtt.ClientOptions) {
 		}
 	}
 	o.OnReconnecting = func(c mqtt.Client, o *mqtt.ClientOptions) {
+		l.up.Store(nil)
 		l.pause()
 		if reconnecting != nil {
 			reconnecting(c, o)
 		}
-	}
-	if o.CustomOpenConnectionFn == nil {
-		o.CustomOpenConnectionFn = (&ownClient{ctx: l.ctx}).open
 	}
 }
 
@@ -112,6 +118,7 @@ func (l *baseLink) join(ctx context.Context) error {
 
 // subscribed subscribes, after each connecting.
 func (l *baseLink) subscribed(c mqtt.Client) {
+	up := l.lane.Load()
 	token := c.Subscribe(l.subscribe, 0, l.receive).(*mqtt.SubscribeToken)
 	timer := time.NewTimer(replyTime)
 	defer timer.Stop()
@@ -127,7 +134,7 @@ func (l *baseLink) subscribed(c mqtt.Client) {
 		err = l.ctx.Err()
 	}
 	if err == nil {
-		l.ready.Store(c.IsConnectionOpen())
+		l.up.Store(up)
 		l.tries.Store(0)
 	} else {
 		l.log.Warn("cannot subscribe", "topic", l.subscribe, "err", err)
@@ -149,14 +156,18 @@ func (l *baseLink) pause() {
 	}
 }
 
-// receive is the handler of the subscription. A retained message is older than everything
-// that is going on.
+// receive is the handler of the subscription, for what does not come over the lane. A
+// retained message is older than everything that is going on.
 func (l *baseLink) receive(_ mqtt.Client, m mqtt.Message) {
-	if m.Retained() {
-		return
+	if !m.Retained() {
+		l.take(m.Payload())
 	}
+}
+
+// take keeps a message that came.
+func (l *baseLink) take(p []byte) {
 	select {
-	case l.in <- m.Payload():
+	case l.in <- p:
 	default:
 		l.log.Warn("too many messages at once: one was dropped", "topic", l.subscribe)
 	}
@@ -178,14 +189,10 @@ func (l *baseLink) send(p []byte) {
 // write publishes until the link is closed, and then what is left.
 func (l *baseLink) write() {
 	defer close(l.wrote)
-	var last mqtt.Token
 	for p := range l.out {
-		if l.ready.Load() { // else an answer would be lost
-			last = l.client.Publish(l.publish, 0, false, p)
+		if up := l.up.Load(); up != nil { // else an answer would be lost
+			up.publish(l.publish, p)
 		}
-	}
-	if last != nil {
-		last.WaitTimeout(flushTime) // one that a lost connection took is never done
 	}
 }
 

@@ -2,7 +2,6 @@ package mqttx
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +27,6 @@ type carrier struct {
 	done    chan struct{}
 
 	session *session.Session
-	clock   sync.Mutex // what the session is told comes in the order of time
 
 	// These are the pump's goroutine's.
 	trial trial
@@ -60,6 +58,9 @@ func (c *carrier) Info() session.LinkInfo {
 // Start implements session.Carrier.
 func (c *carrier) Start(s *session.Session) {
 	c.session = s
+	if c.h.own != nil {
+		s.Apart()
+	}
 	c.h.sessions.enter(c)
 	c.h.pump.add(c)
 	if err := c.h.failure(); err != nil { // the hub did not know of it when it failed
@@ -74,11 +75,9 @@ func (c *carrier) Wake() { c.h.pump.ready(c) }
 func (c *carrier) Wait() { <-c.done }
 
 // deliver takes a message from the peer. It does not block.
-func (c *carrier) deliver(msg []byte) {
+func (c *carrier) deliver(from *session.Buffer, msg []byte) {
 	c.heard.Store(true)
-	c.clock.Lock()
-	c.session.Deliver(time.Now(), nil, msg)
-	c.clock.Unlock()
+	c.session.Deliver(time.Now(), from, msg)
 	c.h.pump.ready(c)
 }
 
@@ -91,13 +90,16 @@ func (c *carrier) poll(s *slot) bool {
 		before = c.session.MaxMessage()
 	}
 	s.size(c.h.sizes.room(before))
-	c.clock.Lock()
-	n := c.session.Poll(time.Now(), s.buf)
-	c.clock.Unlock()
+	if c.h.own != nil {
+		s.Parts = c.session.PollApart(now, s.buf)
+	} else {
+		s.Parts = session.Parts{Head: s.buf[:c.session.Poll(now, s.buf)]}
+	}
+	n := s.Len()
 	if n == 0 {
 		return false
 	}
-	s.msg, s.topic = s.buf[:n], c.topic
+	s.topic = c.topic
 	if c.asked.IsZero() {
 		c.asked = now
 	}
@@ -110,9 +112,7 @@ func (c *carrier) poll(s *slot) bool {
 
 // advance runs the timers.
 func (c *carrier) advance() {
-	c.clock.Lock()
 	c.session.Advance(time.Now())
-	c.clock.Unlock()
 	if !c.waits() {
 		return
 	}

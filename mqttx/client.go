@@ -1,7 +1,6 @@
 package mqttx
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -9,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -25,8 +25,6 @@ const (
 	// at once.
 	firstPause = 250 * time.Millisecond
 	mostPause  = 5 * time.Second
-
-	readAhead = 16 << 10 // bytes
 
 	// pahoPause replaces paho's pause, which knows no jitter and cannot be ended.
 	pahoPause = 10 * time.Millisecond
@@ -91,9 +89,9 @@ func brokerURL(s string) (*url.URL, error) {
 
 // ownClient is the client of a Transport's hub. It lives as long as the hub.
 type ownClient struct {
+	opener
 	h      *Hub
 	client mqtt.Client
-	ctx    context.Context // ends with the client
 	cancel context.CancelFunc
 	gone   chan struct{} // closed when it is disconnected for good
 	tries  int           // to reconnect, since the last connection that lasted
@@ -109,9 +107,12 @@ func newOwnClient(h *Hub, o *mqtt.ClientOptions) *ownClient {
 			users(client, o)
 		}
 	}
-	if o.CustomOpenConnectionFn == nil {
-		o.CustomOpenConnectionFn = c.open
+	inbox := inboxTopic(h.name, "")
+	c.owner = laneOwner{
+		mine: func(topic []byte) bool { return len(topic) > len(inbox) && string(topic[:len(inbox)]) == inbox },
+		take: h.sessions.take,
 	}
+	c.set(o)
 	h.chain(o)
 	c.client = mqtt.NewClient(o)
 	return c
@@ -143,9 +144,42 @@ func (c *ownClient) pause() {
 	}
 }
 
+// An opener opens the connections of a client, and has what its owner takes pass it by.
+type opener struct {
+	ctx     context.Context // ends with the client
+	timeout time.Duration   // of a write
+	owner   laneOwner
+	lane    atomic.Pointer[lane] // the last one
+}
+
+// set has the client that is made of o connect by it.
+func (d *opener) set(o *mqtt.ClientOptions) {
+	d.timeout = o.WriteTimeout
+	users := o.CustomOpenConnectionFn
+	o.CustomOpenConnectionFn = func(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
+		l, err := (*lane)(nil), error(nil)
+		if users == nil {
+			l, err = d.open(u, &o)
+		} else if conn, failed := users(u, o); failed == nil {
+			l = d.over(conn, conn)
+		} else {
+			err = failed
+		}
+		if err != nil {
+			return nil, err
+		}
+		d.lane.Store(l)
+		return l, nil
+	}
+}
+
+func (d *opener) over(conn, raw net.Conn) *lane {
+	return newLane(d.ctx, conn, raw, d.timeout, &d.owner)
+}
+
 // open connects to the broker. Unlike paho's own it can be ended.
-func (c *ownClient) open(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, o.ConnectTimeout)
+func (d *opener) open(u *url.URL, o *mqtt.ClientOptions) (*lane, error) {
+	ctx, cancel := context.WithTimeout(d.ctx, o.ConnectTimeout)
 	defer cancel()
 	if u.Scheme == "ws" || u.Scheme == "wss" {
 		bare := *u
@@ -154,48 +188,30 @@ func (c *ownClient) open(u *url.URL, o mqtt.ClientOptions) (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		return c.bind(conn, conn), nil
+		return d.over(conn, conn), nil
 	}
 	raw, err := cmp.Or(o.Dialer, &net.Dialer{}).DialContext(ctx, "tcp", u.Host)
 	if err != nil {
 		return nil, err
 	}
-	conn := quick(raw)
-	if u.Scheme != "mqtt" && u.Scheme != "tcp" {
-		config := o.TLSConfig.Clone()
-		if config == nil {
-			config = &tls.Config{}
-		}
-		if config.ServerName == "" {
-			config.ServerName = u.Hostname()
-		}
-		secure := tls.Client(conn, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			raw.Close()
-			return nil, err
-		}
-		conn = secure
+	if u.Scheme == "mqtt" || u.Scheme == "tcp" {
+		l := d.over(quick(raw), raw)
+		l.to = raw
+		return l, nil
 	}
-	return c.bind(conn, raw), nil
-}
-
-// bind has a connection end with the client, and read in larger pieces than paho, which
-// asks for headers byte by byte.
-func (c *ownClient) bind(conn, raw net.Conn) net.Conn {
-	return &boundConn{conn, bufio.NewReaderSize(conn, readAhead), context.AfterFunc(c.ctx, func() { raw.Close() })}
-}
-
-type boundConn struct {
-	net.Conn
-	r    *bufio.Reader
-	stop func() bool
-}
-
-func (c *boundConn) Read(p []byte) (int, error) { return c.r.Read(p) }
-
-func (c *boundConn) Close() error {
-	c.stop()
-	return c.Conn.Close()
+	config := o.TLSConfig.Clone()
+	if config == nil {
+		config = &tls.Config{}
+	}
+	if config.ServerName == "" {
+		config.ServerName = u.Hostname()
+	}
+	secure := tls.Client(quick(raw), config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return d.over(secure, raw), nil
 }
 
 func (c *ownClient) isGone() bool {

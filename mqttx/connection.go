@@ -52,7 +52,11 @@ func (h *Hub) connected(c mqtt.Client) {
 	}
 	h.isUp = true
 	close(h.up)
-	h.pump.connected(c)
+	if h.own != nil {
+		h.pump.connected(h.own.lane.Load()) // of this connection, which was not lost yet
+	} else {
+		h.pump.connected(&slowLane{c})
+	}
 }
 
 // subscribe returns when the broker has agreed.
@@ -188,6 +192,16 @@ func (h *Hub) failure() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.err
+}
+
+// connection returns the client, nil if there was none yet or the hub has failed.
+func (h *Hub) connection() mqtt.Client {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return nil
+	}
+	return h.client
 }
 
 // lasted reports whether the last connection was not a short one.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/internal/session"
 )
 
 const (
@@ -24,20 +26,37 @@ type pump struct {
 	free  chan *slot
 
 	mu       sync.Mutex
-	client   mqtt.Client // nil while it is not connected
-	full     chan *slot  // to the publisher; nil: nothing runs
+	medium   medium     // nil while the client is not connected
+	full     chan *slot // to the publisher; nil: nothing runs
 	carriers int
 	queue    []*carrier // to be polled
 	timers   timers
 }
 
-// A slot holds a message on its way to the client.
+// A medium takes messages. Whether they arrive it does not say.
+type medium interface {
+	// send may block.
+	send(s *slot)
+}
+
+func (l *lane) send(s *slot) {
+	l.publish(s.topic, s.Head, s.Payload, s.Tail)
+}
+
+// slowLane is a client that is the user's, which takes whole messages only.
+type slowLane struct{ client mqtt.Client }
+
+func (l *slowLane) send(s *slot) {
+	s.token = l.client.Publish(s.topic, 0, false, s.Head)
+}
+
+// A slot holds a message on its way to the medium.
 type slot struct {
-	buf    []byte
-	msg    []byte // in buf
-	topic  string
-	client mqtt.Client
-	token  mqtt.Token // of the last message; nil before the first
+	session.Parts // in buf, and lent
+	buf           []byte
+	topic         string
+	medium        medium
+	token         mqtt.Token // of a client's last message that may still be in buf, or nil
 }
 
 // size makes the slot's buffer hold n bytes. A buffer that the client may still read
@@ -101,10 +120,10 @@ func (p *pump) ready(c *carrier) {
 	p.signal()
 }
 
-// connected notes the client that takes messages now, or nil.
-func (p *pump) connected(client mqtt.Client) {
+// connected notes what takes messages now, or nil.
+func (p *pump) connected(m medium) {
 	p.mu.Lock()
-	p.client = client
+	p.medium = m
 	p.mu.Unlock()
 	p.signal()
 }
@@ -160,7 +179,7 @@ func (p *pump) advance(now time.Time) {
 func (p *pump) look() (ended *carrier, free <-chan *slot, due time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.client == nil {
+	if p.medium == nil {
 		for _, c := range p.queue {
 			if c.session.Err() != nil {
 				return c, nil, time.Time{}
@@ -188,7 +207,7 @@ func (p *pump) finished() bool {
 // fill puts the next message of the session whose turn it is into a slot.
 func (p *pump) fill(s *slot) {
 	p.mu.Lock()
-	if len(p.queue) == 0 || p.client == nil {
+	if len(p.queue) == 0 || p.medium == nil {
 		p.mu.Unlock()
 		p.free <- s
 		return
@@ -196,7 +215,7 @@ func (p *pump) fill(s *slot) {
 	c := p.queue[0]
 	p.queue = p.queue[1:]
 	c.queued = false
-	s.client = p.client
+	s.medium = p.medium
 	full := p.full
 	p.mu.Unlock()
 
@@ -240,10 +259,11 @@ func (p *pump) drop(c *carrier) {
 func (p *pump) publish(full <-chan *slot) {
 	for s := range full {
 		began := time.Now()
-		s.token = s.client.Publish(s.topic, 0, false, s.msg)
-		if len(s.msg) > firstSize && time.Since(began) > slowTime {
-			p.sizes.refused(len(s.msg))
+		s.medium.send(s)
+		if n := s.Len(); n > firstSize && time.Since(began) > slowTime {
+			p.sizes.refused(n)
 		}
+		s.Release()
 		p.free <- s
 	}
 }

@@ -104,20 +104,26 @@ func (t *sessions) fail(err error) {
 	}
 }
 
-// receive is the handler of the inbox. It must not block.
-func (t *sessions) receive(client mqtt.Client, m mqtt.Message) {
-	peer, ok := sender(m.Topic())
-	if !ok || m.Retained() {
+// receive is the handler of the inbox, for what does not come over a lane.
+func (t *sessions) receive(_ mqtt.Client, m mqtt.Message) {
+	if !m.Retained() {
+		t.take(m.Topic(), nil, m.Payload())
+	}
+}
+
+// take takes a message that came, in the memory of from. It must not block.
+func (t *sessions) take(topic string, from *session.Buffer, msg []byte) {
+	peer, ok := sender(topic)
+	if !ok {
 		return
 	}
-	msg := m.Payload()
 	id, long, ok := wire.PeekDest(msg)
 	if !ok {
 		return
 	}
 	if id == 0 { // an answer from outside any session; who is meant knows
 		for _, c := range t.all(func(c *carrier) bool { return c.peer == peer }) {
-			c.deliver(msg)
+			c.deliver(from, msg)
 		}
 		return
 	}
@@ -129,20 +135,20 @@ func (t *sessions) receive(client mqtt.Client, m mqtt.Message) {
 	t.mu.Unlock()
 	switch {
 	case c != nil && c.peer == peer:
-		c.deliver(msg)
+		c.deliver(from, msg)
 	case c != nil: // somebody who has overheard the ID
 	case long:
-		t.begin(client, peer, msg)
+		t.begin(peer, msg)
 	default:
-		t.refuse(client, peer, msg)
+		t.refuse(peer, msg)
 	}
 }
 
 // begin takes the first message of a session that a peer begins.
-func (t *sessions) begin(client mqtt.Client, peer string, msg []byte) {
+func (t *sessions) begin(peer string, msg []byte) {
 	header, frames, err := wire.Parse(msg)
 	if err != nil {
-		t.refuse(client, peer, msg)
+		t.refuse(peer, msg)
 		return
 	}
 	if frame := wire.NewReader(frames); !frame.Next() || frame.Type != wire.TypeHello || checkTopic(peer, t.h.name) != nil {
@@ -168,9 +174,10 @@ func (t *sessions) begin(client mqtt.Client, peer string, msg []byte) {
 }
 
 // refuse answers a message that belongs to no session, unless there were many lately.
-func (t *sessions) refuse(client mqtt.Client, peer string, msg []byte) {
+func (t *sessions) refuse(peer string, msg []byte) {
 	answer := session.Refuse(msg)
-	if answer == nil || checkTopic(peer, t.h.name) != nil || t.h.failure() != nil {
+	client := t.h.connection()
+	if answer == nil || checkTopic(peer, t.h.name) != nil || client == nil {
 		return
 	}
 	now := time.Now().Unix()

@@ -9,13 +9,15 @@ import (
 )
 
 // ladder holds the message sizes that sessions probe for, in bytes: what brokers
-// commonly take (AWS IoT 128 KB, EMQX and NATS 1 MB, mosquitto 2.1 2 MB), less their
-// headers and ours.
-var ladder = []int{64 << 10, 120 << 10, 240 << 10, 960 << 10, 1900 << 10}
+// commonly take (AWS IoT 128 KB), less their headers and ours, and at last
+// what holds a piece of an image. Larger messages would be hardly faster, and fall out of
+// caches.
+var ladder = []int{64 << 10, 120 << 10, largestSize}
 
 const (
-	firstSize  = 16 << 10  // with which sessions begin
-	sharedSize = 120 << 10 // the largest on a client with other traffic, which waits behind each message
+	firstSize   = 16 << 10 // with which sessions begin
+	largestSize = 256<<10 + 256
+	sharedSize  = 120 << 10 // the largest on a client with other traffic, which waits behind each message
 
 	// trialTime is how long a connection must have lived with a size before its end
 	// no longer speaks against the size.
@@ -37,7 +39,7 @@ type sizes struct {
 }
 
 func newSizes(limit int, shared bool) *sizes {
-	limit = cmp.Or(limit, ladder[len(ladder)-1])
+	limit = min(cmp.Or(limit, largestSize), largestSize)
 	if shared {
 		limit = min(limit, sharedSize)
 	}
@@ -48,12 +50,22 @@ func newSizes(limit int, shared bool) *sizes {
 func (z *sizes) begin() (first int, larger []int) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	first = min(firstSize, z.limit)
+	for size := first; size < z.limit; {
+		size = z.above(size)
+		larger = append(larger, size)
+	}
+	return first, larger
+}
+
+// above returns the size to probe for next, current if there is none. The mutex is held.
+func (z *sizes) above(current int) int {
 	for _, size := range ladder {
-		if size > firstSize && size <= z.limit {
-			larger = append(larger, size)
+		if size > current {
+			return max(min(size, z.limit), current)
 		}
 	}
-	return min(firstSize, z.limit), larger
+	return current
 }
 
 // room returns the size of a buffer for a message of a session whose full messages
@@ -61,12 +73,7 @@ func (z *sizes) begin() (first int, larger []int) {
 func (z *sizes) room(current int) int {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	for _, size := range ladder {
-		if size > current && size <= z.limit {
-			return size
-		}
-	}
-	return current
+	return z.above(current)
 }
 
 // sent notes that a message leaves.

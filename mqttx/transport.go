@@ -34,7 +34,7 @@ type Transport struct {
 	TLS *tls.Config
 	// MaxMessage is the largest MQTT payload, in bytes, for a broker that takes less
 	// than 16 KiB or makes larger ones dear. 0: as much as the broker is found to
-	// take, up to 1.9 MB.
+	// take, up to a little over 256 KiB, more than which is hardly faster.
 	MaxMessage int
 	// ClientOptions holds other options for the client; nil: the defaults. It is
 	// copied. The fields above go before its own; the order of handlers, the session

@@ -211,10 +211,11 @@ func (b *builder) data(room int) {
 	r, again = o.slice(int64(space))
 	n := min(r.Len(), e.credit.left())
 	if b.apart {
-		if b.payload = o.pieces.at(r.Start, int(n)); len(b.payload) < leastApart {
-			b.payload = nil
-		} else {
-			n = int64(len(b.payload))
+		b.payload = o.pieces.at(r.Start, int(n))
+		if rest := int64(len(b.payload)); rest >= leastApart {
+			n = rest
+		} else { // the rest of a piece, with so little of the next one that most of that need not be copied
+			b.payload, n = nil, min(n, rest+leastApart)
 		}
 	}
 	r.End = r.Start + n

@@ -46,7 +46,7 @@ func mqttCases(o *options, b *broker) (cases []benchCase) {
 		if w.images > 1 {
 			c.systems = append(c.systems, b.paho("paho, an image a message", 0, w.at, 0.8))
 		}
-		for _, size := range []int{64, 240, 960} {
+		for _, size := range []int{64, 120, 240} {
 			c.systems = append(c.systems, system{fmt.Sprintf("pixferry, MaxMessage %d KiB", size), setting, 0.85,
 				func(ctx context.Context) (runner, error) { return openMQTT(ctx, b.url, size<<10) }})
 		}

@@ -1,15 +1,12 @@
 package session
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/pixferry/pixferry/chunk"
 )
 
 // A Link is what native.Link is, described there.
@@ -75,7 +72,9 @@ func (c *LinkCarrier) Info() LinkInfo { return c.link.Info() }
 // Start implements Carrier.
 func (c *LinkCarrier) Start(s *Session) {
 	c.s = s
-	s.apart = c.extended != nil && c.extended.Apart()
+	if c.extended != nil && c.extended.Apart() {
+		s.Apart()
+	}
 	c.wg.Go(c.read)
 	c.mu.Lock()
 	c.started = true
@@ -204,19 +203,13 @@ func (c *LinkCarrier) writeApart(size int) error {
 	b := NewBuffer(size)
 	defer b.Release()
 	for {
-		n, payload, memory := c.s.PollApart(time.Now(), b.mem[:size])
+		p := c.s.PollApart(time.Now(), b.mem[:size])
 		c.arm(c.s.Deadline(), false)
-		if n == 0 {
+		if p.Len() == 0 {
 			return nil
 		}
-		sum := chunk.CRC32C(b.mem[:n])
-		if payload != nil {
-			sum = chunk.JoinCRC32C(sum, memory.checksum(payload), len(payload))
-		}
-		err := c.extended.WriteApart(b.mem[:n], payload, binary.LittleEndian.AppendUint32(b.mem[n:n], sum))
-		if memory != nil {
-			memory.Release()
-		}
+		err := c.extended.WriteApart(p.Head, p.Payload, p.Tail)
+		p.Release()
 		if err != nil {
 			return err
 		}

@@ -3,10 +3,12 @@ package session
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/arq/cc"
 	"github.com/pixferry/pixferry/internal/wire"
@@ -175,18 +177,56 @@ func (s *Session) PollEach(now time.Time, buf []byte, size int, lengths []int) (
 	return lengths, true
 }
 
-// PollApart is Poll for a carrier that writes a large payload from where it is: in
-// memory that it is to release then. The checksum of both parts is its to append.
-func (s *Session) PollApart(now time.Time, buf []byte) (n int, payload []byte, memory *Buffer) {
+// Parts are a message in up to three places. Whoever has written it releases it.
+type Parts struct {
+	Head    []byte
+	Payload []byte // nil: all is in Head
+	Tail    []byte
+
+	memory *Buffer // of the payload
+}
+
+// Len is the length of the message.
+func (p *Parts) Len() int { return len(p.Head) + len(p.Payload) + len(p.Tail) }
+
+// Release gives back what was lent.
+func (p *Parts) Release() {
+	if p.memory != nil {
+		p.memory.Release()
+	}
+	*p = Parts{}
+}
+
+// Apart says, before anything else, that the carrier will call PollApart.
+func (s *Session) Apart() { s.apart = true }
+
+// PollApart is Poll for a carrier that writes a large payload from where it is; the
+// rest of the message is in buf, or nothing.
+func (s *Session) PollApart(now time.Time, buf []byte) (p Parts) {
 	s.mu.Lock()
 	n, handle, payload := s.eng.PollApart(now, buf)
 	if payload != nil {
-		memory = s.out[handle].memory(payload)
-		memory.Retain()
+		p.Payload, p.memory = payload, s.out[handle].memory(payload)
+		p.memory.Retain()
 	}
 	s.drain(nil)
 	s.unlock()
-	return n, payload, memory
+	if n > 0 {
+		p.seal(buf[:n])
+	}
+	return p
+}
+
+// seal adds the checksum.
+func (p *Parts) seal(head []byte) {
+	sum := chunk.CRC32C(head)
+	if p.memory == nil {
+		p.Head = binary.LittleEndian.AppendUint32(head, sum)
+		return
+	}
+	sum = chunk.JoinCRC32C(sum, p.memory.checksum(p.Payload), len(p.Payload))
+	whole := binary.LittleEndian.AppendUint32(head, sum)
+	p.Head, p.Tail = whole[:len(head)], whole[len(head):]
 }
 
 // Deadline is when to call Advance and then Poll though nothing else happens; zero:

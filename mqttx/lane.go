@@ -1,0 +1,204 @@
+package mqttx
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/session"
+)
+
+const (
+	publishType = 0x30 // at QoS 0, not retained; other messages are the client's
+	pingPause   = time.Second
+
+	laneAhead = 4 << 10 // read at once; the large part of a message goes past it
+	laneJoin  = 4 << 10 // messages up to this size are put together for one write
+)
+
+// pingAnswer is a PINGRESP.
+var pingAnswer = []byte{0xd0, 0}
+
+// A lane is a client's connection to its broker, on which messages of the owner pass the
+// client by: it copies each three times, into fresh memory, and hands it on through five
+// goroutines. Packets of all other kinds, and what is about other topics, are the
+// client's. It has one reader, the client's, and any number of writers of whole packets.
+type lane struct {
+	net.Conn
+	to      io.Writer // the connection, or one below that writes from several places at once
+	timeout time.Duration
+	stop    func() bool
+	owner   *laneOwner
+
+	r      *bufio.Reader
+	rest   int       // bytes of the present packet, which is the client's
+	answer []byte    // what is left of a pingAnswer for it
+	said   time.Time // when it had the last one
+
+	mu    sync.Mutex // one packet after the other
+	head  []byte
+	parts [4][]byte
+	queue net.Buffers // what is left of parts; a field, as a local one would escape
+	err   error       // of the write that has failed
+}
+
+// A laneOwner takes the messages of some topics. Take must not block, and retains from
+// if it needs msg longer.
+type laneOwner struct {
+	mine func(topic []byte) bool
+	take func(topic string, from *session.Buffer, msg []byte)
+}
+
+// newLane takes over a connection and raw, the one below, which it closes when ctx ends. A
+// write that takes longer than timeout ends it.
+func newLane(ctx context.Context, conn, raw net.Conn, timeout time.Duration, owner *laneOwner) *lane {
+	return &lane{
+		Conn: conn, to: conn, timeout: timeout, owner: owner, r: bufio.NewReaderSize(conn, laneAhead),
+		stop: context.AfterFunc(ctx, func() { raw.Close() }),
+	}
+}
+
+func (l *lane) Close() error {
+	l.stop()
+	return l.Conn.Close()
+}
+
+// Read gives the client what is its own.
+func (l *lane) Read(p []byte) (int, error) {
+	for l.rest == 0 && len(l.answer) == 0 {
+		if err := l.next(); err != nil {
+			return 0, err
+		}
+	}
+	if len(l.answer) > 0 {
+		n := copy(p, l.answer)
+		l.answer = l.answer[n:]
+		return n, nil
+	}
+	n, err := l.r.Read(p[:min(len(p), l.rest)])
+	l.rest -= n
+	return n, err
+}
+
+// next takes the next packet if it is for the owner, and else leaves it to the client.
+//
+//	+------+--------+--------------+-------+---------+
+//	| type | length | topic length | topic | payload |
+//	+------+--------+--------------+-------+---------+
+//	  1      1 to 4   2, big endian
+func (l *lane) next() error {
+	head, length := 1, uint64(0)
+	for done := false; !done; {
+		if head++; head > 5 { // malformed, which the client will find too
+			l.rest = head - 1
+			return nil
+		}
+		b, err := l.r.Peek(head)
+		if err != nil {
+			return err
+		}
+		length, _ = binary.Uvarint(b[1:])
+		done = b[head-1] < 0x80
+	}
+	b, _ := l.r.Peek(head)
+	if b[0] != publishType || length < 2 {
+		l.rest = head + int(length)
+		return nil
+	}
+	b, err := l.r.Peek(head + 2)
+	if err != nil {
+		return err
+	}
+	topic := uint64(binary.BigEndian.Uint16(b[head:]))
+	if topic+2 > length || head+2+int(topic) > laneAhead {
+		l.rest = head + int(length)
+		return nil
+	}
+	if b, err = l.r.Peek(head + 2 + int(topic)); err != nil {
+		return err
+	}
+	if !l.owner.mine(b[head+2:]) {
+		l.rest = head + int(length)
+		return nil
+	}
+	return l.message(string(b[head+2:]), len(b), int(length-topic-2))
+}
+
+// message takes a message with so many bytes before the payload, and in it.
+func (l *lane) message(topic string, head, payload int) error {
+	if _, err := l.r.Discard(head); err != nil {
+		return err
+	}
+	if payload > largestSize { // more than anybody was told to send
+		_, err := l.r.Discard(payload)
+		return err
+	}
+	b := session.NewBuffer(payload)
+	defer b.Release()
+	msg := b.Bytes()[:payload]
+	if _, err := io.ReadFull(l.r, msg); err != nil {
+		return err
+	}
+	l.owner.take(topic, b, msg)
+	// The client would think the broker dead whose answer to a ping is behind our messages.
+	if now := time.Now(); now.Sub(l.said) > pingPause {
+		l.said, l.answer = now, pingAnswer
+	}
+	return nil
+}
+
+// Write writes a packet of the client's.
+func (l *lane) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parts[0] = p
+	if err := l.write(1); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// publish writes a message in parts, at most three. Whether it arrives nobody says.
+func (l *lane) publish(topic string, parts ...[]byte) {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := binary.AppendUvarint(append(l.head[:0], publishType), uint64(2+len(topic)+size))
+	h = append(binary.BigEndian.AppendUint16(h, uint16(len(topic))), topic...)
+	n := 1
+	for _, p := range parts {
+		if size <= laneJoin {
+			h = append(h, p...)
+		} else if len(p) > 0 {
+			l.parts[n] = p
+			n++
+		}
+	}
+	l.head, l.parts[0] = h, h
+	_ = l.write(n)
+}
+
+// write writes the first n parts. The mutex is held. A packet that was cut short cannot
+// be continued, so that a failure ends the connection: by its reader, as the client takes
+// one that is closed for its own doing.
+func (l *lane) write(n int) error {
+	if l.err == nil {
+		l.Conn.SetWriteDeadline(time.Now().Add(l.timeout))
+		l.queue = l.parts[:n]
+		if _, l.err = l.queue.WriteTo(l.to); l.err != nil {
+			l.Conn.SetReadDeadline(time.Now())
+		}
+	}
+	clear(l.parts[:])
+	return l.err
+}
+
+// SetWriteDeadline does nothing: the lane sees to it that no write takes too long.
+func (l *lane) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,165 @@
+package mqttx
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/session"
+)
+
+// wireConn is a connection on which what is to be read is known, and what is written is kept.
+type wireConn struct {
+	net.Conn // nil: not called
+	r        io.Reader
+	wrote    bytes.Buffer
+	err      error // of writes
+	ended    bool  // the reader
+}
+
+func (s *wireConn) Read(p []byte) (int, error)       { return s.r.Read(p) }
+func (s *wireConn) Write(p []byte) (int, error)      { s.wrote.Write(p); return len(p), s.err }
+func (s *wireConn) SetWriteDeadline(time.Time) error { return nil }
+func (s *wireConn) SetReadDeadline(time.Time) error  { s.ended = true; return nil }
+func (s *wireConn) Close() error                     { return nil }
+
+// laneOver returns a lane that takes the topic "mine", and what it took.
+func laneOver(t testing.TB, conn net.Conn) (*lane, *[]string) {
+	var took []string
+	l := newLane(t.Context(), conn, conn, time.Second, &laneOwner{
+		mine: func(topic []byte) bool { return string(topic) == "mine" },
+		take: func(_ string, _ *session.Buffer, msg []byte) { took = append(took, string(msg)) },
+	})
+	l.said = time.Now().Add(time.Hour) // no answers to pings
+	return l, &took
+}
+
+// packet is an MQTT packet.
+func packet(typ byte, body string) string {
+	return string(binary.AppendUvarint([]byte{typ}, uint64(len(body)))) + body
+}
+
+func publication(topic, payload string) string {
+	return packet(publishType, string(binary.BigEndian.AppendUint16(nil, uint16(len(topic))))+topic+payload)
+}
+
+func TestLaneReads(t *testing.T) {
+	large := strings.Repeat("x", 200_000)
+	malformed := "\x30\xff\xff\xff\xff"
+	client := []string{
+		packet(0x20, "\x00\x00"), packet(0xd0, ""), publication("other", large), publication("mine2", "a"),
+		packet(publishType|1, "\x00\x04mineretained"), packet(publishType|2, "\x00\x04mine\x00\x01at QoS 1"),
+		publication(strings.Repeat("t", laneAhead), "a"), packet(publishType, ""), packet(publishType, "\x00\x05mine"), malformed,
+	}
+	mine := []string{"", "b", large, strings.Repeat("y", largestSize)}
+	stream := publication("mine", strings.Repeat("z", largestSize+1)) // which is dropped
+	for i, p := range client {
+		if i < len(mine) {
+			stream += publication("mine", mine[i])
+		}
+		stream += p
+	}
+	for name, r := range map[string]io.Reader{
+		"all at once": strings.NewReader(stream), "in bytes": iotest.OneByteReader(strings.NewReader(stream)),
+	} {
+		l, took := laneOver(t, &wireConn{r: r})
+		got, err := io.ReadAll(l)
+		if err != nil || string(got) != strings.Join(client, "") {
+			t.Errorf("%s: the client has %d bytes and %v, want %d", name, len(got), err, len(strings.Join(client, "")))
+		}
+		if !slices.Equal(*took, mine) {
+			t.Errorf("%s: %d messages, want %d", name, len(*took), len(mine))
+		}
+	}
+}
+
+// FuzzLane has the client see what is not for the owner as it came, however it is cut.
+func FuzzLane(f *testing.F) {
+	f.Add([]byte(publication("mine", "a") + packet(0xd0, "")))
+	f.Add([]byte("\x30\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		l, took := laneOver(t, &wireConn{r: bytes.NewReader(stream)})
+		got, _ := io.ReadAll(iotest.HalfReader(l))
+		rest := string(stream)
+		for _, msg := range *took {
+			before, after, ok := strings.Cut(rest, publication("mine", msg))
+			if !ok || !bytes.HasPrefix(got, []byte(before)) {
+				return // the length was written in more bytes than it takes
+			}
+			rest, got = after, got[len(before):]
+		}
+		if !strings.HasPrefix(rest, string(got)) {
+			t.Errorf("the client has %q of %q", got, rest)
+		}
+	})
+}
+
+// TestLaneAnswersPings has what comes count as a sign of the broker's life.
+func TestLaneAnswersPings(t *testing.T) {
+	l, _ := laneOver(t, &wireConn{r: strings.NewReader(publication("mine", "a") + publication("mine", "b") + packet(0x90, "cd"))})
+	l.said = time.Time{}
+	got, err := io.ReadAll(iotest.OneByteReader(l))
+	if want := string(pingAnswer) + packet(0x90, "cd"); err != nil || string(got) != want {
+		t.Errorf("the client reads %q and %v, want %q", got, err, want)
+	}
+}
+
+func TestLaneWrites(t *testing.T) {
+	s := &wireConn{}
+	l, _ := laneOver(t, s)
+	large := bytes.Repeat([]byte("x"), laneJoin)
+	l.publish("topic", []byte("a"), nil, []byte("b"))
+	l.publish("topic", []byte("a"), large, []byte("b"))
+	if n, err := l.Write([]byte("client")); n != 6 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if want := publication("topic", "ab") + publication("topic", "a"+string(large)+"b") + "client"; s.wrote.String() != want {
+		t.Errorf("%d bytes, want %d", s.wrote.Len(), len(want))
+	}
+}
+
+// TestLaneFails has nothing follow a packet that was cut short.
+func TestLaneFails(t *testing.T) {
+	s := &wireConn{err: io.ErrShortWrite}
+	l, _ := laneOver(t, s)
+	l.publish("topic", []byte("a"))
+	s.err = nil
+	n := s.wrote.Len()
+	l.publish("topic", []byte("b"))
+	if _, err := l.Write([]byte("client")); err == nil || s.wrote.Len() != n || !s.ended {
+		t.Errorf("%v, %d bytes after the failure, the reader ended: %v", err, s.wrote.Len()-n, s.ended)
+	}
+}
+
+// TestLaneWritesWhole has many write at once.
+func TestLaneWritesWhole(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	l, _ := laneOver(t, ours)
+	far, took := laneOver(t, theirs)
+	var writers sync.WaitGroup
+	payload := strings.Repeat("p", 3*laneJoin)
+	for range 4 {
+		writers.Go(func() {
+			for range 25 {
+				l.publish("mine", []byte(payload[:1]), []byte(payload[2:]), []byte(payload[:1]))
+				l.Write([]byte(packet(0xc0, "")))
+			}
+		})
+	}
+	go func() {
+		writers.Wait()
+		ours.Close()
+	}()
+	got, err := io.ReadAll(far)
+	if err != nil || string(got) != strings.Repeat(packet(0xc0, ""), 100) || len(*took) != 100 || slices.ContainsFunc(*took, func(s string) bool { return s != payload }) {
+		t.Errorf("%d bytes of the client's, %d messages, %v", len(got), len(*took), err)
+	}
+}
