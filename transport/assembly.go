@@ -185,7 +185,7 @@ func (m *assembly) own(a *Arrival) {
 // the bytes that it has seen of incomplete blocks may come differently now.
 func (m *assembly) takeOver(ctx context.Context, a *Arrival) error {
 	old := m.owner
-	moved := reject(ReasonMoved, "attempt %d has taken this image over from attempt %d", a.offer.Attempt, old.offer.Attempt)
+	moved := reject(ReasonMoved, "the same image, under the same ID, is being sent by another connection, which goes on with it: wait for that one, or send this one under a new ID")
 	old.end(Receipt{}, moved)
 	m.owner = nil
 	m.stopStream(moved)

@@ -33,9 +33,9 @@ const defaultExpire = 7 * 24 * time.Hour
 // its first use. Refusals are *RejectedError: ReasonDisk (Retryable) when the disk
 // is full or fails, ReasonName and ReasonExists.
 type DirStore struct {
-	// Dir is the directory; it is made if it is missing. One DirStore at a time
-	// uses it: on most systems a second one, here or in another process, gets
-	// an error.
+	// Dir is the directory; it is made if it is missing, also when somebody has
+	// removed it in the meantime. One DirStore at a time uses it: on most systems
+	// a second one, here or in another process, gets an error.
 	Dir string
 	// Existing says what happens to an image whose name is taken; the zero
 	// value keeps both.
@@ -71,13 +71,19 @@ var errLocked = errors.New("another DirStore uses the directory, in this or in a
 
 var errStoreClosed = fmt.Errorf("%w (%w)", later(ReasonGoingAway, "the receiver has closed its DirStore: send again when its program runs again"), fs.ErrClosed)
 
-// open returns the directory, which the first call opens and recovers, and makes
-// Close wait until its leave.
+var errDirGone = later(ReasonDisk, "the receiver's directory was removed or replaced while the image was on its way: send again, it has been made anew")
+
+// open returns the directory, which the first call opens and recovers, as does one
+// after the directory was removed, and makes Close wait until its leave.
 func (s *DirStore) open() (*openDir, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, errStoreClosed
+	}
+	if s.opened != nil && s.opened.gone() {
+		_ = s.opened.close(errDirGone) // whatever was in it is lost
+		s.opened = nil
 	}
 	if s.opened == nil {
 		d, err := s.openDir()
@@ -139,5 +145,5 @@ func (s *DirStore) Close() error {
 	}
 	d := s.opened
 	s.opened = nil
-	return d.close()
+	return d.close(errStoreClosed)
 }

@@ -2,13 +2,10 @@
 
 package transport
 
-import (
-	"io"
-	"os"
-)
+import "os"
 
 // lockFile takes no lock here: the system has none that ends with the process.
-func lockFile(root *os.Root, name string) (io.Closer, error) {
+func lockFile(root *os.Root, name string) (*os.File, error) {
 	return root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 }
 

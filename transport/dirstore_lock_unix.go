@@ -3,14 +3,13 @@
 package transport
 
 import (
-	"io"
 	"os"
 	"syscall"
 )
 
 // lockFile takes the lock that ends with the process. A file system without
 // locks is used without one.
-func lockFile(root *os.Root, name string) (io.Closer, error) {
+func lockFile(root *os.Root, name string) (*os.File, error) {
 	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -15,7 +14,7 @@ const (
 )
 
 // lockFile opens the file for this process alone, which ends with it.
-func lockFile(root *os.Root, name string) (io.Closer, error) {
+func lockFile(root *os.Root, name string) (*os.File, error) {
 	path := filepath.Join(root.Name(), filepath.FromSlash(name))
 	p, err := syscall.UTF16PtrFromString(path)
 	if err != nil {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"crypto/rand"
 	"errors"
-	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +29,9 @@ func journalFile(token string) string { return metaDir + "/" + token + journalEx
 // An openDir is the directory of a DirStore while that is in use.
 type openDir struct {
 	disk     disk
-	lock     io.Closer
+	lock     *os.File
+	locked   os.FileInfo // of lock
+	lockPath string      // absolute
 	existing Existing
 	path     func(*Image) string
 	expire   time.Duration
@@ -39,8 +43,8 @@ type openDir struct {
 	naming   sync.Mutex      // held from the look for a free name until it is taken; before mu
 	reserved map[string]bool // by naming: final names that pending images go to
 
-	using  sync.RWMutex // held for reading by calls that run
-	closed bool         // by using
+	using sync.RWMutex // held for reading by calls that run
+	ended error        // what calls get once it is closed; by using
 
 	mu       sync.Mutex
 	receipts receipts
@@ -79,7 +83,7 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	}
 	defer func() {
 		if err != nil {
-			_ = d.close()
+			_ = d.close(err)
 		}
 	}()
 	if d.now == nil {
@@ -106,27 +110,43 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	if d.lock, err = lockFile(root, metaDir+"/lock"); err != nil {
 		return nil, err
 	}
+	if d.locked, err = d.lock.Stat(); err != nil {
+		return nil, err
+	}
+	if d.lockPath, err = filepath.Abs(filepath.Join(s.Dir, metaDir, "lock")); err != nil {
+		return nil, err
+	}
 	return d, d.recover()
 }
 
 // enter makes close wait until leave.
 func (d *openDir) enter() error {
 	d.using.RLock()
-	if d.closed {
-		d.using.RUnlock()
-		return errStoreClosed
+	if d.ended != nil {
+		defer d.using.RUnlock()
+		return d.ended
 	}
 	return nil
 }
 
+// gone reports whether somebody has removed the directory, or put another one in its
+// place, since it was opened. Windows lets nobody.
+func (d *openDir) gone() bool {
+	if runtime.GOOS == "windows" {
+		return false
+	}
+	now, err := os.Stat(d.lockPath)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || err == nil && !os.SameFile(d.locked, now)
+}
+
 func (d *openDir) leave() { d.using.RUnlock() }
 
-// close waits for the calls that run. Leases of later ones must not touch what
-// the next DirStore finds in the directory.
-func (d *openDir) close() error {
+// close waits for the calls that run; later ones get the reason. Their leases must
+// not touch what the next DirStore finds in the directory.
+func (d *openDir) close(reason error) error {
 	d.using.Lock()
 	defer d.using.Unlock()
-	d.closed = true
+	d.ended = reason
 	var err error
 	if d.log != nil {
 		err = d.log.close()

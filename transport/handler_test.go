@@ -462,7 +462,7 @@ func TestStreamingHandlerStartsAgainAfterTakeOver(t *testing.T) {
 		if _, err := a.Finish(t.Context(), -1, digestOf(XXH3, after)); err != nil {
 			t.Error(err)
 		}
-		moved := "moved to a newer attempt: attempt 2 has taken this image over from attempt 1"
+		moved := "moved to a newer attempt: the same image, under the same ID, is being sent by another connection, which goes on with it: wait for that one, or send this one under a new ID"
 		want := []string{"start", fmt.Sprint(block+500, " ", moved), "end", "start", fmt.Sprint(block+1000, " <nil>"), "end"}
 		if !slices.Equal(log, want) {
 			t.Errorf("%q\nwant %q", log, want)

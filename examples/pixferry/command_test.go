@@ -312,7 +312,6 @@ func TestDiskFull(t *testing.T) {
 	}
 	defer recv.Wait()
 	defer recv.Process.Kill()
-	go io.Copy(io.Discard, stdout)
 	if r, err := sendOne(t, "-journal", newJournal(t), url, randomFile(t, 4<<20)); err == nil || r.Status != "rejected" || !strings.Contains(r.Error, "disk") {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -321,6 +320,30 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("the next image: %+v, %v", r, err)
 	}
 	sameFiles(t, small, filepath.Join(dir, "image.bin"))
+	recv.Process.Signal(os.Interrupt)
+	all, err := io.ReadAll(stdout)
+	lines := strings.Split(strings.TrimSpace(string(all)), "\n") // the first says listening
+	if err != nil || len(lines) != 3 || !strings.Contains(lines[1], `"rejected"`) || !strings.Contains(lines[2], `"delivered"`) {
+		t.Errorf("recv has printed another number of lines than one for each image: %s", all)
+	}
+}
+
+// TestDirectoryRemoved while recv runs: it is made anew.
+func TestDirectoryRemoved(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("nobody can")
+	}
+	dir, file := filepath.Join(t.TempDir(), "in"), randomFile(t, 1000)
+	recv := startRecv(t, "-dir", dir, "tcp://127.0.0.1:0")
+	for range 3 {
+		if r, err := sendOne(t, "-journal", newJournal(t), recv.url, file); err != nil || r.Status != "delivered" {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		sameFiles(t, file, filepath.Join(dir, "image.bin"))
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestProgress(t *testing.T) {

@@ -195,14 +195,20 @@ func TestRecentIsBounded(t *testing.T) {
 		if i == 0 {
 			first = last
 		}
-		if !s.add(last) || s.add(last) {
-			t.Fatal("added twice")
+		if before, news := s.set(last, "failed"); before != "" || !news {
+			t.Fatal("known from before")
+		}
+		if before, news := s.set(last, "failed"); before != "failed" || news {
+			t.Fatal("set twice")
 		}
 	}
 	if n := len(s.young) + len(s.old); n > 2*recently || n < recently {
 		t.Errorf("remembers %d", n)
 	}
-	if s.has(first) || !s.has(last) || !s.remove(last) || s.remove(last) {
+	if s.get(first) != "" || s.get(last) != "failed" {
 		t.Error("forgets the wrong ones")
+	}
+	if before, news := s.set(last, delivered); before != "failed" || !news {
+		t.Error("does not see the difference")
 	}
 }

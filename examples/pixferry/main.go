@@ -5,6 +5,15 @@
 //
 // Exit status 0 means that every image was delivered (or sent, where the
 // protocol has no answer), 1 that some was not, 2 a mistake in the command.
+//
+// With the native protocol a receiver may be restarted or killed in mid-transfer: send
+// waits for it, for some minutes or the -timeout, and goes on. A send that has ended
+// early goes on when it is run again, under the ID that its journal remembers. Of two
+// sends of one file to one receiver at the same time the second goes on with the image,
+// and the first ends: it is stored once.
+//
+// recv prints a line for each image when it is kept, or when an attempt at it has failed,
+// and no second one for an attempt that fails in the same way.
 package main
 
 import (

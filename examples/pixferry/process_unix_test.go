@@ -5,7 +5,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -92,6 +95,82 @@ func TestReceiverShutDown(t *testing.T) {
 		}
 		sameFiles(t, next, filepath.Join(dir, filepath.Base(next)))
 	})
+}
+
+// TestTwoSendsOfOneFile at the same time: the second goes on with the image, which is
+// stored once, and the first says so and leaves the journal to the second.
+func TestTwoSendsOfOneFile(t *testing.T) {
+	t.Parallel()
+	dir, file, journal := t.TempDir(), randomFile(t, 8<<20), newJournal(t)
+	recv := startRecv(t, "-dir", dir, "tcp://127.0.0.1:0")
+	to, gate, goOn := slowly(t, strings.TrimPrefix(recv.url, "tcp://"), 1<<20)
+	var outs [2]bytes.Buffer
+	var sends [2]*exec.Cmd
+	for i := range sends {
+		sends[i] = command(t.Context(), "send", "-json", "-journal", journal, to, file)
+		sends[i].Stdout = &outs[i]
+		if err := sends[i].Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer sends[i].Process.Kill()
+		<-gate // it is on its way
+	}
+	sends[0].Wait()
+	if all := results(t, outs[0].String()); len(all) != 1 || all[0].Status != "rejected" || !strings.Contains(all[0].Error, "another connection") {
+		t.Errorf("the first: exit %d: %s", sends[0].ProcessState.ExitCode(), &outs[0])
+	}
+	if j, err := openJournal(journal); err != nil || len(j.open) != 1 {
+		t.Errorf("%d unfinished deliveries, want that of the second: %v", len(j.open), err)
+	}
+	close(goOn)
+	sends[1].Wait()
+	if all := results(t, outs[1].String()); len(all) != 1 || all[0].Status != "delivered" {
+		t.Errorf("the second: exit %d: %s", sends[1].ProcessState.ExitCode(), &outs[1])
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "image*")); len(files) != 1 {
+		t.Errorf("stored: %v", files)
+	}
+	sameFiles(t, file, filepath.Join(dir, "image.bin"))
+}
+
+// slowly forwards connections: the first bytes of each, then it sends on gate, and the
+// others once goOn is closed, but for the first connection, which trickles on: its sender
+// is told with its next bytes that they are not wanted.
+func slowly(t *testing.T, target string, first int64) (url string, gate, goOn chan struct{}) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	gate, goOn = make(chan struct{}), make(chan struct{})
+	go func() {
+		for trickle := true; ; trickle = false {
+			a, err := l.Accept()
+			if err != nil {
+				return
+			}
+			b, err := net.Dial("tcp", target)
+			if err != nil {
+				a.Close()
+				continue
+			}
+			go func() { defer a.Close(); io.Copy(a, b) }()
+			go func() {
+				defer b.Close()
+				io.CopyN(b, a, first)
+				gate <- struct{}{}
+				for trickle {
+					if _, err := io.CopyN(b, a, 16<<10); err != nil {
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				<-goOn
+				io.Copy(b, a)
+			}()
+		}
+	}()
+	return "tcp://" + l.Addr().String(), gate, goOn
 }
 
 // TestProcessInterruptedGoesOn ends either side with a signal in mid-transfer. That of an

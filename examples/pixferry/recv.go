@@ -113,9 +113,8 @@ type receiver struct {
 	mu       sync.Mutex
 	active   map[transport.ID]time.Time // when they began; until their end is reported
 	images   int
-	kept     recent
-	failed   recent // and not delivered by a later attempt
-	failures int
+	outcomes recent // what was last reported of each
+	failures int    // images whose last report is no delivery
 }
 
 // A keeper is the directory, and tells the receiver what goes into it. It does
@@ -168,16 +167,16 @@ func (r *receiver) end(id transport.ID) (seconds float64) {
 
 func (r *receiver) delivered(name string, receipt transport.Receipt) {
 	r.mu.Lock()
-	news := r.kept.add(receipt.ID)
+	before, news := r.outcomes.set(receipt.ID, delivered)
 	if news {
 		r.images++
 	}
 	full := news && r.images == r.count
-	if r.failed.remove(receipt.ID) {
+	if news && before != "" {
 		r.failures--
 	}
 	res := result{Name: name, Bytes: receipt.Bytes, Resent: receipt.Resent, Resumed: receipt.Reused,
-		Seconds: r.end(receipt.ID), Digest: digestText(receipt), Status: "delivered"}
+		Seconds: r.end(receipt.ID), Digest: digestText(receipt), Status: delivered}
 	r.mu.Unlock()
 	if news {
 		r.out.image(res)
@@ -205,13 +204,18 @@ func (r *receiver) finished(i transport.TransferInfo, receipt transport.Receipt,
 		}
 	}
 	r.mu.Lock()
-	// Whoever comes when enough are there comes too late.
-	if (r.count == 0 || r.images < r.count) && !r.kept.has(i.ID) && r.failed.add(i.ID) {
-		r.failures++
-	}
 	res := result{Name: i.Name, Seconds: r.end(i.ID), Status: status, Error: err.Error()}
+	news := r.count > 0 && r.images >= r.count // it comes too late, which is no failure here
+	if !news && r.outcomes.get(i.ID) != delivered {
+		var before string
+		if before, news = r.outcomes.set(i.ID, status); before == "" {
+			r.failures++
+		}
+	}
 	r.mu.Unlock()
-	r.out.image(res)
+	if news { // and not another attempt of a sender that tries again
+		r.out.image(res)
+	}
 	r.touch()
 }
 
@@ -286,30 +290,24 @@ func (r *receiver) verdict() error {
 	return nil
 }
 
-// recent is a set of the IDs that were added last, at least recently of them.
-// The zero value is empty.
-type recent struct{ young, old map[transport.ID]bool }
+// delivered is the status of an image that is kept.
+const delivered = "delivered"
+
+// recent remembers the statuses of the images that were reported last, of at least
+// recently of them. The zero value is empty.
+type recent struct{ young, old map[transport.ID]string }
 
 const recently = 1 << 16
 
-// add says whether the ID is new.
-func (s *recent) add(id transport.ID) bool {
-	if s.has(id) {
-		return false
-	}
+// get returns "" for an ID that is not known.
+func (s *recent) get(id transport.ID) string { return cmp.Or(s.young[id], s.old[id]) }
+
+// set returns the status before, and whether it was another one.
+func (s *recent) set(id transport.ID, status string) (before string, news bool) {
+	before = s.get(id)
 	if s.young == nil || len(s.young) == recently {
-		s.young, s.old = make(map[transport.ID]bool), s.young
+		s.young, s.old = make(map[transport.ID]string), s.young
 	}
-	s.young[id] = true
-	return true
-}
-
-func (s *recent) has(id transport.ID) bool { return s.young[id] || s.old[id] }
-
-// remove says whether the ID was there.
-func (s *recent) remove(id transport.ID) bool {
-	found := s.has(id)
-	delete(s.young, id)
-	delete(s.old, id)
-	return found
+	s.young[id] = status
+	return before, before != status
 }

@@ -220,8 +220,11 @@ func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
 	} else {
 		res.Digest = digestText(r)
 	}
-	// What a later try cannot mend, and what is delivered, needs no memory.
-	if j.file != "-" && s.again && (err == nil || res.Status == "rejected" && !transport.Retryable(err)) {
+	// What a later try cannot mend, and what is delivered, needs no memory. An image that
+	// another send has taken over is that one's to forget.
+	refusal := (*transport.RejectedError)(nil)
+	final := errors.As(err, &refusal) && !refusal.Retryable && refusal.Reason != transport.ReasonMoved
+	if j.file != "-" && s.again && (err == nil || res.Status == "rejected" && final) {
 		s.forgetful(s.journal.done(s.receiver, j.file))
 	}
 	s.out.image(res)
