@@ -1,7 +1,6 @@
 package tcpx
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -20,10 +19,6 @@ const (
 	// faster, and what is urgent waits behind each.
 	maxMessage = 256<<10 + 128
 
-	// readAhead holds some small messages, at little cost for a connection without traffic;
-	// large ones go past it.
-	readAhead = 512
-
 	// drainTime bounds how long Close waits for the peer to read to the end.
 	drainTime = time.Second
 )
@@ -39,7 +34,7 @@ var prefix = framing.Prefix{Width: 4, Order: framing.LittleEndian, Max: maxMessa
 // link is one TCP or TLS connection.
 type link struct {
 	conn net.Conn
-	r    *bufio.Reader
+	r    messageReader
 	w    *framing.Writer
 
 	// For WriteApart.
@@ -54,7 +49,7 @@ type link struct {
 // newLink takes the connection over.
 func newLink(conn net.Conn, userTimeout time.Duration) *link {
 	setOptions(conn, userTimeout)
-	l := &link{conn: conn, r: bufio.NewReaderSize(conn, readAhead), w: framing.NewWriter(conn, prefix), drain: drainTime}
+	l := &link{conn: conn, r: messageReader{conn: conn}, w: framing.NewWriter(conn, prefix), drain: drainTime}
 	l.close = sync.OnceValue(l.shut)
 	return l
 }
@@ -66,22 +61,15 @@ func (l *link) Info() native.LinkInfo {
 // WaitMessage returns when a message has begun to arrive, so that a connection
 // without traffic holds no buffer for one.
 func (l *link) WaitMessage() error {
-	_, err := l.r.Peek(1)
-	return err
+	return l.r.await(1)
 }
 
 func (l *link) ReadMessage(buf []byte) (int, error) {
-	msg, err := prefix.ReadFrame(l.r, buf[:0])
-	switch {
-	case err != nil:
-		if tooLong := (*framing.TooLongError)(nil); errors.As(err, &tooLong) {
-			err = fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", l.conn.RemoteAddr(), tooLong.Length)
-		}
-		return 0, err
-	case len(msg) > len(buf):
-		return 0, io.ErrShortBuffer
+	n, err := l.r.read(buf)
+	if tooLong := (*framing.TooLongError)(nil); errors.As(err, &tooLong) {
+		err = fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", l.conn.RemoteAddr(), tooLong.Length)
 	}
-	return len(msg), nil
+	return n, err
 }
 
 func (l *link) WriteMessage(msg []byte) error {

@@ -128,7 +128,8 @@ func (a *Arrival) Received() int64 { return a.received.Load() }
 //
 // The context bounds only the waiting. When it ends the Handler goes on, the
 // image is committed and the receipt remembered: the next offer of the ID finds
-// it Done, or waits for it in Finish.
+// it Done, or waits for it in Finish. With a context that cannot end, no goroutine
+// is needed but the caller's.
 func (a *Arrival) Finish(ctx context.Context, size int64, digest chunk.Digest) (Receipt, error) {
 	m := a.asm
 	if m == nil {
@@ -143,6 +144,11 @@ func (a *Arrival) Finish(ctx context.Context, size int64, digest chunk.Digest) (
 	}
 	if m.phase == receiving {
 		m.phase = finishing
+		if ctx.Done() == nil {
+			m.release()
+			m.finish(size, digest)
+			return a.receipt, a.err
+		}
 		go m.finish(size, digest)
 	}
 	m.release()

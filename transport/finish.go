@@ -10,7 +10,7 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// finish runs on a goroutine of its own: whole and verified; Handler; commit;
+// finish runs without the turn, on a goroutine of its own or of one who waits for it: whole and verified; Handler; commit;
 // receipt.
 func (m *assembly) finish(size int64, want chunk.Digest) {
 	var r Receipt

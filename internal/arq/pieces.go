@@ -12,7 +12,7 @@ type piece struct {
 func (p *piece) end() int64 { return p.offset + int64(len(p.data)) }
 
 // pieces are the supplied slices of one transfer, in ascending order, that are not
-// wholly acknowledged.
+// wholly acknowledged, or on a reliable link not wholly sent.
 type pieces struct {
 	list []piece
 	size int64 // bytes held, acknowledged parts included
@@ -83,5 +83,18 @@ func (q *pieces) acked(start, end int64, done [][]byte) [][]byte {
 		q.size -= int64(len(p.data))
 		q.list = slices.Delete(q.list, i, i+1)
 	}
+	return done
+}
+
+// sent takes out the slices before next and appends them to done, for a link on which
+// nothing is sent again.
+func (q *pieces) sent(next int64, done [][]byte) [][]byte {
+	n := 0
+	for n < len(q.list) && q.list[n].end() <= next {
+		done = append(done, q.list[n].data)
+		q.size -= int64(len(q.list[n].data))
+		n++
+	}
+	q.list = slices.Delete(q.list, 0, n)
 	return done
 }

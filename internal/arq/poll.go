@@ -16,7 +16,8 @@ const (
 
 // PollApart is Poll for a link that can write a message from several places, which spares a copy
 // of the payload: a large one is not in buf but follows buf[:n], and lies in what Supply was given
-// for the transfer handle. The message's checksum is the caller's to append.
+// for the transfer handle, perhaps released by an event that is not drained yet. The message's
+// checksum is the caller's to append.
 func (e *Engine) PollApart(now time.Time, buf []byte) (n int, handle uint16, payload []byte) {
 	e.step(now)
 	e.settle()
@@ -231,6 +232,9 @@ func (b *builder) data(room int) {
 	m.from, m.offset, m.length = o, r.Start, int32(n)
 	m.probe = len(b.buf)+len(b.payload)+wire.Trailer > e.size.current
 	o.sent(r, again)
+	if e.recovery == nil {
+		e.release(o, o.pieces.sent(o.next, e.released))
+	}
 	e.credit.sent(n)
 	if again {
 		o.resent += n

@@ -29,3 +29,16 @@ type Carrier interface {
 	// runs no goroutine for it any more.
 	Wait()
 }
+
+// A flusher is a Carrier that can move messages on the goroutine of a caller who may block in
+// the medium, which spares the call of another one.
+type flusher interface{ Flush() }
+
+// flush has the carrier look for messages, on this goroutine if that helps.
+func (s *Session) flush() {
+	if f, ok := s.carrier.(flusher); ok {
+		f.Flush()
+	} else {
+		s.carrier.Wake()
+	}
+}

@@ -38,6 +38,8 @@ const (
 
 	serveTime = 3 * time.Second // an offer waits so long for Serve
 	flushTime = time.Second     // an orderly end takes at most so long
+
+	receiptTime = 10 * time.Millisecond // for a receipt that is just being made when nobody waits any more
 )
 
 func (c Config) withDefaults() Config {

@@ -79,7 +79,7 @@ func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
 	defer cancel()
 	carrier := Carry(link)
 	stop := context.AfterFunc(ctx, carrier.abort)
-	first, n, err := carrier.receive(carrier.bufferSize())
+	first, n, err := carrier.receive()
 	if err == nil {
 		defer first.Release()
 		var c *Conn

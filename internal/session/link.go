@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ func (e *TooLarge) Unwrap() error { return e.Err }
 type LinkCarrier struct {
 	link     Link
 	extended ExtendedLink // link, or nil
+	size     int          // of buffers for messages
 	closed   atomic.Bool
 
 	s  *Session
@@ -63,7 +65,8 @@ type LinkCarrier struct {
 // Carry returns a Carrier that owns link.
 func Carry(link Link) *LinkCarrier {
 	extended, _ := link.(ExtendedLink)
-	return &LinkCarrier{link: link, extended: extended}
+	info := link.Info()
+	return &LinkCarrier{link: link, extended: extended, size: slices.Max(append([]int{info.MaxMessage}, info.Sizes...))}
 }
 
 // Info implements Carrier.
@@ -84,22 +87,33 @@ func (c *LinkCarrier) Start(s *Session) {
 
 // Wake implements Carrier.
 func (c *LinkCarrier) Wake() {
-	c.mu.Lock()
-	switch {
-	case !c.started:
-		c.mu.Unlock()
-		return
-	case c.writing:
-		c.again = true
-	default:
-		c.writing = true
-		c.wg.Add(1) // the reader still runs, so nobody has waited in vain
+	if c.begin() {
 		c.s.crew.run(c.write)
 	}
+}
+
+// Flush implements flusher.
+func (c *LinkCarrier) Flush() {
+	if c.begin() {
+		c.write()
+	}
+}
+
+// begin reports whether the caller is to run write, because nobody does.
+func (c *LinkCarrier) begin() (write bool) {
+	c.mu.Lock()
+	if write = c.started && !c.writing; write {
+		c.writing = true
+		c.wg.Add(1) // the reader still runs, so nobody has waited in vain
+	} else {
+		c.again = true
+	}
+	started := c.started
 	c.mu.Unlock()
-	if c.s.Err() != nil {
+	if started && c.s.Err() != nil {
 		c.arm(time.Now().Add(flushTime), true)
 	}
+	return write
 }
 
 // idle lets the writer end unless it is to look again.
@@ -113,19 +127,9 @@ func (c *LinkCarrier) idle() bool {
 // Wait implements Carrier.
 func (c *LinkCarrier) Wait() { c.wg.Wait() }
 
-// bufferSize holds the largest message that may come or go.
-func (c *LinkCarrier) bufferSize() int {
-	info := c.link.Info()
-	size := info.MaxMessage
-	for _, probe := range info.Sizes {
-		size = max(size, probe)
-	}
-	return size
-}
-
 func (c *LinkCarrier) read() {
-	for size := c.bufferSize(); ; {
-		b, n, err := c.receive(size)
+	for {
+		b, n, err := c.receive()
 		if err != nil {
 			c.s.Fail(linkError(err))
 			return
@@ -137,13 +141,13 @@ func (c *LinkCarrier) read() {
 }
 
 // receive reads the next message.
-func (c *LinkCarrier) receive(size int) (*Buffer, int, error) {
+func (c *LinkCarrier) receive() (*Buffer, int, error) {
 	if c.extended != nil {
 		if err := c.extended.WaitMessage(); err != nil {
 			return nil, 0, err
 		}
 	}
-	b := NewBuffer(size)
+	b := NewBuffer(c.size)
 	n, err := c.link.ReadMessage(b.mem)
 	if err != nil {
 		b.Release()
@@ -161,11 +165,10 @@ func linkError(err error) error {
 
 // write sends what the engine has. When the session has ended it closes the link.
 func (c *LinkCarrier) write() {
-	size := c.bufferSize()
 	defer c.wg.Done()
 	for {
 		ended := c.s.Err() != nil
-		err := c.writeAll(size)
+		err := c.writeAll()
 		if err != nil {
 			c.s.Fail(linkError(err))
 		}
@@ -180,14 +183,14 @@ func (c *LinkCarrier) write() {
 }
 
 // writeAll sends until the engine has nothing more at present.
-func (c *LinkCarrier) writeAll(size int) error {
+func (c *LinkCarrier) writeAll() error {
 	if c.s.apart {
-		return c.writeApart(size)
+		return c.writeApart()
 	}
-	b := NewBuffer(size)
+	b := NewBuffer(c.size)
 	defer b.Release()
 	for {
-		n := c.s.Poll(time.Now(), b.mem[:size])
+		n := c.s.Poll(time.Now(), b.mem[:c.size])
 		c.arm(c.s.Deadline(), false)
 		if n == 0 {
 			return nil
@@ -199,11 +202,11 @@ func (c *LinkCarrier) writeAll(size int) error {
 }
 
 // writeApart is writeAll with payloads where they are.
-func (c *LinkCarrier) writeApart(size int) error {
-	b := NewBuffer(size)
+func (c *LinkCarrier) writeApart() error {
+	b := NewBuffer(c.size)
 	defer b.Release()
 	for {
-		p := c.s.PollApart(time.Now(), b.mem[:size])
+		p := c.s.PollApart(time.Now(), b.mem[:c.size])
 		c.arm(c.s.Deadline(), false)
 		if p.Len() == 0 {
 			return nil

@@ -38,6 +38,7 @@ type receiving struct {
 	used    int     // of arena
 	resumed []*wire.Resume
 	fin     *wire.Fin
+	over    bool // answered, or nobody waits for the answer
 }
 
 // offered starts the worker of an offer.
@@ -112,26 +113,34 @@ func (r *receiving) take(ev *arq.Event, from *Buffer) {
 }
 
 // work takes the transfer to its end and answers it.
-func (r *receiving) work() {
-	defer close(r.done)
-	receipt, err := r.receive()
+func (r *receiving) work() { r.answer(r.receive()) }
+
+// answer ends the transfer, once: with an error of the engine's only if the sender has given up.
+func (r *receiving) answer(receipt *wire.Receipt, err error) {
 	s := r.s
-	s.do(func(e *arq.Engine) {
-		switch { // with an error of the engine's only if the sender has given up
+	s.mu.Lock()
+	if r.over {
+		s.mu.Unlock()
+		return
+	}
+	r.over = true
+	bytes, events := r.drop()
+	if !s.ended {
+		switch {
 		case err == nil:
-			_ = e.Receipt(r.handle, receipt)
+			_ = s.eng.Receipt(r.handle, receipt)
 		case !errors.Is(err, errUndecided):
-			_ = e.Reject(r.handle, refusal(err))
+			_ = s.eng.Reject(r.handle, refusal(err))
 		}
 		delete(s.in, r.handle)
 		s.coming -= r.most()
-		bytes, events := r.drop()
-		e.Consumed(bytes, events)
-	})
+		s.eng.Consumed(bytes, events)
+		s.drain(nil)
+	}
+	s.unlock()
 	r.cancel(nil)
-	s.mu.Lock()
-	r.drop()
-	s.mu.Unlock()
+	close(r.done)
+	s.flush()
 }
 
 // drop frees what is queued and returns how much that was.
@@ -230,7 +239,7 @@ func (r *receiving) algorithm() chunk.Algorithm {
 // fill writes what comes until the image is whole and committed.
 func (r *receiving) fill(a *transport.Arrival) (transport.Receipt, error) {
 	if a.Whole() { // kept before, or just being finished for an earlier attempt
-		return r.finish(a, -1, chunk.Digest{})
+		return r.join(a)
 	}
 	if r.offer.Flags&wire.OfferResume != 0 {
 		if err := r.compare(a); err != nil {
@@ -329,19 +338,40 @@ func (r *receiving) write(queue []run, to func(run) error) (err error) {
 // end of the session, and knows that it does not know.
 var errUndecided = errors.New("the wait for the Handler was given up")
 
-// finish waits for the receipt. If the wait is given up the receipt may be there
-// already, which Shutdown counts on.
+// finish makes the receipt, on this goroutine. If that takes longer than anybody waits for it,
+// because of the Handler, it goes on, and the transfer ends without.
 func (r *receiving) finish(a *transport.Arrival, size int64, digest chunk.Digest) (transport.Receipt, error) {
-	receipt, err := a.Finish(r.ctx, size, digest)
+	defer context.AfterFunc(r.ctx, func() {
+		if r.s.Err() == nil {
+			select {
+			case <-r.done: // the receipt was there already, which Shutdown counts on
+			case <-time.After(receiptTime):
+			}
+		}
+		r.answer(nil, errUndecided)
+	})()
+	receipt, err := a.Finish(context.WithoutCancel(r.ctx), size, digest)
+	return receipt, undecided(err)
+}
+
+// join waits for the receipt of an image that is here already. If the wait is given up the
+// receipt may be there too.
+func (r *receiving) join(a *transport.Arrival) (transport.Receipt, error) {
+	receipt, err := a.Finish(r.ctx, -1, chunk.Digest{})
 	if err != nil && r.ctx.Err() != nil && r.s.Err() == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), receiptTime)
 		defer cancel()
-		receipt, err = a.Finish(ctx, size, digest)
+		receipt, err = a.Finish(ctx, -1, chunk.Digest{})
 	}
-	if rejected := (*transport.RejectedError)(nil); err != nil && !errors.As(err, &rejected) {
-		err = errUndecided
+	return receipt, undecided(err)
+}
+
+// undecided is err, or if it is no refusal errUndecided.
+func undecided(err error) error {
+	if refused := (*transport.RejectedError)(nil); err != nil && !errors.As(err, &refused) {
+		return errUndecided
 	}
-	return receipt, err
+	return err
 }
 
 // dismiss ends the workers because nobody serves any more, and waits until they have

@@ -65,14 +65,16 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 }
 
 // upload is one transfer on its way out, over all its sessions. A worker owns what
-// is not said to be shared with the goroutine that called Send.
+// is not said to be shared with the goroutine that called Send, which is itself the worker of a
+// small body in memory.
 type upload struct {
-	conn  *Conn
-	op    string // for errors
-	out   *transport.Outgoing
-	offer wire.Offer // what all offers of it have in common
-	known bool       // the receiver may hold a part of it from before
-	src   *source
+	conn   *Conn
+	op     string // for errors
+	out    *transport.Outgoing
+	offer  wire.Offer // what all offers of it have in common
+	known  bool       // the receiver may hold a part of it from before
+	src    *source
+	direct bool // there is no worker but Send's caller
 
 	skip chunk.Ranges  // what the receiver holds, in the present session
 	sent *chunk.Ranges // what was given to engines, in all attempts
@@ -80,16 +82,34 @@ type upload struct {
 	// Shared.
 	present atomic.Pointer[sending]
 	reading atomic.Bool   // the worker is in the body, which may block
-	moved   chan struct{} // has a token when acked has risen
+	moved   chan struct{} // has a token when acked has risen; nil: nobody asks
 	acked   atomic.Int64
 	unknown atomic.Bool // a session ended between FIN and the answer: the receiver may keep the image
 }
 
-// send takes the transfer to its end with a worker, so that neither progress nor
-// the context's end wait for a body that blocks. It says, by an *Error, if nobody
-// knows what became of it.
+// send takes the transfer to its end. It says, by an *Error, if nobody knows what became
+// of it.
 func (u *upload) send(ctx context.Context) (r transport.Receipt, err error) {
-	u.moved = make(chan struct{}, 1)
+	if u.out.Options.Progress != nil {
+		u.moved = make(chan struct{}, 1)
+	}
+	if u.direct = u.src.ready(); u.direct {
+		r, err = u.tryAll(ctx)
+	} else {
+		r, err = u.delegate(ctx)
+	}
+	switch {
+	case err == nil:
+		u.out.Progress(r.Bytes)
+	case u.unknown.Load():
+		err = &transport.Error{Op: u.op, ID: u.out.ID, Outcome: transport.Unknown, Err: err}
+	}
+	return r, err
+}
+
+// delegate has a worker try, so that neither progress nor the context's end wait for a body
+// that blocks.
+func (u *upload) delegate(ctx context.Context) (r transport.Receipt, err error) {
 	done := make(chan struct{})
 	var result transport.Receipt
 	var failure error
@@ -101,7 +121,6 @@ func (u *upload) send(ctx context.Context) (r transport.Receipt, err error) {
 		select {
 		case <-u.moved:
 			u.out.Progress(u.acked.Load())
-			continue
 		case <-ended:
 			if !u.reading.Load() {
 				ended = nil // the worker sees it too
@@ -110,19 +129,25 @@ func (u *upload) send(ctx context.Context) (r transport.Receipt, err error) {
 			if x := u.present.Load(); x != nil {
 				x.leave()
 			}
-			err = ctx.Err()
+			return r, ctx.Err()
 		case <-done:
-			r, err = result, failure
+			return result, failure
 		}
-		break
 	}
-	switch {
-	case err == nil:
-		u.out.Progress(r.Bytes)
-	case u.unknown.Load():
-		err = &transport.Error{Op: u.op, ID: u.out.ID, Outcome: transport.Unknown, Err: err}
+}
+
+// wait waits for news of x.
+func (u *upload) wait(ctx context.Context, x *sending) {
+	var moved <-chan struct{} // is another goroutine's to see
+	if u.direct {
+		moved = u.moved
 	}
-	return r, err
+	select {
+	case <-x.wake:
+	case <-moved:
+		u.out.Progress(u.acked.Load())
+	case <-ctx.Done():
+	}
 }
 
 // read calls f, which reads the body, unless ctx has ended.
@@ -192,10 +217,7 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 				wait = wait && answered < int(run.Held)
 			}
 		case finished || wait || unsure || want <= 0:
-			select {
-			case <-x.wake:
-			case <-ctx.Done():
-			}
+			u.wait(ctx, x)
 		default:
 			if offset, finished, err = u.supply(ctx, x, offset); err != nil {
 				return r, err

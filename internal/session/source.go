@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"hash"
@@ -33,6 +34,12 @@ func (s *source) resumable() bool { return s.body.ReaderAt != nil && s.size > ch
 // once says that what is read cannot be read again, so that it is better not read for a
 // peer that may be gone.
 func (s *source) once() bool { return s.body.ReaderAt == nil }
+
+// ready says that reading all of it takes no time: it is small and in memory.
+func (s *source) ready() bool {
+	_, memory := s.body.ReaderAt.(*bytes.Reader)
+	return memory && s.size <= largePiece
+}
 
 // restart goes back to the start of the body for a new attempt.
 func (s *source) restart() error {
