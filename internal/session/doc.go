@@ -16,10 +16,12 @@
 //     take them. It may block in the medium; nobody waits for it. That of a link ends
 //     when there is nothing to write.
 //   - Each transfer has one worker while it lasts, on a goroutine of the session's
-//     crew: the sender's reads and hashes the body, the receiver's calls the Inbox.
+//     crew: the sender's reads and hashes the body, the receiver's calls the Inbox and
+//     in the end writes the answer if no writer runs.
 //     Workers take the session's mutex only to exchange buffers with the engine. The
 //     goroutine that called Send reports progress and ends with its context, also
-//     while the worker's body blocks.
+//     while the worker's body blocks. A body that cannot, small and in memory, has it
+//     for its worker.
 //   - A Conn whose link was lost has one goroutine that redials while a call needs it.
 //
 // # Who owns what
@@ -32,7 +34,8 @@
 // Bytes that arrive stay in the reader's [Buffer] or are copied behind each other
 // into one; the worker releases it after WriteAt, and the credit goes back then. The
 // credit of all sessions of an Endpoint comes from one pool.
-// Bytes on their way out are the engine's from Supply to its Released event.
+// Bytes on their way out are the engine's from Supply to its Released event, and the
+// writer's while it writes them from where they are.
 //
 // # Who ends whom
 //
