@@ -42,7 +42,8 @@ func newReport(stdout, stderr io.Writer, asJSON bool, progress string) *report {
 		r.json = json.NewEncoder(stdout)
 	}
 	if progress == "always" || progress == "auto" && !asJSON && isTerminal(stderr) {
-		r.bar = progressbar.NewOptions64(-1, progressbar.OptionSetWriter(stderr), progressbar.OptionShowBytes(true),
+		// Of unknown size (-1) it would draw on a goroutine of its own, with a race.
+		r.bar = progressbar.NewOptions64(1, progressbar.OptionSetWriter(stderr), progressbar.OptionShowBytes(true),
 			progressbar.OptionClearOnFinish(), progressbar.OptionThrottle(100e6), progressbar.OptionSetWidth(30))
 	}
 	return r
