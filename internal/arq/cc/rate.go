@@ -126,14 +126,19 @@ func (r *Rate) Rate() int64 {
 		if r.known.Rate > 0 {
 			return r.known.Rate / 2
 		}
-		return startMessages * r.message * 50 // over 20 ms
+		return r.startRate()
 	}
 	rate := r.gain * r.bandwidth()
 	if r.mode == startUp {
 		rate = max(rate, startGain*float64(startMessages*r.message)/r.rtt.min.Seconds())
+		if r.window < 2*startMessages*r.message {
+			rate = max(rate, float64(r.startRate()))
+		}
 	}
 	return int64(max(rate, float64(r.message)/r.rtt.min.Seconds()))
 }
+
+func (r *Rate) startRate() int64 { return startMessages * r.message * 50 }
 
 // Window implements [Controller].
 func (r *Rate) Window() int64 {
