@@ -29,6 +29,11 @@ type Config struct {
 
 	// Local is what this side can take, as its HELLO states it.
 	Local wire.Hello
+	// FirstWindow is how much of Local's window, or SetWindow's, is given at first, in bytes. On an unordered
+	// link with a round trip of 50 ms or more the rest follows as the owner consumes: the window is
+	// eight times what it does in a round trip. 0: all is given at once.
+	FirstWindow int
+
 	// LocalCID is random and names this side in messages to it. RemoteCID is, for an initiator,
 	// random; for a responder, the source connection ID of the first message, whose
 	// destination connection ID is FirstCID.

@@ -1,6 +1,11 @@
 package arq
 
-import "github.com/pixferry/pixferry/internal/wire"
+import (
+	"math"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
 
 // What may be in flight before the peer's HELLO says more: an unproven session's share.
 const (
@@ -59,6 +64,8 @@ func (c *sendCredit) done(n int64) { c.inFlight -= n; c.count-- }
 type receiveCredit struct {
 	maxBytes, waiting         int64 // of payload that waits for disk or program
 	maxMessages, waitingCount int
+	allowed                   int64 // by the owner
+	growth                    growth
 
 	toldBytes    int64 // the window in the last ACK
 	toldMessages int
@@ -66,17 +73,50 @@ type receiveCredit struct {
 	most         int64 // largest window ever told
 }
 
-func newReceiveCredit(h *wire.Hello) receiveCredit {
-	c := receiveCredit{}
-	c.setMax(int(h.Window), int(h.Messages))
+func newReceiveCredit(cfg *Config) receiveCredit {
+	c := receiveCredit{growth: growth{limit: math.MaxInt64}}
+	if cfg.FirstWindow > 0 {
+		c.growth.limit = int64(cfg.FirstWindow)
+	}
+	c.setMax(int(cfg.Local.Window), int(cfg.Local.Messages))
 	c.toldBytes, c.toldMessages = c.maxBytes, c.maxMessages
 	c.most = max(c.maxBytes, earlyBytes)
 	return c
 }
 
 func (c *receiveCredit) setMax(bytes, messages int) {
-	c.maxBytes = min(max(int64(bytes), 0), 1<<32-1)
+	c.allowed = min(max(int64(bytes), 0), 1<<32-1)
+	c.maxBytes = min(c.allowed, c.growth.limit)
 	c.maxMessages = min(max(messages, 0), wire.NoMessageLimit)
+}
+
+// growth is a window that follows the path, as TCP's does (dynamic right-sizing).
+type growth struct {
+	limit int64         // of the window
+	began time.Duration // the round trip
+	bytes int64         // consumed in it
+}
+
+const (
+	longPath     = 50 * time.Millisecond // shorter ones are filled by the first window, and their round trip may be mere lateness
+	growthFactor = 8                     // a sender that starts up multiplies what is in flight by seven each round trip (cc.Rate)
+)
+
+// grow keeps the window at growthFactor times what the owner consumes in a round trip. What has not been
+// delivered, or waits, does not count.
+func (c *receiveCredit) grow(now, rtt time.Duration, consumed int64) {
+	g := &c.growth
+	if rtt < longPath || g.limit >= c.allowed {
+		return
+	}
+	if now-g.began >= rtt {
+		g.began, g.bytes = now, 0
+	}
+	g.bytes += consumed
+	if g.limit < growthFactor*g.bytes {
+		g.limit = growthFactor * g.bytes
+		c.maxBytes = min(c.allowed, g.limit)
+	}
 }
 
 func (c *receiveCredit) received(n int64) {

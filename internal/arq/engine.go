@@ -62,7 +62,7 @@ func New(cfg Config, now time.Time) *Engine {
 	e := &Engine{cfg: cfg, epoch: now.Add(-time.Second), now: time.Second}
 	e.acks = newAckTracker()
 	e.credit = newSendCredit()
-	e.window = newReceiveCredit(&cfg.Local)
+	e.window = newReceiveCredit(&cfg)
 	e.size = newSizer(cfg.MaxMessage, cfg.Sizes, wire.InitialMessage)
 	e.over = newHandles()
 	if !cfg.Ordered || !cfg.Reliable {

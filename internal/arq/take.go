@@ -264,6 +264,9 @@ func (e *Engine) accept(in *incoming, f *wire.Accept) {
 // this side's disk or program. It reports whether Poll has to tell the peer.
 func (e *Engine) Consumed(bytes, events int) (tell bool) {
 	e.window.consumed(int64(bytes), events)
+	if !e.cfg.Ordered {
+		e.window.grow(e.now, e.rtt.min, int64(bytes))
+	}
 	if e.window.reopened() && !e.ending.over() {
 		e.acks.now = true
 		return true
@@ -272,9 +275,17 @@ func (e *Engine) Consumed(bytes, events int) (tell bool) {
 }
 
 // SetWindow changes how much this side takes, at first Local's, for a pool shared by
-// sessions. Less than what is on its way takes effect as that arrives.
+// sessions. Less than what is on its way takes effect as that arrives. Of more than
+// FirstWindow a part is given only as a long path needs it.
 func (e *Engine) SetWindow(bytes, messages int) {
-	e.window.setMax(bytes, messages)
+	c := &e.window
+	c.setMax(bytes, messages)
+	if e.recovery != nil { // what is on its way may be dropped
+		c.most = max(c.maxBytes, earlyBytes)
+	}
+	if !e.cfg.Ordered && c.growth.limit < c.allowed {
+		e.ping = true // a fresh round trip shows whether the path is long
+	}
 	if e.window.reopened() && !e.ending.over() {
 		e.acks.now = true
 	}

@@ -15,17 +15,20 @@ import (
 // messages are for all sessions of the Endpoint together.
 type Config struct {
 	Idle      time.Duration
-	Window    int
+	Window    int // 0: defaultWindow, which grows on long paths
 	Messages  int
 	Transfers int
 	Digest    chunk.Algorithm
 	Logger    *slog.Logger
 	Coder     arq.Coder // repairs small images on links that lose; nil: they are not repaired
+
+	largest int // what Window grows to
 }
 
 const (
 	defaultIdle      = 30 * time.Second
 	defaultWindow    = 8 << 20
+	largestWindow    = 40 << 20 // twice what 250 Mbit/s over a satellite hold
 	defaultTransfers = 64
 
 	maxMessage  = 1 << 20  // of a transport.Message; the Inbox has the lower limit
@@ -46,8 +49,9 @@ func (c Config) withDefaults() Config {
 	if c.Idle <= 0 {
 		c.Idle = defaultIdle
 	}
+	c.largest = c.Window
 	if c.Window <= 0 {
-		c.Window = defaultWindow
+		c.Window, c.largest = defaultWindow, largestWindow
 	}
 	if c.Transfers <= 0 {
 		c.Transfers = defaultTransfers

@@ -27,7 +27,7 @@ type creditPool struct {
 }
 
 func newCreditPool(c *Config) *creditPool {
-	p := &creditPool{most: c.Window, active: make(map[*Session]bool), parts: 1}
+	p := &creditPool{most: c.largest, active: make(map[*Session]bool), parts: 1}
 	if c.Messages > 0 {
 		p.bytes, p.messages = c.Window, c.Messages
 		p.firstBytes, p.firstMessages = min(c.Window, 128<<10), min(c.Messages, 8)

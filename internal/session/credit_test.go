@@ -6,10 +6,10 @@ import (
 )
 
 func TestCreditPoolShares(t *testing.T) {
-	queue := &Config{Window: 4 << 20, Messages: 512} // of a broker
-	memory := &Config{Window: 8 << 20}
+	queue := Config{Window: 4 << 20, Messages: 512} // of a broker
+	memory := Config{Window: 8 << 20}
 	for _, c := range []struct {
-		cfg                       *Config
+		cfg                       Config
 		sessions, bytes, messages int
 	}{
 		{queue, 1, 4 << 20, 512},
@@ -20,8 +20,13 @@ func TestCreditPoolShares(t *testing.T) {
 		{memory, 32, 8 << 20, math.MaxUint16},
 		{memory, 33, 4 << 20, math.MaxUint16},
 		{memory, 1000, 256 << 10, math.MaxUint16},
+		// The default grows, but all sessions together take no more.
+		{Config{}, 1, largestWindow, math.MaxUint16},
+		{Config{}, 17, 8 << 20, math.MaxUint16},
+		{Config{}, 1000, 256 << 10, math.MaxUint16},
 	} {
-		p := newCreditPool(c.cfg)
+		cfg := c.cfg.withDefaults()
+		p := newCreditPool(&cfg)
 		sessions := make([]*Session, c.sessions)
 		for i := range sessions {
 			sessions[i] = &Session{ended: true} // nothing to tell an engine
@@ -35,8 +40,8 @@ func TestCreditPoolShares(t *testing.T) {
 		for _, s := range sessions[1:] {
 			p.set(s, false)
 		}
-		if bytes, _ := p.window(sessions[0]); bytes != c.cfg.Window {
-			t.Errorf("the last of %d sessions has %d bytes, want the whole window of %d", c.sessions, bytes, c.cfg.Window)
+		if bytes, _ := p.window(sessions[0]); bytes != cfg.largest {
+			t.Errorf("the last of %d sessions has %d bytes, want the whole window of %d", c.sessions, bytes, cfg.largest)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		Initiator: first == nil,
 		Ordered:   s.info.Ordered, Reliable: s.info.Reliable,
 		MaxMessage: s.info.MaxMessage, Sizes: s.info.Sizes,
-		Local:    c.ep.hello(s.info),
+		Local: c.ep.hello(s.info), FirstWindow: c.ep.cfg.Window,
 		LocalCID: s.cid, RemoteCID: wire.ConnID(randomUint64()),
 		Idle:      c.ep.cfg.Idle,
 		ReadAhead: 2 * largePiece,

@@ -17,8 +17,11 @@ type Config struct {
 	// least 5 minutes; the peer that dialled begins anew with its next Send.
 	IdleTimeout time.Duration
 	// Window is how many bytes may be on their way to this side in one session, and
-	// so about what a session takes in memory. More than the default is needed only
-	// where speed times round-trip time is larger. 0: 8 MiB.
+	// so about what a session takes in memory while it receives; one that sends keeps as
+	// much until it is acknowledged. 0: 8 MiB, which over UDP grows up to 40 MiB on paths that
+	// hold so much (a round trip of 50 ms or more, over which 1 MiB arrives and is
+	// stored each time). All sessions of a Transport together get at most 32 times 8 MiB,
+	// or 32 times Window.
 	Window int
 	// MaxTransfers is how many transfers a peer may have under way in one session;
 	// others wait at the peer. 0: 64.

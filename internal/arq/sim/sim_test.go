@@ -123,6 +123,10 @@ func (s *scenario) program(w *world) {
 	r := w.rand
 	local := hello()
 	local.Window = uint32(64<<10 + r.IntN(4<<20))
+	first := 0
+	if r.IntN(3) == 0 {
+		first = 64<<10 + r.IntN(1<<20)
+	}
 	local.Transfers = uint16(1 + r.IntN(8))
 	if r.IntN(4) == 0 {
 		local.Messages = uint16(8 + r.IntN(500))
@@ -130,7 +134,7 @@ func (s *scenario) program(w *world) {
 	if r.IntN(4) == 0 {
 		local.AckRanges = uint16(1 + r.IntN(10))
 	}
-	cfg := arq.Config{Ordered: s.ordered, MaxMessage: 1200, PadHello: 1200, Local: local, Linger: time.Minute, ReadAhead: 64 << 10}
+	cfg := arq.Config{Ordered: s.ordered, MaxMessage: 1200, PadHello: 1200, Local: local, FirstWindow: first, Linger: time.Minute, ReadAhead: 64 << 10}
 	if r.IntN(2) == 0 {
 		cfg.Sizes = []int{1400, 4000, 8900}
 		if r.IntN(2) == 0 {

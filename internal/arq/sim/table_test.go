@@ -148,3 +148,38 @@ func TestRateDoubtsWhatItRemembers(t *testing.T) {
 		t.Log(f.check(t, fmt.Sprintf("%.0f Mbit/s, %v", float64(known.Rate)/mbit, known.RTT), &c, 1.25, 1.2))
 	}
 }
+
+// A window that grows fills a long path nearly as soon as a large one; on a short path, and before a receiver that
+// does not consume, it stays.
+func TestWindowGrowsOnALongPath(t *testing.T) {
+	t.Parallel()
+	const first, most = 256 << 10, 16 << 20
+	c := pathCase{name: "growing window", rate: 100 * mbit, rtt: 200 * time.Millisecond, loss: 0.01, size: 10e6}
+	var fixed, growing figures
+	fixed.measure(&c, c.start(t, 1, func(cfg *arq.Config) { cfg.Local.Window = most }))
+	growing.measure(&c, c.start(t, 1, func(cfg *arq.Config) { cfg.Local.Window, cfg.FirstWindow = most, first }))
+	t.Log(growing.check(t, "first 256 KiB", &c, 1.1*fixed.ratios[0], 1.1))
+
+	for _, stalled := range []bool{false, true} {
+		c := pathCase{name: "window that stays", rate: 100 * mbit, rtt: 40 * time.Millisecond, size: 10e6}
+		if stalled {
+			c.rtt *= 5
+		}
+		p := c.start(t, 1, func(cfg *arq.Config) { cfg.Local.Window, cfg.FirstWindow = most, first })
+		p.stalled = stalled
+		p.connect()
+		h := p.send(c.size)
+		p.every(time.Millisecond, func() {
+			if out := p.a.Stats().Outstanding; out > first+first/10 {
+				p.w.fail("%d bytes on their way with a window of %d", out, first)
+			}
+		})
+		p.run(10 * time.Second)
+		if stalled && p.received > first {
+			t.Errorf("%d bytes taken by a receiver that does not consume and has granted %d", p.received, first)
+		}
+		if done := !p.done[h].IsZero(); done == stalled {
+			t.Errorf("stalled %v, done %v", stalled, done)
+		}
+	}
+}

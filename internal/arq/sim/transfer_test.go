@@ -38,6 +38,7 @@ type plain struct {
 	done     map[uint16]time.Time
 	piece    []byte
 	received int64
+	stalled  bool // the receiver consumes nothing
 }
 
 const pieceSize = 64 << 10
@@ -110,7 +111,9 @@ func (p *plain) receiver(ev arq.Event) {
 	switch ev.Kind {
 	case arq.Received:
 		p.received += int64(len(ev.Data))
-		p.b.Consumed(len(ev.Data), 1)
+		if !p.stalled {
+			p.b.Consumed(len(ev.Data), 1)
+		}
 	case arq.Finished:
 		p.b.Receipt(ev.Handle, &wire.Receipt{Level: wire.LevelKept, Bytes: ev.Fin.Size, Algorithm: 2, Digest: ev.Fin.Digest})
 	case arq.Closed:

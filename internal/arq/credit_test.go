@@ -1,0 +1,49 @@
+package arq
+
+import (
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// The window grows on a long path with what is consumed in a round trip, and with nothing else.
+func TestWindowGrowsOnALongPath(t *testing.T) {
+	const first, most = 1 << 20, 16 << 20
+	for name, c := range map[string]struct {
+		rtt, every time.Duration // between pieces of 64 KiB
+		want       int64
+	}{
+		"short":          {longPath - 1, 10 * time.Microsecond, first},
+		"long, slow":     {100 * time.Millisecond, 100 * time.Millisecond, first},
+		"long":           {100 * time.Millisecond, 10 * time.Millisecond, growthFactor * 10 * 64 << 10},
+		"long, fast":     {100 * time.Millisecond, 10 * time.Microsecond, most},
+		"nothing so far": {0, 10 * time.Microsecond, first},
+	} {
+		w := newReceiveCredit(&Config{FirstWindow: first, Local: wire.Hello{Window: most, Messages: wire.NoMessageLimit}})
+		for i := range time.Duration(1000) {
+			w.received(64 << 10)
+			if bytes, _ := w.window(); bytes > w.maxBytes-64<<10 {
+				t.Fatalf("%s: what waits is not taken off the window of %d", name, bytes)
+			}
+			w.consumed(64<<10, 1)
+			w.grow(time.Second+i*c.every, c.rtt, 64<<10)
+		}
+		if got, _ := w.window(); got != c.want {
+			t.Errorf("%s: a window of %d, %d expected", name, got, c.want)
+		}
+	}
+}
+
+// What a lower window does not cover any more is not taken, where it comes again.
+func TestLoweredWindowHoldsAtOnce(t *testing.T) {
+	b := New(Config{MaxMessage: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2, FirstCID: 3}, start)
+	in := &incoming{size: 1 << 20}
+	b.window.most = 1 << 20 // as told before
+	if b.window.waiting = 200_000; b.admit(in, 0, 1000) != nil {
+		t.Error("data within the window is not taken")
+	}
+	if b.SetWindow(100_000, wire.NoMessageLimit); b.admit(in, 0, 1000) == nil {
+		t.Error("data over the lowered window is taken")
+	}
+}
