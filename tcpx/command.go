@@ -93,7 +93,7 @@ func (c *Command) Dial(ctx context.Context) (transport.Conn, error) {
 func (c *Command) Listen(ctx context.Context) (transport.Listener, error) {
 	for _, command := range c.Commands {
 		if err := checkCommand([]byte(command)); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: tcpx.Command.Commands: %w", transport.ErrConfig, err)
 		}
 	}
 	names := &namePattern{pattern: c.Name}

@@ -40,7 +40,7 @@ func listenDevice(ctx context.Context, l net.Listener, addr string, info transpo
 	}
 	if l == nil {
 		var err error
-		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", addr); err != nil {
+		if l, err = listenTCP(ctx, addr); err != nil {
 			return nil, err
 		}
 	}
@@ -50,7 +50,9 @@ func listenDevice(ctx context.Context, l net.Listener, addr string, info transpo
 	d := &deviceListener{Listener: l, accepted: make(chan acceptedConn), closed: make(chan struct{}), stopped: make(chan struct{})}
 	d.conn = func(conn net.Conn) transport.Conn {
 		info.Peer = conn.RemoteAddr().String()
-		return &deviceServer{info: info, reader: newDeviceReader(conn, wait), serve: serve}
+		s := &deviceServer{info: info, reader: newDeviceReader(conn, wait), serve: serve}
+		s.life, s.end = context.WithCancel(context.Background())
+		return s
 	}
 	go d.run()
 	return d, nil
@@ -115,7 +117,8 @@ type deviceServer struct {
 	reader *deviceReader
 	serve  serveFunc
 	served atomic.Bool
-	closed atomic.Bool
+	life   context.Context // ends with Close
+	end    context.CancelFunc
 }
 
 func (s *deviceServer) Info() transport.Info { return s.info }
@@ -124,13 +127,17 @@ func (s *deviceServer) Info() transport.Info { return s.info }
 func (s *deviceServer) Serve(ctx context.Context, in *transport.Inbox) error {
 	err := transport.ErrServed
 	if !s.served.Swap(true) {
-		err = s.serve(ctx, s.reader, in)
+		serving, cancel := context.WithCancel(ctx) // also of the wait for a Handler
+		stop := context.AfterFunc(s.life, cancel)
+		err = s.serve(serving, s.reader, in)
+		stop()
+		cancel()
 		s.reader.Close()
 	}
 	switch {
 	case err == nil:
 		return nil
-	case s.closed.Load():
+	case s.life.Err() != nil:
 		return transport.ErrClosed
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -140,7 +147,7 @@ func (s *deviceServer) Serve(ctx context.Context, in *transport.Inbox) error {
 
 // Close implements transport.Conn.
 func (s *deviceServer) Close() error {
-	s.closed.Store(true)
+	s.end()
 	s.reader.Close()
 	return nil
 }

@@ -323,7 +323,7 @@ func TestGarbageIsRefused(t *testing.T) {
 	}{
 		"a port scanner that says nothing": {nil, "EOF"},
 		"a browser":                        {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "does not speak pixferry"},
-		"a TLS client":                     {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "does not speak pixferry"},
+		"a TLS client":                     {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "speaks TLS"},
 		"an oversized length":              {long, "does not speak pixferry"},
 		"random bytes in a frame":          {small, "message"},
 		"an empty message":                 {make([]byte, 4), "message"},

@@ -2,6 +2,7 @@ package tcpx
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"path"
 	"time"
@@ -98,7 +99,7 @@ func (f *Frames) Dial(ctx context.Context) (transport.Conn, error) {
 	}
 	text, err := source.Append(nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: tcpx.Frames: %w", transport.ErrConfig, err)
 	}
 	conn := &framesConn{f: f, source: string(text)}
 	conn.deviceConn = newDeviceConn(f.info(), conn.hangUp)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -37,6 +38,9 @@ type link struct {
 	r    messageReader
 	w    *framing.Writer
 
+	heard bool    // a whole message has come
+	first [2]byte // that came, before heard
+
 	// For WriteApart.
 	head  []byte
 	parts [3][]byte
@@ -61,16 +65,40 @@ func (l *link) Info() native.LinkInfo {
 // WaitMessage returns when a message has begun to arrive, so that a connection
 // without traffic holds no buffer for one.
 func (l *link) WaitMessage() error {
-	return l.r.await(1)
+	return l.explain(l.r.await(1))
 }
 
 func (l *link) ReadMessage(buf []byte) (int, error) {
-	n, err := l.r.read(buf)
-	if tooLong := (*framing.TooLongError)(nil); errors.As(err, &tooLong) {
-		err = fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", l.conn.RemoteAddr(), tooLong.Length)
+	if !l.heard && l.r.await(len(l.first)) == nil {
+		copy(l.first[:], l.r.ahead)
 	}
-	return n, err
+	n, err := l.r.read(buf)
+	if err != nil {
+		return 0, l.explain(err)
+	}
+	l.heard = true
+	return n, nil
 }
+
+// explain says what is likely the cause if a peer has not sent one message.
+func (l *link) explain(err error) error {
+	tooLong, noTLS := (*framing.TooLongError)(nil), tls.RecordHeaderError{}
+	peer := l.conn.RemoteAddr()
+	switch {
+	case err == nil || l.heard && !errors.As(err, &tooLong) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrShortBuffer):
+		return err
+	case l.first[1] == 3 && (l.first[0] == 0x15 || l.first[0] == 0x16): // an alert or a handshake, RFC 8446 5.1
+		return fmt.Errorf("the peer at %s speaks TLS and this side does not: %s", peer, oneSided)
+	case errors.As(err, &tooLong):
+		return fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", peer, tooLong.Length)
+	case errors.As(err, &noTLS):
+		return fmt.Errorf("the peer at %s does not speak TLS and this side does: %s: %w", peer, oneSided, err)
+	}
+	return fmt.Errorf("the peer at %s has ended the connection before it said anything; it may expect TLS (%s): %w", peer, oneSided, unexpected(err))
+}
+
+// oneSided is what to do about the likely cause of a failure with the first message.
+const oneSided = "set tcpx.Transport.TLS, or tcps:// in a URL, on both sides or on none"
 
 func (l *link) WriteMessage(msg []byte) error {
 	err := l.w.WriteFrames(msg)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -75,6 +76,42 @@ func TestTLS(t *testing.T) {
 	for name, cfg := range map[string]*tls.Config{"no certificate": {RootCAs: trustServer}, "no TLS": nil} {
 		if _, err := (&tcpx.Transport{Addr: r.addr, TLS: cfg}).Dial(t.Context()); err == nil {
 			t.Errorf("%s: joined a receiver that wants one", name)
+		}
+	}
+}
+
+// TLS on one side only is named, whoever says it: this library, or another server, which
+// answers with an alert of TLS.
+func TestTLSOnOneSide(t *testing.T) {
+	own, trusted := certificate(t, "receiver")
+	plain := receive(t, nil)
+	secured := receive(t, func(_ *transport.Server, tr *tcpx.Transport) {
+		tr.TLS = &tls.Config{Certificates: []tls.Certificate{own}}
+	})
+	alerting, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer alerting.Close()
+	go func() {
+		for {
+			c, err := alerting.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 5))
+			c.Write([]byte{0x15, 3, 1, 0, 2, 2, 70})
+			c.(*net.TCPConn).CloseWrite()
+		}
+	}()
+	for name, tr := range map[string]*tcpx.Transport{
+		"plain to TLS":            {Addr: secured.addr},
+		"plain to TLS of another": {Addr: alerting.Addr().String()},
+		"TLS to plain":            {Addr: plain.addr, TLS: &tls.Config{RootCAs: trusted}},
+	} {
+		_, err := tr.Dial(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "TLS") || !strings.Contains(err.Error(), "on both sides or on none") || !strings.Contains(err.Error(), tr.Addr) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

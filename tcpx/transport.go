@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pixferry/pixferry/transport"
@@ -72,9 +74,17 @@ func (t *Transport) dial(ctx context.Context) (native.Link, error) {
 	secured := tls.Client(conn, cfg)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, err
+		return nil, handshakeError(t.Addr, err)
 	}
 	return newLink(secured, t.userTimeout()), nil
+}
+
+// handshakeError says what is likely the cause if a peer has not answered in TLS.
+func handshakeError(addr string, err error) error {
+	if noTLS := (tls.RecordHeaderError{}); errors.As(err, &noTLS) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("the peer at %s does not answer in TLS: %s: %w", addr, oneSided, err)
+	}
+	return fmt.Errorf("TLS with %s: %w", addr, err)
 }
 
 // dialTCP is the default of DialContext.
@@ -83,6 +93,14 @@ func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 		return nil, fmt.Errorf("%w: Addr is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, addr)
 	}
 	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
+// listenTCP is what replaces a Listener that is not set.
+func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
+	if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
+		return nil, fmt.Errorf("%w: Addr is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, addr)
+	}
+	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 }
 
 // userTimeout is how long the kernel waits for the peer to acknowledge bytes: as long
@@ -97,11 +115,8 @@ func (t *Transport) userTimeout() time.Duration {
 func (t *Transport) listen(ctx context.Context) (native.LinkListener, error) {
 	l := t.Listener
 	if l == nil {
-		if _, _, err := net.SplitHostPort(t.Addr); err != nil && t.Addr != "" {
-			return nil, fmt.Errorf("%w: Addr is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, t.Addr)
-		}
 		var err error
-		if l, err = new(net.ListenConfig).Listen(ctx, "tcp", t.Addr); err != nil {
+		if l, err = listenTCP(ctx, t.Addr); err != nil {
 			return nil, err
 		}
 	}

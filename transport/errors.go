@@ -17,7 +17,7 @@ var (
 	ErrBodyConsumed  = errors.New("the stream was already read: use File, Bytes, Content or OpenFunc for bodies that may be sent again")
 	ErrSourceChanged = errors.New("the source changed while it was sent: send it again when it is complete")
 	ErrSuperseded    = errors.New("a newer frame of the same live source took its place")
-	ErrNoReceiver    = errors.New("nobody receives under that name: check the name and that the receiver runs")
+	ErrNoReceiver    = errors.New("no receiver answers: check that it runs, its name or address, and what stands between, such as a firewall")
 	ErrNameTaken     = errors.New("another receiver uses that name: give each receiver its own")
 	ErrClientIDTaken = errors.New("another client uses that MQTT client ID: give each client its own")
 	ErrIdle          = errors.New("the peer has been silent for the idle time")

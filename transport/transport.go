@@ -59,7 +59,7 @@ type Conn interface {
 type UnimplementedConn struct{}
 
 func (UnimplementedConn) Send(context.Context, *Image, *SendOptions) (Receipt, error) {
-	return Receipt{}, &Error{Op: "send", Outcome: NotKept, Err: errors.ErrUnsupported}
+	return Receipt{}, &Error{Op: "send", Outcome: NotKept, Err: fmt.Errorf("this protocol, or this side of it, sends no images: %w", errors.ErrUnsupported)}
 }
 
 func (UnimplementedConn) SendMessage(context.Context, Message) error {

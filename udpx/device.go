@@ -81,6 +81,9 @@ func (d *device) listenSocket(ctx context.Context) (net.PacketConn, error) {
 	if d.socket != nil {
 		return d.socket(ctx)
 	}
+	if err := checkLocal(d.info.Protocol, d.addr); err != nil {
+		return nil, err
+	}
 	var c net.ListenConfig
 	return c.ListenPacket(ctx, "udp", d.addr)
 }
@@ -89,7 +92,7 @@ func (d *device) listenSocket(ctx context.Context) (net.PacketConn, error) {
 func (d *device) dial(ctx context.Context) (*caller, error) {
 	l, err := d.open(ctx)
 	if err != nil {
-		return nil, dialError(fmt.Errorf("%s: %w", d.info.Protocol, err))
+		return nil, dialError(err)
 	}
 	return newCaller(d, l), nil
 }
@@ -99,8 +102,8 @@ func (d *device) open(ctx context.Context) (*line, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if d.addr == "" {
-		return nil, errors.New("set Addr to the peer's host:port")
+	if err := checkPeer(d.info.Protocol, d.addr); err != nil {
+		return nil, err
 	}
 	if d.socket == nil {
 		var dialer net.Dialer

@@ -2,7 +2,9 @@ package udpx_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,4 +61,24 @@ func TestHeaderConformance(t *testing.T) {
 			}
 		}, p)
 	})
+}
+
+func TestDeviceMistakes(t *testing.T) {
+	for _, tr := range []transport.Transport{&udpx.Datagram{}, &udpx.Header{Addr: "127.0.0.1"}, &udpx.JSON{Addr: "127.0.0.1:"}, &udpx.Header{Addr: "127.0.0.1:1", Width: 2}} {
+		if _, err := tr.Dial(t.Context()); !errors.Is(err, transport.ErrConfig) || transport.Retryable(err) {
+			t.Errorf("Dial of %+v: %v", tr, err)
+		}
+	}
+	if _, err := (&udpx.Datagram{Addr: "127.0.0.1"}).Listen(t.Context()); !errors.Is(err, transport.ErrConfig) {
+		t.Error("Listen without a port:", err)
+	}
+	c, err := (&udpx.JSON{Addr: "127.0.0.1:1"}).Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("{}"))}, nil)
+	if !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "SendMessage") {
+		t.Errorf("an image over JSON: %v", err)
+	}
 }

@@ -158,7 +158,7 @@ func (l *line) await(ctx context.Context, limit time.Duration, judge func([]byte
 	case err := <-l.failed:
 		return err
 	case <-late:
-		return fmt.Errorf("no answer for %v after all was sent: something was lost, or the receiver takes longer (AnswerTimeout)", limit)
+		return fmt.Errorf("no answer from %v for %v after all was sent: nobody receives there, something was lost, or the receiver takes longer (AnswerTimeout)", l.remote(), limit)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -187,9 +187,18 @@ func (l *line) read() {
 	}
 }
 
+// remote is the address of the peer.
+func (l *line) remote() net.Addr {
+	if l.peer != nil {
+		return l.peer
+	}
+	return l.pc.(net.Conn).RemoteAddr()
+}
+
+// explain says of an error that the peer's host has sent it, if it has.
 func (l *line) explain(err error) error {
 	if err != nil && l.peer == nil && udpsock.Refused(err) {
-		return fmt.Errorf("%w (%w)", transport.ErrNoReceiver, err)
+		return fmt.Errorf("nothing receives at udp %v: %w (%w)", l.remote(), transport.ErrNoReceiver, err)
 	}
 	return err
 }

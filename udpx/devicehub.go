@@ -214,6 +214,7 @@ func (h *hub) meet(key addrKey, addr net.Addr) *peer {
 		}
 	}
 	p := &peer{hub: h, key: key, addr: addr, wake: make(chan struct{}, 1)}
+	p.life, p.end = context.WithCancel(context.Background())
 	select {
 	case h.accept <- p:
 	default:

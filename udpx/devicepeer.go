@@ -16,7 +16,9 @@ type peer struct {
 	hub  *hub
 	key  addrKey
 	addr net.Addr
-	wake chan struct{} // has a token when there is something new
+	wake chan struct{}   // has a token when there is something new
+	life context.Context // ends with Close
+	end  context.CancelFunc
 
 	// Guarded by the hub's mutex.
 	age     *list.Element
@@ -45,11 +47,17 @@ func (p *peer) Serve(ctx context.Context, in *transport.Inbox) error {
 	if !p.begin() {
 		return &transport.Error{Op: "serve", Err: transport.ErrServed}
 	}
-	err := p.hub.device.serve(ctx, p, in)
+	serving, cancel := context.WithCancel(ctx) // also of the wait for a Handler
+	stop := context.AfterFunc(p.life, cancel)
+	err := p.hub.device.serve(serving, p, in)
+	stop()
+	cancel()
 	switch {
 	case errors.Is(err, errForgotten):
 		p.hub.release()
 		return nil
+	case p.life.Err() != nil:
+		err = transport.ErrClosed
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
@@ -65,6 +73,7 @@ func (p *peer) begin() bool {
 }
 
 func (p *peer) Close() error {
+	p.end()
 	p.hub.mu.Lock()
 	p.hub.drop(p, transport.ErrClosed)
 	p.hub.mu.Unlock()

@@ -95,7 +95,7 @@ type Header struct {
 func (t *Header) Dial(ctx context.Context) (transport.Conn, error) {
 	width, err := headerWidth(t.Width)
 	if err != nil {
-		return nil, dialError(fmt.Errorf("udpx.Header: %w", err))
+		return nil, dialError(fmt.Errorf("%w: udp+header: %w", transport.ErrConfig, err))
 	}
 	d := t.device()
 	d.info.MaxImage = min(d.info.MaxImage, maxHeaderSize(width))

@@ -88,6 +88,11 @@ func checkJSON(b []byte) error {
 // jsonConn is the side that sends messages.
 type jsonConn struct{ *caller }
 
+// Send refuses: the protocol has no images.
+func (c *jsonConn) Send(context.Context, *transport.Image, *transport.SendOptions) (transport.Receipt, error) {
+	return transport.Receipt{}, &transport.Error{Op: "send", Err: fmt.Errorf("udp+json carries text messages only and no images: use SendMessage: %w", errors.ErrUnsupported)}
+}
+
 func (c *jsonConn) SendMessage(ctx context.Context, m transport.Message) error {
 	if err := checkJSON(m.Data); err != nil {
 		return &transport.Error{Op: "message", Err: err}

@@ -3,10 +3,12 @@ package udpx
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/pixferry/pixferry/internal/parity"
 	"github.com/pixferry/pixferry/internal/session"
@@ -49,13 +51,13 @@ type Transport struct {
 // fails at once if the peer's host says that nobody listens there, which is only
 // told on a socket of Dial's own.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
-	if _, port, err := net.SplitHostPort(t.Addr); err != nil || port == "" {
-		return nil, dialError(fmt.Errorf("%w: udpx.Transport.Addr is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, t.Addr))
+	if err := checkPeer("udpx.Transport", t.Addr); err != nil {
+		return nil, dialError(err)
 	}
 	if t.Conn == nil {
-		return t.dial(ctx, t.dialOwn)
+		return t.dial(ctx, t.Addr, t.dialOwn)
 	}
-	return t.dial(ctx, func(ctx context.Context) (session.Carrier, error) {
+	return t.dial(ctx, t.Addr, func(ctx context.Context) (session.Carrier, error) {
 		peer, err := resolve(ctx, t.Addr)
 		if err != nil {
 			return nil, err
@@ -70,15 +72,38 @@ func (t *Transport) DialAddr(ctx context.Context, peer net.Addr) (transport.Conn
 	if t.Conn == nil {
 		return nil, dialError(fmt.Errorf("%w: DialAddr needs a socket in udpx.Transport.Conn", transport.ErrConfig))
 	}
-	return t.dial(ctx, func(ctx context.Context) (session.Carrier, error) { return t.dialShared(ctx, peer) })
+	return t.dial(ctx, peer.String(), func(ctx context.Context) (session.Carrier, error) { return t.dialShared(ctx, peer) })
 }
 
-func (t *Transport) dial(ctx context.Context, join func(context.Context) (session.Carrier, error)) (transport.Conn, error) {
+func (t *Transport) dial(ctx context.Context, addr string, join func(context.Context) (session.Carrier, error)) (transport.Conn, error) {
+	began := time.Now()
 	c, err := t.start().Dial(ctx, join)
-	if err != nil {
-		return nil, dialError(err)
+	waited := time.Since(began).Round(time.Millisecond)
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("nothing answers at udp %s within %v: %w (%w)", addr, waited, transport.ErrNoReceiver, err)
+	case errors.Is(err, transport.ErrNoReceiver):
+		err = fmt.Errorf("nothing answers at udp %s (after %v): %w", addr, waited, err)
 	}
-	return c, nil
+	return nil, dialError(err)
+}
+
+// checkPeer says what is wrong with the Addr of a side that dials.
+func checkPeer(what, addr string) error {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		return fmt.Errorf("%w: the Addr of %s is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, what, addr)
+	}
+	return nil
+}
+
+// checkLocal says what is wrong with the Addr of a side that listens.
+func checkLocal(what, addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
+		return fmt.Errorf("%w: the Addr of %s is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, what, addr)
+	}
+	return nil
 }
 
 func dialError(err error) error { return &transport.Error{Op: "dial", Err: err} }
@@ -121,8 +146,8 @@ func (t *Transport) listenSocket(ctx context.Context) (*socket, error) {
 	if t.Conn != nil {
 		return t.share(ctx)
 	}
-	if _, _, err := net.SplitHostPort(t.Addr); err != nil && t.Addr != "" {
-		return nil, fmt.Errorf("%w: udpx.Transport.Addr is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, t.Addr)
+	if err := checkLocal("udpx.Transport", t.Addr); err != nil {
+		return nil, err
 	}
 	var c net.ListenConfig
 	conn, err := c.ListenPacket(ctx, "udp", t.Addr)

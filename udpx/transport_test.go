@@ -1,6 +1,7 @@
 package udpx_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -62,6 +63,21 @@ func TestAddressMistakes(t *testing.T) {
 	}
 	if _, err := new(udpx.Transport).DialAddr(t.Context(), &net.UDPAddr{}); !errors.Is(err, transport.ErrConfig) {
 		t.Error("DialAddr without a socket:", err)
+	}
+}
+
+// A peer that never answers is told from one that has no way there, by what to look at.
+func TestNobodyAnswers(t *testing.T) {
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = (&udpx.Transport{Addr: mute.LocalAddr().String()}).Dial(ctx)
+	if !errors.Is(err, transport.ErrNoReceiver) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), mute.LocalAddr().String()) {
+		t.Errorf("Dial to a port that does not answer: %v", err)
 	}
 }
 

@@ -102,6 +102,7 @@ func TestUsage(t *testing.T) {
 		{"send tcp://127.0.0.1:1/name f", 2, "/name"},
 		{"send mqtt://127.0.0.1:1 f", 2, "receiver's name"},
 		{"send http://127.0.0.1:1 f", 2, "unknown scheme"},
+		{"send udp+json://127.0.0.1:1 f", 2, "-message TEXT"},
 		{"recv", 2, "needs a URL"},
 		{"recv -count -1 tcp://127.0.0.1:0", 2, "negative"},
 		{"recv -idle -1s tcp://127.0.0.1:0", 2, "negative"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pixferry/pixferry/examples/endpoint"
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/udpx"
 )
 
 // retries is how often one image is tried anew before it counts as failed.
@@ -68,9 +69,12 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if err != nil {
 		return misuse(stderr, "%v", err)
 	}
+	if _, ok := to.(*udpx.JSON); ok && len(files) > 0 {
+		return misuse(stderr, "udp+json carries text messages only: send one with -message TEXT, and no files")
+	}
 	if *timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, *timeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("the -timeout of %v is over", *timeout))
 		defer cancel()
 	}
 	journal, err := openJournal(*journalFile)

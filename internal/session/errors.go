@@ -22,7 +22,7 @@ func endError(err error) error {
 	case errors.Is(err, arq.ErrIdle):
 		return transport.ErrIdle
 	case errors.Is(err, arq.ErrHandshake):
-		return fmt.Errorf("%w (no answer to the first message)", transport.ErrNoReceiver)
+		return fmt.Errorf("%w (nothing has come back)", transport.ErrNoReceiver)
 	case errors.Is(err, arq.ErrReset):
 		return transport.ErrPeerRestarted
 	case errors.As(err, &closed):

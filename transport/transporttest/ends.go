@@ -247,6 +247,31 @@ func checkClose(t testing.TB, k transportKit) {
 	})
 }
 
+// checkCloseServing is about the Close of a Conn whose Serve waits for a Handler.
+func checkCloseServing(t testing.TB, k transportKit) {
+	g, peers, ended := newGate(), make(chan transport.Conn, 1), make(chan error, 1)
+	r := k.rig(t, func(s *transport.Server) {
+		s.Handler = func(ctx context.Context, in *transport.Incoming) error { peers <- in.Conn; return g.pass(ctx) }
+		s.Hooks.ConnClosed = func(_ transport.Info, err error) {
+			select {
+			case ended <- err:
+			default:
+			}
+		}
+	})
+	defer close(g.opened)
+	img, _ := r.image()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r.start(ctx, r.conn, img, nil)
+	peer := await(t, "the Handler", peers)
+	await(t, "the Handler", g.entered)
+	r.within("Close while the Handler runs", func() { peer.Close() })
+	if err := await(t, "the end of Serve after Close while the Handler runs", ended); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve after Close: %v; want an error that matches net.ErrClosed", err)
+	}
+}
+
 func checkListenerClose(t testing.TB, k transportKit) {
 	r := k.listen(t)
 	accept := make(chan error, 1)

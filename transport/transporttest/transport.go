@@ -98,6 +98,7 @@ var transportChecks = []check[transportKit]{
 	{"EndedContext", checkEndedContext},
 	{"ContextEnds", checkContextEnds},
 	{"Close", checkClose},
+	{"CloseServing", checkCloseServing},
 	{"ListenerClose", checkListenerClose},
 	{"PeerClose", checkPeerClose},
 	{"Outcome", checkOutcome},
