@@ -82,12 +82,15 @@ func (l *link) ReadMessage(buf []byte) (int, error) {
 
 // explain says what is likely the cause if a peer has not sent one message.
 func (l *link) explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	tooLong, noTLS := (*framing.TooLongError)(nil), tls.RecordHeaderError{}
 	peer := l.conn.RemoteAddr()
 	switch {
-	case err == nil || l.heard && !errors.As(err, &tooLong) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.ErrShortBuffer):
+	case l.heard && !errors.As(err, &tooLong), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrShortBuffer):
 		return err
-	case l.first[1] == 3 && (l.first[0] == 0x15 || l.first[0] == 0x16): // an alert or a handshake, RFC 8446 5.1
+	case !l.heard && l.first[1] == 3 && (l.first[0] == 0x15 || l.first[0] == 0x16): // an alert or a handshake, RFC 8446 5.1
 		return fmt.Errorf("the peer at %s speaks TLS and this side does not: %s", peer, oneSided)
 	case errors.As(err, &tooLong):
 		return fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", peer, tooLong.Length)
