@@ -81,7 +81,7 @@ func (c *carrier) Wake() {
 	c.socket.mu.Lock()
 	c.socket.enqueue(c)
 	c.socket.mu.Unlock()
-	c.socket.signal()
+	c.socket.writer.help()
 }
 
 // Wait implements session.Carrier.

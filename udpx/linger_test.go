@@ -66,6 +66,7 @@ func TestForgottenSession(t *testing.T) {
 					kept(t, store, name, b)
 				}
 				send("first")
+				time.Sleep(time.Second) // for the last acknowledgement
 				n.setDown(true)
 				time.Sleep(4 * time.Minute)
 				if open() != 1 {

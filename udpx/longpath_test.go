@@ -52,7 +52,7 @@ func TestLongPath(t *testing.T) {
 func TestSmallImagesOverALossyPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const rtt = 50 * time.Millisecond
-		n := newNetwork(t, 1, path{Delay: rtt / 2, Rate: 2_500_000, Queue: 125_000, Loss: 0.05})
+		n := newNetwork(t, 3, path{Delay: rtt / 2, Rate: 2_500_000, Queue: 125_000, Loss: 0.05})
 		store := &transport.MemStore{}
 		addr, _ := serve(t, &udpx.Transport{Conn: n.socket()}, store)
 		device := n.socket()

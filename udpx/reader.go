@@ -26,7 +26,6 @@ const (
 // reader is the goroutine that reads packets and delivers their messages.
 type reader struct {
 	*socket
-	writer   *writer
 	memory   [][]byte // of packets
 	packets  []udpsock.Packet
 	light    int // reads that gave few packets, in a row
@@ -39,9 +38,9 @@ type reader struct {
 	run     [][]byte
 }
 
-func (s *socket) runReader(w *writer) {
+func (s *socket) runReader() {
 	defer close(s.read)
-	r := &reader{socket: s, writer: w}
+	r := &reader{socket: s}
 	r.grow(1)
 	for {
 		for i, m := range r.memory {

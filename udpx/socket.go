@@ -23,13 +23,14 @@ const defaultSessions = 1 << 16
 // socket carries sessions on one PacketConn: one goroutine reads, one writes and
 // keeps the time. It lives as long as something refers to it.
 type socket struct {
-	conn  *udpsock.Conn
-	owned bool          // close it at the end
-	sizes []int         // to probe for
-	peers int           // sessions at once
-	wake  chan struct{} // has a token when the writer is to look again
-	read  chan struct{} // closed when the reader has ended
-	done  chan struct{} // closed when both goroutines have
+	conn   *udpsock.Conn
+	owned  bool          // close it at the end
+	sizes  []int         // to probe for
+	peers  int           // sessions at once
+	wake   chan struct{} // has a token when the writer is to look again
+	writer *writer
+	read   chan struct{} // closed when the reader has ended
+	done   chan struct{} // closed when both goroutines have
 
 	mu       sync.Mutex
 	refs     int   // of carriers that run and listeners; 0: it ends
@@ -88,9 +89,9 @@ func startSocket(conn *udpsock.Conn, owned bool, sizes []int, peers int) *socket
 	if conn.Fragments() {
 		s.sizes = nil
 	}
-	w := newWriter(s)
-	go s.runReader(w)
-	go w.run()
+	s.writer = newWriter(s)
+	go s.runReader()
+	go s.writer.run()
 	return s
 }
 

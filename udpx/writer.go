@@ -16,8 +16,8 @@ const (
 )
 
 // writer polls sessions, writes what they say and keeps their timers. It has a goroutine;
-// the reader takes its place for the answers to what it has just read, to spare them the
-// way through another goroutine.
+// the reader takes its place for the answers to what it has just read, and who wakes it for
+// what it has been woken for, to spare that the way through another goroutine.
 type writer struct {
 	*socket
 	turn    chan struct{} // holds a token while somebody uses what follows
@@ -26,32 +26,28 @@ type writer struct {
 	packets []udpsock.Packet
 	owners  []*carrier // of packets
 	lengths []int      // of messages, scratch
+	timer   *time.Timer
 	ended   []*carrier // to be released after the next write
 }
 
 func newWriter(s *socket) *writer {
-	return &writer{socket: s, turn: make(chan struct{}, 1), arena: make([]byte, arenaSize)}
+	return &writer{socket: s, turn: make(chan struct{}, 1), arena: make([]byte, arenaSize), timer: time.NewTimer(time.Hour)}
 }
 
 // run is the writer's goroutine.
 func (w *writer) run() {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+	defer w.timer.Stop()
 	for !w.ending() {
 		w.turn <- struct{}{}
 		for w.work() {
 		}
 		<-w.turn
-		var late <-chan time.Time
-		if due := w.arm(); !due.IsZero() {
-			timer.Reset(time.Until(due))
-			late = timer.C
-		}
+		w.sleep()
 		select {
 		case <-w.wake:
-		case <-late:
+		case <-w.timer.C:
 		}
-		w.disarm()
+		w.awake()
 	}
 	<-w.read
 	if !w.owned {
@@ -60,8 +56,7 @@ func (w *writer) run() {
 	close(w.done)
 }
 
-// help writes one batch, unless the goroutine is at it, and leaves the rest to that. It is
-// the reader's.
+// help writes one batch, unless somebody is at it, and leaves the rest to the goroutine.
 func (w *writer) help() {
 	more := true
 	select {
@@ -70,8 +65,10 @@ func (w *writer) help() {
 		<-w.turn
 	default:
 	}
-	if more || w.early() {
+	if more {
 		w.signal()
+	} else {
+		w.hasten()
 	}
 }
 
@@ -89,26 +86,36 @@ func (w *writer) work() (more bool) {
 	}
 }
 
-// arm returns the time at which the goroutine is to wake up, zero for none.
-func (s *socket) arm() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asleep, s.alarm = true, s.timers.next()
-	return s.alarm
+// sleep sets the timer, as the goroutine is about to wait for it.
+func (w *writer) sleep() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asleep, w.alarm = true, time.Time{}
+	w.timer.Stop()
+	w.arm()
 }
 
-func (s *socket) disarm() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.asleep = false
+func (w *writer) awake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asleep = false
 }
 
-// early reports whether the goroutine would wake up too late.
-func (s *socket) early() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	due := s.timers.next()
-	return s.asleep && !due.IsZero() && (s.alarm.IsZero() || due.Before(s.alarm))
+// hasten sees to it that the goroutine does not wait for too long.
+func (w *writer) hasten() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asleep {
+		w.arm()
+	}
+}
+
+// arm sets the timer if something is due before it. The mutex is held.
+func (w *writer) arm() {
+	if due := w.timers.next(); !due.IsZero() && (w.alarm.IsZero() || due.Before(w.alarm)) {
+		w.alarm = due
+		w.timer.Reset(time.Until(due))
+	}
 }
 
 // enqueue has a carrier polled. The mutex is held.

@@ -1,7 +1,9 @@
 package udpx
 
 import (
+	"cmp"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/udpsock"
@@ -28,15 +30,22 @@ func TestJoins(t *testing.T) {
 	}
 }
 
-// TestHelpWakesTheWriter sets a timer from the reader while the writer sleeps longer.
-func TestHelpWakesTheWriter(t *testing.T) {
-	due := time.Now().Add(time.Hour)
-	for name, alarm := range map[string]time.Time{"for ever": {}, "longer": due.Add(1), "no longer": due} {
-		s := &socket{refs: 1, wake: make(chan struct{}, 1), asleep: true, alarm: alarm}
-		s.timers.set(&carrier{timer: -1}, due)
-		newWriter(s).help()
-		if got, want := len(s.wake) == 1, name != "no longer"; got != want {
-			t.Errorf("the writer sleeps %s: woken is %v; want %v", name, got, want)
+// TestHelpHastensTheWriter sets a timer from the reader while the writer sleeps longer.
+func TestHelpHastensTheWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, alarm := range map[string]time.Duration{"for ever": 0, "longer": 2 * time.Hour, "no longer": time.Minute} {
+			s, begin := &socket{refs: 1}, time.Now()
+			w := newWriter(s)
+			if alarm > 0 {
+				s.timers.set(&carrier{timer: -1}, begin.Add(alarm))
+			}
+			w.sleep()
+			s.timers.set(&carrier{timer: -1}, begin.Add(time.Hour))
+			w.help()
+			<-w.timer.C
+			if got, want := time.Since(begin), min(time.Hour, cmp.Or(alarm, time.Hour)); got != want {
+				t.Errorf("the writer sleeps %s: it wakes after %v; want %v", name, got, want)
+			}
 		}
-	}
+	})
 }

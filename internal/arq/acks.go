@@ -50,16 +50,24 @@ func (a *ackTracker) add(number int64, now time.Duration, eliciting bool) {
 	}
 }
 
-// ackInterval is the longest pause between ACKs while messages arrive.
-const ackInterval = 10 * time.Millisecond
+const (
+	// ackInterval is the longest pause between ACKs while messages arrive.
+	ackInterval = 10 * time.Millisecond
+	// answerTime is how long an ACK waits for an answer to take it along.
+	answerTime = 250 * time.Microsecond
+)
 
-// settle decides at the end of a batch whether and when to acknowledge: at once for
-// urgent news, soon after a gap, otherwise after an eighth of a round trip.
-func (a *ackTracker) settle(now, rtt time.Duration, urgent bool) {
+// settle decides at the end of a batch whether and when to acknowledge: at once for urgent
+// news, soon after what is likely to be answered or a gap, otherwise after an eighth of a round
+// trip.
+func (a *ackTracker) settle(now, rtt time.Duration, urgent, soon bool) {
 	if a.pending == 0 {
 		return
 	}
 	wait := min(rtt/8, ackInterval)
+	if soon {
+		wait = answerTime
+	}
 	due := now + wait
 	if a.gap {
 		due = max(now, min(due, a.sentAt+wait/2))

@@ -120,12 +120,12 @@ func (b *builder) seal() int {
 	return len(b.buf)
 }
 
-// ack adds an ACK if one is due, or on a reliable link, where it is short, if there is news and
-// a message to take it along.
+// ack adds an ACK if one is due, or if there is news and a message to take it along: one with control
+// frames, or on a reliable link, where it is short, any.
 func (b *builder) ack() {
 	a := &b.e.acks
-	if !a.now && b.e.recovery == nil && a.pending > 0 {
-		a.now = b.e.controls.wanting() || b.e.schedule.next() != nil
+	if !a.now && a.pending > 0 {
+		a.now = b.e.controls.wanting() || b.e.recovery == nil && b.e.schedule.next() != nil
 	}
 	if !a.now || a.largest < 0 {
 		return

@@ -21,6 +21,7 @@ var (
 type batch struct {
 	any    bool // anything at all
 	urgent bool // something to acknowledge at once
+	soon   bool // something to acknowledge with its answer, or soon
 
 	acked, packets  int64 // newly acknowledged
 	largest         int64 // number of the newest of them, -1: none
@@ -158,6 +159,6 @@ func (e *Engine) settle() {
 	if b.packets > 0 {
 		e.settleAcks(b)
 	}
-	e.acks.settle(e.now, e.rtt.estimate(), b.urgent && e.recovery != nil || e.window.used())
+	e.acks.settle(e.now, e.rtt.estimate(), b.urgent && e.recovery != nil || e.window.used(), b.soon)
 	*b = batch{largest: -1}
 }

@@ -253,7 +253,7 @@ func (e *Engine) onReceipt(body []byte) error {
 	if err := f.Parse(body); err != nil {
 		return err
 	}
-	e.batch.urgent = true
+	e.batch.soon = true
 	o := e.outs.get(f.Handle)
 	if o == nil || f.Attempt != o.offer.Attempt || f.ID != o.offer.ID {
 		return nil

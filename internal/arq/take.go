@@ -29,7 +29,7 @@ func (e *Engine) onOffer(body []byte) error {
 	if err := f.Parse(body); err != nil {
 		return err
 	}
-	e.batch.urgent = true
+	e.batch.soon = true
 	in, err := e.find(f.Handle)
 	if err == nil && in == nil {
 		return nil
@@ -141,7 +141,6 @@ func (e *Engine) onFin(body []byte) error {
 	if err := f.Parse(body); err != nil {
 		return err
 	}
-	e.batch.urgent = true
 	in, err := e.find(f.Handle)
 	if err != nil || in == nil || in.answered || in.fin != nil || f.Attempt != in.attempt {
 		return err
@@ -152,6 +151,7 @@ func (e *Engine) onFin(body []byte) error {
 	}
 	f.Digest = append([]byte(nil), f.Digest...)
 	in.size, in.fin = f.Size, &f
+	e.batch.urgent = e.batch.urgent || !in.complete()
 	e.checkFinished(in)
 	return nil
 }
@@ -160,7 +160,7 @@ func (e *Engine) onFin(body []byte) error {
 func (e *Engine) checkFinished(in *incoming) {
 	if !in.finished && !in.answered && in.offered && in.complete() {
 		in.finished = true
-		e.batch.urgent = true
+		e.batch.soon = true
 		e.events.push(Event{Kind: Finished, Handle: in.handle, Fin: in.fin})
 	}
 }
