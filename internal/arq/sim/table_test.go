@@ -144,7 +144,9 @@ func TestRateDoubtsWhatItRemembers(t *testing.T) {
 		{Rate: int64(c.rate / 5), RTT: c.rtt / 2},
 	} {
 		var f figures
-		f.measure(&c, c.start(t, 1, func(cfg *arq.Config) { cfg.Path = known }))
+		for seed := range uint64(5) {
+			f.measure(&c, c.start(t, seed+1, func(cfg *arq.Config) { cfg.Path = known }))
+		}
 		t.Log(f.check(t, fmt.Sprintf("%.0f Mbit/s, %v", float64(known.Rate)/mbit, known.RTT), &c, 1.25, 1.2))
 	}
 }
