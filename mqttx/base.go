@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -124,18 +123,18 @@ func (b *Base) firstNumber() int {
 func (b *Base) check() error {
 	for _, topic := range []string{b.toBase(), b.fromBase()} {
 		if strings.ContainsAny(topic, "#+\x00") || len(topic) > 65535 {
-			return fmt.Errorf("mqttx.Base: %.80q cannot be a topic that is written to", topic)
+			return fmt.Errorf("%w: mqttx.Base: %.80q cannot be a topic that is written to", transport.ErrConfig, topic)
 		}
 	}
 	switch {
 	case b.Broker == "" && (b.ClientOptions == nil || len(b.ClientOptions.Servers) == 0):
-		return errors.New(`mqttx.Base: set Broker, for example to "mqtt://localhost:1883"`)
+		return fmt.Errorf(`%w: mqttx.Base: set Broker, for example to "mqtt://localhost:1883"`, transport.ErrConfig)
 	case b.toBase() == b.fromBase():
-		return fmt.Errorf("mqttx.Base: ToBase and FromBase are both %q: they must differ", b.toBase())
+		return fmt.Errorf("%w: mqttx.Base: ToBase and FromBase are both %q: they must differ", transport.ErrConfig, b.toBase())
 	case b.PackageSize < 0 || b.PackageSize > maxData:
-		return fmt.Errorf("mqttx.Base: a PackageSize of %d: 1 to %d are possible", b.PackageSize, maxData)
+		return fmt.Errorf("%w: mqttx.Base: a PackageSize of %d: 1 to %d are possible", transport.ErrConfig, b.PackageSize, maxData)
 	case b.Timeout < 0:
-		return errors.New("mqttx.Base: Timeout is negative")
+		return fmt.Errorf("%w: mqttx.Base: Timeout is negative", transport.ErrConfig)
 	}
 	return nil
 }

@@ -5,13 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/pixferry/pixferry/internal/mqttclient"
 	"github.com/pixferry/pixferry/internal/session"
 )
 
@@ -23,16 +23,18 @@ type baseLink struct {
 
 	client    mqtt.Client
 	broker    string // for people
+	id        string // of the client
 	publish   string
 	subscribe string
 	log       *slog.Logger
 
-	opener
+	opener *mqttclient.Opener
+	ctx    context.Context
 	cancel context.CancelFunc
-	up     atomic.Pointer[lane] // connected and subscribed, or nil
-	joined chan error           // the result of the first subscription
-	tries  atomic.Int32         // to reconnect
-	wrote  chan struct{}        // closed when write has returned
+	up     atomic.Pointer[mqttclient.Lane] // connected and subscribed, or nil
+	joined chan error                      // the result of the first subscription
+	tries  atomic.Int32                    // to reconnect
+	wrote  chan struct{}                   // closed when write has returned
 	once   sync.Once
 
 	mu     sync.Mutex
@@ -43,21 +45,24 @@ type baseLink struct {
 // come from peers that do not wait.
 const baseQueue = 64
 
+// maxBaseMessage is more than any message of the protocol has.
+const maxBaseMessage = 64 << 10
+
 // dialBase returns when the client is connected and the broker has agreed to the
 // subscription.
 func dialBase(ctx context.Context, opts *mqtt.ClientOptions, publish, subscribe string, log *slog.Logger) (*baseLink, error) {
 	l := &baseLink{
 		in: make(chan []byte, baseQueue), out: make(chan []byte, baseQueue),
-		broker: opts.Servers[0].Scheme + "://" + opts.Servers[0].Host, publish: publish, subscribe: subscribe,
+		broker: mqttclient.Name(opts.Servers[0]), id: opts.ClientID, publish: publish, subscribe: subscribe,
 		joined: make(chan error, 1), wrote: make(chan struct{}),
 	}
 	l.log = log.With("broker", l.broker, "client", opts.ClientID)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.owner = laneOwner{
-		mine: func(topic []byte) bool { return string(topic) == subscribe },
-		take: func(_ string, _ *session.Buffer, msg []byte) { l.take(bytes.Clone(msg)) },
-	}
-	l.set(opts)
+	l.opener = mqttclient.Open(l.ctx, opts, &mqttclient.Owner{
+		Mine: func(topic []byte) bool { return string(topic) == subscribe },
+		Take: func(_ string, _ *session.Buffer, msg []byte) { l.take(bytes.Clone(msg)) },
+		Most: maxBaseMessage,
+	})
 	l.chain(opts)
 	l.client = mqtt.NewClient(opts)
 	if err := l.join(ctx); err != nil {
@@ -88,7 +93,7 @@ func (l *baseLink) chain(o *mqtt.ClientOptions) {
 	}
 	o.OnReconnecting = func(c mqtt.Client, o *mqtt.ClientOptions) {
 		l.up.Store(nil)
-		l.pause()
+		mqttclient.Pause(l.ctx, int(l.tries.Add(1)-1))
 		if reconnecting != nil {
 			reconnecting(c, o)
 		}
@@ -103,7 +108,7 @@ func (l *baseLink) join(ctx context.Context) error {
 	select {
 	case <-token.Done():
 		if err := token.Error(); err != nil {
-			return connectError(l.broker, err)
+			return mqttclient.ConnectError(l.broker, err)
 		}
 	case <-ctx.Done():
 		return fmt.Errorf("cannot connect to the broker %s: %w", l.broker, ctx.Err())
@@ -118,7 +123,7 @@ func (l *baseLink) join(ctx context.Context) error {
 
 // subscribed subscribes, after each connecting.
 func (l *baseLink) subscribed(c mqtt.Client) {
-	up := l.lane.Load()
+	up := l.opener.Lane()
 	token := c.Subscribe(l.subscribe, 0, l.receive).(*mqtt.SubscribeToken)
 	timer := time.NewTimer(replyTime)
 	defer timer.Stop()
@@ -126,7 +131,7 @@ func (l *baseLink) subscribed(c mqtt.Client) {
 	select {
 	case <-token.Done():
 		if err = token.Error(); err == nil && token.Result()[l.subscribe] > 2 {
-			err = &refusal{l.broker, fmt.Sprintf("does not let this client subscribe to %s: allow it", l.subscribe), nil}
+			err = mqttclient.Denied(l.broker, l.id, l.subscribe)
 		}
 	case <-timer.C:
 		err = fmt.Errorf("no answer from the broker %s for %v", l.broker, replyTime)
@@ -142,17 +147,6 @@ func (l *baseLink) subscribed(c mqtt.Client) {
 	select {
 	case l.joined <- err:
 	default:
-	}
-}
-
-// pause waits before the client tries to reconnect.
-func (l *baseLink) pause() {
-	most := min(firstPause<<min(l.tries.Add(1)-1, 10), mostPause)
-	timer := time.NewTimer(most/2 + rand.N(most/2))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-l.ctx.Done():
 	}
 }
 
@@ -191,7 +185,7 @@ func (l *baseLink) write() {
 	defer close(l.wrote)
 	for p := range l.out {
 		if up := l.up.Load(); up != nil { // else an answer would be lost
-			up.publish(l.publish, p)
+			up.Publish(l.publish, p)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
 	"github.com/pixferry/pixferry/internal/testbroker"
 )
 
@@ -127,9 +129,11 @@ func TestBaseFinishedLost(t *testing.T) {
 func TestBaseRetained(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{})
 	f := runField(t, b, silent{}, "unused", defaultFromBase)
-	if token := f.client.Publish(defaultToBase, 0, true, fieldMessage(1, 0, []byte("old.jpg;3"))); !token.WaitTimeout(patience) {
-		t.Fatal("cannot publish")
-	}
+	seen := make(chan struct{}) // by when the broker is through with it
+	done(t, f.client.Subscribe(defaultToBase, 0, func(mqtt.Client, mqtt.Message) { close(seen) }))
+	done(t, f.client.Publish(defaultToBase, 0, true, fieldMessage(1, 0, []byte("old.jpg;3"))))
+	<-seen
+	done(t, f.client.Unsubscribe(defaultToBase))
 	receive(t, &Base{Broker: b.URL(), Timeout: 10 * soonAgain})
 	c := dial(t, &Base{Broker: b.URL(), Timeout: 10 * soonAgain})
 	began := time.Now()

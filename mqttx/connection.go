@@ -9,6 +9,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/pixferry/pixferry/internal/mqttclient"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -53,9 +54,9 @@ func (h *Hub) connected(c mqtt.Client) {
 	h.isUp = true
 	close(h.up)
 	if h.own != nil {
-		h.pump.connected(h.own.lane.Load()) // of this connection, which was not lost yet
+		h.pump.connected(fastLane{h.own.opener.Lane()}) // of this connection, which was not lost yet
 	} else {
-		h.pump.connected(&slowLane{c})
+		h.pump.connected(slowLane{c})
 	}
 }
 
@@ -70,7 +71,7 @@ func (h *Hub) subscribe(c mqtt.Client, filter string, handler mqtt.MessageHandle
 	}
 	for _, code := range token.Result() {
 		if code > 2 {
-			return &refusal{h.broker, fmt.Sprintf("does not let %q subscribe to %s: allow it (see the documentation of package mqttx)", h.name, filter), nil}
+			return mqttclient.Denied(h.broker, h.name, filter)
 		}
 	}
 	return nil
@@ -132,7 +133,7 @@ func (h *Hub) lost() {
 
 // failed notes why the client cannot connect.
 func (h *Hub) failed(err error) {
-	if err = connectError(h.broker, err); final(err) && h.own != nil {
+	if err = mqttclient.ConnectError(h.broker, err); final(err) && h.own != nil {
 		h.fail(err)
 		return
 	}
@@ -203,6 +204,9 @@ func (h *Hub) connection() mqtt.Client {
 	}
 	return h.client
 }
+
+// final reports whether trying again cannot help.
+func final(err error) bool { return !transport.Retryable(err) }
 
 // lasted reports whether the last connection was not a short one.
 func (h *Hub) lasted() bool {

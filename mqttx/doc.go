@@ -43,9 +43,9 @@
 //
 //   - Nobody answers for 3 seconds: transport.ErrNoReceiver. A broker that does not let
 //     one of the two read or write says no more than this.
-//   - A second receiver of a name: transport.ErrNameTaken from Listen or Accept, or
-//     transport.ErrClientIDTaken where client IDs are the same too. The first goes on,
-//     if it was there for a few seconds.
+//   - A second receiver of a name: transport.ErrNameTaken from Listen; the first goes on.
+//     Where the broker does not let it see pf/p/{name} under another client ID, or both
+//     begin at once, one of the two ends with that or transport.ErrClientIDTaken.
 //   - A broker that refuses the client or its subscription: an error that says what to
 //     allow, and for which transport.Retryable is false.
 //   - A broker that is restarted: transfers wait, for Config.IdleTimeout at most, and go

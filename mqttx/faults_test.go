@@ -146,7 +146,7 @@ func TestNoBroker(t *testing.T) {
 	defer l.Close()
 	silent := "mqtt://" + l.Addr().String() // takes connections and says nothing
 	for broker, want := range map[string]string{
-		"":                      "set mqttx.Transport.Broker",
+		"":                      "set Broker",
 		"localhost":             "write for example mqtt://",
 		"127.0.0.1:1883":        "write for example mqtt://",
 		"http://localhost":      "write for example mqtt://",
@@ -184,14 +184,35 @@ func TestNamesOfTransports(t *testing.T) {
 	}
 }
 
-// Of two receivers with one name, and so one client ID, one gives up and the other goes on.
+// A receiver that begins while another has the name fails, and the other notices nothing.
+func TestSecondReceiver(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		tr := &Transport{Broker: b.URL(), Name: "receiver"}
+		first := receive(t, tr)
+		if _, err := (&Transport{Broker: b.URL(), Name: "receiver"}).Listen(within(t)); !errors.Is(err, transport.ErrNameTaken) {
+			t.Error(err)
+		}
+		mustSend(t, dial(t, &Transport{Broker: b.URL(), Peer: "receiver"}), "image", []byte("1"))
+		first.expect(t, "image", []byte("1"))
+		if lives := connections(tr); lives != 1 {
+			t.Errorf("the first has had %d connections", lives)
+		}
+	})
+}
+
+// Of two receivers with one name, and one client ID, one gives up and the other goes on.
 func TestSameClientID(t *testing.T) {
 	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
 		first := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
-		second := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+		at := &Transport{Broker: b.URL(), Name: "receiver"}
+		at.start()
+		var err error
+		if at.hub, err = at.connect(); err != nil { // without a question whether another is there
+			t.Fatal(err)
+		}
+		second := receive(t, at)
 		ctx := within(t)
 		other := first
-		var err error
 		select {
 		case err = <-first.done:
 			other = second

@@ -12,6 +12,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/pixferry/pixferry/internal/mqttclient"
 	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
@@ -70,7 +71,7 @@ type Hub struct {
 
 func newHub(name string, broker *url.URL, z *sizes, ep *session.Endpoint, log *slog.Logger) *Hub {
 	h := &Hub{
-		name: name, broker: broker.Scheme + "://" + broker.Host,
+		name: name, broker: mqttclient.Name(broker),
 		endpoint: ep, sizes: z,
 		up: make(chan struct{}), dead: make(chan struct{}),
 	}

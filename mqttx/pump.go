@@ -6,6 +6,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/pixferry/pixferry/internal/mqttclient"
 	"github.com/pixferry/pixferry/internal/session"
 )
 
@@ -39,14 +40,15 @@ type medium interface {
 	send(s *slot)
 }
 
-func (l *lane) send(s *slot) {
-	l.publish(s.topic, s.Head, s.Payload, s.Tail)
-}
+// fastLane is a client of ours.
+type fastLane struct{ *mqttclient.Lane }
+
+func (l fastLane) send(s *slot) { l.Publish(s.topic, s.Head, s.Payload, s.Tail) }
 
 // slowLane is a client that is the user's, which takes whole messages only.
 type slowLane struct{ client mqtt.Client }
 
-func (l *slowLane) send(s *slot) {
+func (l slowLane) send(s *slot) {
 	s.token = l.client.Publish(s.topic, 0, false, s.Head)
 }
 

@@ -24,7 +24,8 @@ type Transport struct {
 	// wss://. Without a port it is 1883, or 8883 for mqtts.
 	Broker string
 	// Name is what peers call this endpoint, and the client ID. Empty: a random one,
-	// which is enough to dial; Listen needs one. Of two endpoints with one name at least one gives up.
+	// which is enough to dial; Listen needs one. Of two endpoints with one name the later one fails,
+	// and of two that begin at once at least one.
 	Name string
 	// Peer is the name of the endpoint that Dial joins.
 	Peer string
@@ -118,11 +119,20 @@ func (t *Transport) start() *session.Endpoint {
 func (t *Transport) open(ctx context.Context) (*Hub, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for {
+	for asked := t.Name == ""; ; {
 		if t.hub != nil && t.hub.hold() {
 			return t.hub, nil
 		}
 		if t.hub == nil || t.hub.own.isGone() {
+			if !asked {
+				t.mu.Unlock()
+				err := t.rival(ctx)
+				t.mu.Lock()
+				if asked = true; err != nil {
+					return nil, err
+				}
+				continue
+			}
 			h, err := t.connect()
 			if err != nil {
 				return nil, err

@@ -148,7 +148,7 @@ func (l *Listener) answer() {
 // it is. It waits until there is a broker. nil means that it was written to the broker.
 func (l *Listener) Command(ctx context.Context, sn string, command []byte) error {
 	if !slices.Contains(l.t.Serials, sn) {
-		return final("face.Listener: %.40q is none of the Transport's Serials", sn)
+		return config("face.Listener: %.40q is none of the Transport's Serials", sn)
 	}
 	if err := l.client.wait(ctx); err != nil {
 		return err

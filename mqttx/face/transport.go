@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -105,25 +106,29 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 func (t *Transport) check() error {
 	switch {
 	case t.Dialect > HFSecurity:
-		return final("face.Transport: Dialect %d is not known", t.Dialect)
+		return config("face.Transport: Dialect %d is not known", t.Dialect)
 	case len(t.Serials) == 0:
-		return final("face.Transport: set Serials to the serial numbers of the terminals")
+		return config("face.Transport: set Serials to the serial numbers of the terminals")
 	case len(t.Serials) > 1 && t.Topic != "" && !strings.Contains(t.Topic, "{sn}"):
-		return final("face.Transport: several terminals cannot be told apart on one topic: put {sn} into Topic, or have one of Serials")
+		return config("face.Transport: several terminals cannot be told apart on one topic: put {sn} into Topic, or have one of Serials")
 	case strings.ContainsAny(t.Topic, "+#\x00") || !utf8.ValidString(t.Topic):
-		return final("face.Transport: Topic %q cannot be published to", t.Topic)
+		return config("face.Transport: Topic %q cannot be published to", t.Topic)
 	}
 	seen := make(map[string]bool)
 	for _, sn := range t.Serials {
 		switch {
 		case sn == "" || len(sn) > maxSerial || strings.ContainsAny(sn, "/+#\x00") || !utf8.ValidString(sn):
-			return final("face.Transport: the serial number %.40q: want 1 to %d bytes without / + #", sn, maxSerial)
+			return config("face.Transport: the serial number %.40q: want 1 to %d bytes without / + #", sn, maxSerial)
 		case seen[sn]:
-			return final("face.Transport: the serial number %s is there twice", sn)
+			return config("face.Transport: the serial number %s is there twice", sn)
 		}
 		seen[sn] = true
 	}
 	return nil
+}
+
+func config(format string, a ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{transport.ErrConfig}, a...)...)
 }
 
 // topics returns where a terminal publishes, reports first and strangers next, and where

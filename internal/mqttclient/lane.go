@@ -1,4 +1,4 @@
-package mqttx
+package mqttclient
 
 import (
 	"bufio"
@@ -16,23 +16,23 @@ const (
 	publishType = 0x30 // at QoS 0, not retained; other messages are the client's
 	pingPause   = time.Second
 
-	laneAhead = 4 << 10 // read at once; the large part of a message goes past it
-	laneJoin  = 4 << 10 // messages up to this size are put together for one write
+	readAhead = 4 << 10 // read at once; the large part of a message goes past it
+	joinSize  = 4 << 10 // messages up to this size are put together for one write
 )
 
 // pingAnswer is a PINGRESP.
 var pingAnswer = []byte{0xd0, 0}
 
-// A lane is a client's connection to its broker, on which messages of the owner pass the
+// A Lane is a client's connection to its broker, on which messages of the owner pass the
 // client by: it copies each three times, into fresh memory, and hands it on through five
 // goroutines. Packets of all other kinds, and what is about other topics, are the
 // client's. It has one reader, the client's, and any number of writers of whole packets.
-type lane struct {
+type Lane struct {
 	net.Conn
 	to      io.Writer // the connection, or one below that writes from several places at once
 	timeout time.Duration
 	stop    func() bool
-	owner   *laneOwner
+	owner   *Owner // nil: all is the client's
 
 	r      *bufio.Reader
 	rest   int       // bytes of the present packet, which is the client's
@@ -46,29 +46,30 @@ type lane struct {
 	err   error       // of the write that has failed
 }
 
-// A laneOwner takes the messages of some topics. Take must not block, and retains from
-// if it needs msg longer.
-type laneOwner struct {
-	mine func(topic []byte) bool
-	take func(topic string, from *session.Buffer, msg []byte)
+// An Owner takes the messages of some topics, at QoS 0 and not retained.
+type Owner struct {
+	Mine func(topic []byte) bool
+	// Take must not block. It retains from if it needs msg longer.
+	Take func(topic string, from *session.Buffer, msg []byte)
+	Most int // bytes of a message; larger ones are dropped
 }
 
 // newLane takes over a connection and raw, the one below, which it closes when ctx ends. A
 // write that takes longer than timeout ends it.
-func newLane(ctx context.Context, conn, raw net.Conn, timeout time.Duration, owner *laneOwner) *lane {
-	return &lane{
-		Conn: conn, to: conn, timeout: timeout, owner: owner, r: bufio.NewReaderSize(conn, laneAhead),
+func newLane(ctx context.Context, conn, raw net.Conn, timeout time.Duration, owner *Owner) *Lane {
+	return &Lane{
+		Conn: conn, to: conn, timeout: timeout, owner: owner, r: bufio.NewReaderSize(conn, readAhead),
 		stop: context.AfterFunc(ctx, func() { raw.Close() }),
 	}
 }
 
-func (l *lane) Close() error {
+func (l *Lane) Close() error {
 	l.stop()
 	return l.Conn.Close()
 }
 
 // Read gives the client what is its own.
-func (l *lane) Read(p []byte) (int, error) {
+func (l *Lane) Read(p []byte) (int, error) {
 	for l.rest == 0 && len(l.answer) == 0 {
 		if err := l.next(); err != nil {
 			return 0, err
@@ -90,7 +91,7 @@ func (l *lane) Read(p []byte) (int, error) {
 //	| type | length | topic length | topic | payload |
 //	+------+--------+--------------+-------+---------+
 //	  1      1 to 4   2, big endian
-func (l *lane) next() error {
+func (l *Lane) next() error {
 	head, length := 1, uint64(0)
 	for done := false; !done; {
 		if head++; head > 5 { // malformed, which the client will find too
@@ -105,7 +106,7 @@ func (l *lane) next() error {
 		done = b[head-1] < 0x80
 	}
 	b, _ := l.r.Peek(head)
-	if b[0] != publishType || length < 2 {
+	if l.owner == nil || b[0] != publishType || length < 2 {
 		l.rest = head + int(length)
 		return nil
 	}
@@ -114,14 +115,14 @@ func (l *lane) next() error {
 		return err
 	}
 	topic := uint64(binary.BigEndian.Uint16(b[head:]))
-	if topic+2 > length || head+2+int(topic) > laneAhead {
+	if topic+2 > length || head+2+int(topic) > readAhead {
 		l.rest = head + int(length)
 		return nil
 	}
 	if b, err = l.r.Peek(head + 2 + int(topic)); err != nil {
 		return err
 	}
-	if !l.owner.mine(b[head+2:]) {
+	if !l.owner.Mine(b[head+2:]) {
 		l.rest = head + int(length)
 		return nil
 	}
@@ -129,11 +130,11 @@ func (l *lane) next() error {
 }
 
 // message takes a message with so many bytes before the payload, and in it.
-func (l *lane) message(topic string, head, payload int) error {
+func (l *Lane) message(topic string, head, payload int) error {
 	if _, err := l.r.Discard(head); err != nil {
 		return err
 	}
-	if payload > largestSize { // more than anybody was told to send
+	if payload > l.owner.Most {
 		_, err := l.r.Discard(payload)
 		return err
 	}
@@ -143,7 +144,7 @@ func (l *lane) message(topic string, head, payload int) error {
 	if _, err := io.ReadFull(l.r, msg); err != nil {
 		return err
 	}
-	l.owner.take(topic, b, msg)
+	l.owner.Take(topic, b, msg)
 	// The client would think the broker dead whose answer to a ping is behind our messages.
 	if now := time.Now(); now.Sub(l.said) > pingPause {
 		l.said, l.answer = now, pingAnswer
@@ -152,7 +153,7 @@ func (l *lane) message(topic string, head, payload int) error {
 }
 
 // Write writes a packet of the client's.
-func (l *lane) Write(p []byte) (int, error) {
+func (l *Lane) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.parts[0] = p
@@ -162,8 +163,8 @@ func (l *lane) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// publish writes a message in parts, at most three. Whether it arrives nobody says.
-func (l *lane) publish(topic string, parts ...[]byte) {
+// Publish writes a message in parts, at most three. Whether it arrives nobody says.
+func (l *Lane) Publish(topic string, parts ...[]byte) {
 	size := 0
 	for _, p := range parts {
 		size += len(p)
@@ -174,7 +175,7 @@ func (l *lane) publish(topic string, parts ...[]byte) {
 	h = append(binary.BigEndian.AppendUint16(h, uint16(len(topic))), topic...)
 	n := 1
 	for _, p := range parts {
-		if size <= laneJoin {
+		if size <= joinSize {
 			h = append(h, p...)
 		} else if len(p) > 0 {
 			l.parts[n] = p
@@ -188,7 +189,7 @@ func (l *lane) publish(topic string, parts ...[]byte) {
 // write writes the first n parts. The mutex is held. A packet that was cut short cannot
 // be continued, so that a failure ends the connection: by its reader, as the client takes
 // one that is closed for its own doing.
-func (l *lane) write(n int) error {
+func (l *Lane) write(n int) error {
 	if l.err == nil {
 		l.Conn.SetWriteDeadline(time.Now().Add(l.timeout))
 		l.queue = l.parts[:n]
@@ -201,4 +202,4 @@ func (l *lane) write(n int) error {
 }
 
 // SetWriteDeadline does nothing: the lane sees to it that no write takes too long.
-func (l *lane) SetWriteDeadline(time.Time) error { return nil }
+func (l *Lane) SetWriteDeadline(time.Time) error { return nil }

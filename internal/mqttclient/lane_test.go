@@ -1,4 +1,4 @@
-package mqttx
+package mqttclient
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 
 	"github.com/pixferry/pixferry/internal/session"
 )
+
+const most = 256 << 10
 
 // wireConn is a connection on which what is to be read is known, and what is written is kept.
 type wireConn struct {
@@ -31,11 +33,12 @@ func (s *wireConn) SetReadDeadline(time.Time) error  { s.ended = true; return ni
 func (s *wireConn) Close() error                     { return nil }
 
 // laneOver returns a lane that takes the topic "mine", and what it took.
-func laneOver(t testing.TB, conn net.Conn) (*lane, *[]string) {
+func laneOver(t testing.TB, conn net.Conn) (*Lane, *[]string) {
 	var took []string
-	l := newLane(t.Context(), conn, conn, time.Second, &laneOwner{
-		mine: func(topic []byte) bool { return string(topic) == "mine" },
-		take: func(_ string, _ *session.Buffer, msg []byte) { took = append(took, string(msg)) },
+	l := newLane(t.Context(), conn, conn, time.Second, &Owner{
+		Mine: func(topic []byte) bool { return string(topic) == "mine" },
+		Take: func(_ string, _ *session.Buffer, msg []byte) { took = append(took, string(msg)) },
+		Most: most,
 	})
 	l.said = time.Now().Add(time.Hour) // no answers to pings
 	return l, &took
@@ -56,10 +59,10 @@ func TestLaneReads(t *testing.T) {
 	client := []string{
 		packet(0x20, "\x00\x00"), packet(0xd0, ""), publication("other", large), publication("mine2", "a"),
 		packet(publishType|1, "\x00\x04mineretained"), packet(publishType|2, "\x00\x04mine\x00\x01at QoS 1"),
-		publication(strings.Repeat("t", laneAhead), "a"), packet(publishType, ""), packet(publishType, "\x00\x05mine"), malformed,
+		publication(strings.Repeat("t", readAhead), "a"), packet(publishType, ""), packet(publishType, "\x00\x05mine"), malformed,
 	}
-	mine := []string{"", "b", large, strings.Repeat("y", largestSize)}
-	stream := publication("mine", strings.Repeat("z", largestSize+1)) // which is dropped
+	mine := []string{"", "b", large, strings.Repeat("y", most)}
+	stream := publication("mine", strings.Repeat("z", most+1)) // which is dropped
 	for i, p := range client {
 		if i < len(mine) {
 			stream += publication("mine", mine[i])
@@ -114,9 +117,9 @@ func TestLaneAnswersPings(t *testing.T) {
 func TestLaneWrites(t *testing.T) {
 	s := &wireConn{}
 	l, _ := laneOver(t, s)
-	large := bytes.Repeat([]byte("x"), laneJoin)
-	l.publish("topic", []byte("a"), nil, []byte("b"))
-	l.publish("topic", []byte("a"), large, []byte("b"))
+	large := bytes.Repeat([]byte("x"), joinSize)
+	l.Publish("topic", []byte("a"), nil, []byte("b"))
+	l.Publish("topic", []byte("a"), large, []byte("b"))
 	if n, err := l.Write([]byte("client")); n != 6 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
@@ -129,10 +132,10 @@ func TestLaneWrites(t *testing.T) {
 func TestLaneFails(t *testing.T) {
 	s := &wireConn{err: io.ErrShortWrite}
 	l, _ := laneOver(t, s)
-	l.publish("topic", []byte("a"))
+	l.Publish("topic", []byte("a"))
 	s.err = nil
 	n := s.wrote.Len()
-	l.publish("topic", []byte("b"))
+	l.Publish("topic", []byte("b"))
 	if _, err := l.Write([]byte("client")); err == nil || s.wrote.Len() != n || !s.ended {
 		t.Errorf("%v, %d bytes after the failure, the reader ended: %v", err, s.wrote.Len()-n, s.ended)
 	}
@@ -145,11 +148,11 @@ func TestLaneWritesWhole(t *testing.T) {
 	l, _ := laneOver(t, ours)
 	far, took := laneOver(t, theirs)
 	var writers sync.WaitGroup
-	payload := strings.Repeat("p", 3*laneJoin)
+	payload := strings.Repeat("p", 3*joinSize)
 	for range 4 {
 		writers.Go(func() {
 			for range 25 {
-				l.publish("mine", []byte(payload[:1]), []byte(payload[2:]), []byte(payload[:1]))
+				l.Publish("mine", []byte(payload[:1]), []byte(payload[2:]), []byte(payload[:1]))
 				l.Write([]byte(packet(0xc0, "")))
 			}
 		})

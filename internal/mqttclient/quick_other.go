@@ -1,6 +1,6 @@
 //go:build !linux
 
-package mqttx
+package mqttclient
 
 import "net"
 

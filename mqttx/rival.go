@@ -1,0 +1,87 @@
+package mqttx
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/pixferry/pixferry/internal/mqttclient"
+	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// rivalTime is how long it may take to ask whether another has the name.
+const rivalTime = 3 * time.Second
+
+// rival fails if another has the name that t is about to take. It asks under a client ID
+// of its own, because the broker ends the connection of the one that is there when another
+// comes with the same ID. Where this is not possible the two find each other later.
+func (t *Transport) rival(ctx context.Context) error {
+	given, err := t.options(t.Name)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, rivalTime)
+	defer cancel()
+	o := *given
+	o.SetClientID("pf-" + rand.Text()).SetAutoReconnect(false).UnsetWill()
+	o.OnConnect, o.OnConnectionLost, o.OnConnectionNotification = nil, nil, nil // the user's
+	mqttclient.Open(ctx, &o, nil)
+	client := mqtt.NewClient(&o)
+	defer client.Disconnect(0)
+
+	var seen atomic.Bool
+	echo, answer := make(chan struct{}, 1), make(chan struct{}, 1)
+	topic := presenceTopic(t.Name)
+	if !completed(ctx, client.Connect()) || !completed(ctx, client.Subscribe(topic, 0, func(_ mqtt.Client, m mqtt.Message) {
+		is := new(wire.Presence).Parse(m.Payload()) == nil
+		switch {
+		case is && m.Retained(): // it may have been left behind
+			seen.Store(true)
+		case is:
+			notify(answer)
+		case !m.Retained():
+			notify(echo)
+		}
+	})) || !completed(ctx, client.Publish(topic, 0, false, gonePayload)) { // to which one that has not gone objects
+		return nil
+	}
+	select {
+	case <-echo:
+		if !seen.Load() {
+			return nil
+		}
+	case <-ctx.Done():
+		return nil
+	}
+	patience := time.NewTimer(contestTime)
+	defer patience.Stop()
+	select {
+	case <-answer:
+		return fmt.Errorf("another client of the broker %s has the name %q: %w", mqttclient.Name(o.Servers[0]), t.Name, transport.ErrNameTaken)
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// completed waits for the end of what a token is for, and reports whether it went well.
+func completed(ctx context.Context, token mqtt.Token) bool {
+	select {
+	case <-token.Done():
+		return token.Error() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
