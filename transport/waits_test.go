@@ -1,0 +1,183 @@
+package transport
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+func TestOfferJoinsARunningHandler(t *testing.T) {
+	content := picture(1, 1000)
+	for _, fail := range []bool{false, true} {
+		calls := 0
+		answer := make(chan error)
+		s := &Server{Store: &MemStore{}, Handler: func(context.Context, *Incoming) error {
+			calls++
+			return <-answer
+		}}
+		synctest.Test(t, func(t *testing.T) {
+			answer = make(chan error)
+			in := inbox(t, s, "p")
+			o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 1000, Attempt: 5}
+			type result struct {
+				r   Receipt
+				err error
+			}
+			results := make(chan result, 4)
+			finish := func(a *Arrival) {
+				r, err := a.Finish(context.Background(), -1, chunk.Digest{})
+				results <- result{r, err}
+			}
+			a := mustOffer(t, in, o)
+			mustWrite(t, a, content, 0)
+			go finish(a)
+			synctest.Wait()
+			for _, attempt := range []uint32{6, 4} {
+				o.Attempt = attempt
+				b := mustOffer(t, inbox(t, s, "q"), o)
+				if _, done := b.Done(); done || !b.Whole() || b.Missing(1) != nil {
+					t.Error("a joined Arrival wants bytes, or is done")
+				}
+				mustWrite(t, b, []byte("other bytes"), 0) // ignored
+				go finish(b)
+			}
+			quitter := mustOffer(t, in, o)
+			quitter.Abort(nil) // does not end the others
+			synctest.Wait()
+			if len(results) != 0 {
+				t.Error("a Finish returned before the Handler")
+			}
+			var refusal error
+			if fail {
+				refusal = Reject("no")
+			}
+			answer <- refusal
+			reused := int64(0)
+			for range 3 {
+				got := <-results
+				if (got.err != nil) != fail || !fail && (got.r.Bytes != 1000 || got.r.Digest != digestOf(XXH3, content)) {
+					t.Errorf("%+v", got)
+				}
+				reused += got.r.Reused
+			}
+			if want := int64(2000); !fail && reused != want { // by those who joined
+				t.Errorf("%d bytes reused, want %d", reused, want)
+			}
+			if err := s.Shutdown(context.Background()); err != nil || calls != 1 {
+				t.Errorf("%d calls; %v", calls, err)
+			}
+		})
+	}
+}
+
+// A sender that does not wait for the receipt finds it later.
+func TestFinishContextBoundsOnlyTheWaiting(t *testing.T) {
+	var answer chan error
+	store := &MemStore{}
+	var seen error
+	s := &Server{Store: store, Handler: func(ctx context.Context, in *Incoming) error {
+		err := <-answer
+		seen = ctx.Err()
+		return err
+	}}
+	bubble(t, s, func(t *testing.T) {
+		answer = make(chan error)
+		in, conn := inboxConn(t, s, "p")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 1}
+		a := mustOffer(t, in, o)
+		mustWrite(t, a, []byte("x"), 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() {
+			_, err := a.Finish(ctx, -1, chunk.Digest{})
+			result <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-result; err != context.Canceled {
+			t.Error(err)
+		}
+		conn.Close() // the whole Conn ends
+		synctest.Wait()
+		answer <- nil
+		synctest.Wait()
+		if seen != nil {
+			t.Error("the Handler's context ended with the Conn:", seen)
+		}
+		a = mustOffer(t, inbox(t, s, "p"), o)
+		if r, done := a.Done(); !done || r.Bytes != 1 || countKept(store) != 1 {
+			t.Errorf("%+v, %v", r, done)
+		}
+	})
+}
+
+func TestOfferWaitsOnlyAsLongAsItsContext(t *testing.T) {
+	store := &slowStore{}
+	s := &Server{Store: store}
+	bubble(t, s, func(t *testing.T) {
+		store.open = make(chan struct{})
+		in := inbox(t, s, "p")
+		first := make(chan error, 1)
+		go func() {
+			a, err := in.Offer(t.Context(), Offer{ID: MakeID(1, 1)})
+			if err == nil {
+				a.Abort(nil)
+			}
+			first <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := in.Offer(ctx, Offer{ID: MakeID(1, 1), Attempt: 2})
+		if err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		_, err = in.Offer(ctx, Offer{ID: MakeID(1, 2)}) // the Store itself heeds the context
+		if err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		close(store.open)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestConnEndsDuringAnOffer(t *testing.T) {
+	store := &slowStore{}
+	s := &Server{Store: store}
+	bubble(t, s, func(t *testing.T) {
+		store.open = make(chan struct{})
+		in, conn := inboxConn(t, s, "p")
+		result := make(chan error, 1)
+		go func() {
+			_, err := in.Offer(context.Background(), Offer{ID: MakeID(1, 1)})
+			result <- err
+		}()
+		synctest.Wait()
+		conn.Close()
+		synctest.Wait()
+		close(store.open)
+		wantReason(t, <-result, ReasonCanceled, true)
+		if len(s.assemblies) != 0 || len(in.arrivals) != 0 {
+			t.Error("the Arrival was left behind")
+		}
+	})
+}
+
+type slowStore struct {
+	MemStore
+	open chan struct{}
+}
+
+func (s *slowStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
+	select {
+	case <-s.open:
+		return s.MemStore.Open(ctx, o)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
