@@ -125,7 +125,7 @@ func TestBaseQueue(t *testing.T) {
 			sent <- err
 		}()
 		<-ready
-		time.Sleep(20 * time.Millisecond) // so that it queues before the next one
+		time.Sleep(100 * time.Millisecond) // so that it queues before the next one
 	}
 	for i := range 10 {
 		if name := <-entered; name != fmt.Sprint(i) {

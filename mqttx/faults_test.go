@@ -126,7 +126,7 @@ func TestRefusingBroker(t *testing.T) {
 			if err == nil || transport.Retryable(err) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("listen: %v", err)
 			}
-			if took := time.Since(began); took > 2*time.Second {
+			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("it took %v", took)
 			}
 		})
@@ -166,7 +166,7 @@ func TestNoBroker(t *testing.T) {
 		if mistake := !strings.HasPrefix(want, "cannot") && want != "deadline"; errors.Is(err, transport.ErrConfig) != mistake {
 			t.Errorf("%q: %v; a mistake of configuration: %v", broker, err, mistake)
 		}
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%q: %v", broker, took)
 		}
 	}
@@ -312,7 +312,7 @@ func TestReceiverRestarts(t *testing.T) {
 	began := time.Now()
 	mustSend(t, c, "2", []byte("2"))
 	r.expect(t, "2", []byte("2"))
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

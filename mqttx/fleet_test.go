@@ -2,6 +2,7 @@ package mqttx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -102,8 +103,7 @@ func TestContextEndsDial(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	began := time.Now()
-	if _, err := (&Transport{Broker: b.URL(), Peer: "nobody"}).Dial(ctx); err == nil || time.Since(began) > time.Second {
-		t.Errorf("%v after %v", err, time.Since(began))
+	if _, err := (&Transport{Broker: b.URL(), Peer: "nobody"}).Dial(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
 	}
 }

@@ -123,7 +123,7 @@ func TestNoReceiver(t *testing.T) {
 	if !errors.Is(err, transport.ErrNoReceiver) {
 		t.Errorf("%v", err)
 	}
-	if took := time.Since(began); took > answerTime+2*time.Second {
+	if took := time.Since(began); took > answerTime+10*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }

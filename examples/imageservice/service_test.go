@@ -267,7 +267,7 @@ func TestServiceQueue(t *testing.T) {
 		if n == 11 {
 			<-entered
 		}
-		time.Sleep(30 * time.Millisecond) // so that it queues before the next one
+		time.Sleep(150 * time.Millisecond) // so that it queues before the next one
 	}
 	a := get(t, fmt.Sprintf("%s/image?url=%s/15", service, images.URL))
 	if isProblem(t, a, 503); a.header.Get("Retry-After") == "" {

@@ -260,7 +260,7 @@ func TestSignalled(t *testing.T) {
 			}
 			send.Process.Signal(sig)
 			began := time.Now()
-			if send.Wait(); send.ProcessState.ExitCode() != 1 || time.Since(began) > 5*time.Second {
+			if send.Wait(); send.ProcessState.ExitCode() != 1 || time.Since(began) > 20*time.Second {
 				t.Errorf("%v: exit %d after %v", sig, send.ProcessState.ExitCode(), time.Since(began))
 			}
 			if all := results(t, out.String()); len(all) != 1 || all[0].Status != "failed" || all[0].Error == "" {
