@@ -32,7 +32,8 @@ var (
 	ErrServerClosed error = closedError("the server was shut down")
 	// ErrClosed is the end of a Conn or Listener by Close. Matches net.ErrClosed.
 	ErrClosed error = closedError("closed on this side")
-	// ErrPeerClosed is the orderly end of a Conn by the peer. Matches net.ErrClosed.
+	// ErrPeerClosed is the orderly end of a Conn by the peer's Close, or by its
+	// shutdown where nobody here can dial again. Matches net.ErrClosed.
 	ErrPeerClosed error = closedError("closed by the peer")
 	// ErrPeerRestarted is the end of a session whose peer has lost it. Matches net.ErrClosed.
 	ErrPeerRestarted error = closedError("the peer was restarted")

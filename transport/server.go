@@ -238,7 +238,10 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 // Shutdown ends the Server in good order: it closes the Listeners, refuses new
 // images with ReasonGoingAway (retryable), waits for those on their way in, for
 // Handlers and for Message calls, and closes the Conns. Serve and ServeConn
-// return ErrServerClosed.
+// return ErrServerClosed. Peers that speak the native protocol hear that the
+// program goes away, not that the conversation is over: those who have dialled
+// dial again for the idle time while calls run, and go on with a program that is
+// started meanwhile.
 //
 // When the context ends first, Shutdown returns its error: images that were not
 // complete are given up, kept for a resume where the sender can, the contexts of

@@ -12,7 +12,8 @@ import (
 type Config struct {
 	// IdleTimeout is how long the peer may be silent while transfers run, and how
 	// long a Conn that has lost its link tries to join the peer again. The smaller
-	// one of both peers counts for silence. 0: 30 s. An accepted Conn over UDP, where a
+	// one of both peers counts for silence. A peer that is shut down or killed is lost in this
+	// sense, one that has called Close is not. 0: 30 s. An accepted Conn over UDP, where a
 	// peer can vanish without a word, ends when nothing was heard for 10 times as long, at
 	// least 5 minutes; the peer that dialled begins anew with its next Send.
 	IdleTimeout time.Duration
