@@ -1,6 +1,9 @@
 package chunk
 
-import "hash/crc32"
+import (
+	"hash/crc32"
+	"math/bits"
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -10,16 +13,23 @@ func CRC32C(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // JoinCRC32C returns the CRC-32C of some bytes, whose CRC-32C is a, and n bytes behind them,
 // whose CRC-32C is b.
 func JoinCRC32C(a, b uint32, n int) uint32 {
-	// a times x to the power of 8n, by squaring.
-	power := uint32(1 << 23) // x^8: the lowest power is the highest bit
-	for ; n > 0; n >>= 1 {
+	// a times x to the power of 8n.
+	for i := 0; n > 0; i, n = i+1, n>>1 {
 		if n&1 != 0 {
-			a = multiply(a, power)
+			a = multiply(a, squares[i])
 		}
-		power = multiply(power, power)
 	}
 	return a ^ b
 }
+
+// squares are x^8 and what comes of squaring it again and again. The lowest power is the highest bit.
+var squares = func() (s [bits.UintSize]uint32) {
+	s[0] = 1 << 23
+	for i := 1; i < len(s); i++ {
+		s[i] = multiply(s[i-1], s[i-1])
+	}
+	return s
+}()
 
 // multiply returns the product of two polynomials modulo that of the CRC.
 func multiply(a, b uint32) (product uint32) {

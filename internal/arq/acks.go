@@ -57,16 +57,24 @@ const (
 	answerTime = 250 * time.Microsecond
 )
 
+// ackWait is how long an ACK for what has just come may wait for more to acknowledge: an eighth
+// of a round trip, or until an answer may take it along. On a reliable link nobody looks for
+// losses, and what else an ACK tells has time.
+func (e *Engine) ackWait() time.Duration {
+	switch {
+	case e.recovery == nil:
+		return ackInterval
+	case e.batch.soon:
+		return answerTime
+	}
+	return min(e.rtt.estimate()/8, ackInterval)
+}
+
 // settle decides at the end of a batch whether and when to acknowledge: at once for urgent
-// news, soon after what is likely to be answered or a gap, otherwise after an eighth of a round
-// trip.
-func (a *ackTracker) settle(now, rtt time.Duration, urgent, soon bool) {
+// news, soon after a gap, otherwise after wait.
+func (a *ackTracker) settle(now, wait time.Duration, urgent bool) {
 	if a.pending == 0 {
 		return
-	}
-	wait := min(rtt/8, ackInterval)
-	if soon {
-		wait = answerTime
 	}
 	due := now + wait
 	if a.gap {

@@ -96,6 +96,17 @@ func (e *Engine) Poll(now time.Time, buf []byte) int {
 	return e.poll(buf)
 }
 
+// Wanting reports whether Poll may have a message now: false spares the call.
+func (e *Engine) Wanting() bool {
+	e.settle()
+	if e.ending.over() {
+		return e.ending.due
+	}
+	h, r := e.handshake.hello, e.recovery
+	return e.acks.now || e.ping || h != nil && h.due() || r != nil && r.probes > 0 ||
+		e.controls.wanting() || e.schedule.next() != nil
+}
+
 // Advance runs the timers that are due.
 func (e *Engine) Advance(now time.Time) {
 	e.step(now)

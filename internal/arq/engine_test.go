@@ -155,9 +155,13 @@ func exchange(now time.Time, a, b *end) (messages int) {
 		for _, dir := range [...][2]*end{{a, b}, {b, a}} {
 			dir[0].run()
 			for range 64 {
+				wanting := dir[0].Wanting()
 				n := dir[0].Poll(now, buf)
 				if n == 0 {
 					break
+				}
+				if !wanting {
+					dir[0].t.Error("a message that Wanting did not tell of")
 				}
 				moved = true
 				messages++

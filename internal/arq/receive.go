@@ -159,6 +159,6 @@ func (e *Engine) settle() {
 	if b.packets > 0 {
 		e.settleAcks(b)
 	}
-	e.acks.settle(e.now, e.rtt.estimate(), b.urgent && e.recovery != nil || e.window.used(), b.soon)
+	e.acks.settle(e.now, e.ackWait(), b.urgent && e.recovery != nil || e.window.used())
 	*b = batch{largest: -1}
 }

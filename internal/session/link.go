@@ -136,7 +136,16 @@ func (c *LinkCarrier) read() {
 		}
 		c.s.Deliver(time.Now(), b, b.mem[:n])
 		b.Release()
+		c.look()
+	}
+}
+
+// look begins to write if what was received asks for it.
+func (c *LinkCarrier) look() {
+	if poll, deadline := c.s.Look(); poll {
 		c.Wake()
+	} else {
+		c.arm(deadline, false)
 	}
 }
 

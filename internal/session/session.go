@@ -68,7 +68,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		Local: c.ep.hello(s.info), FirstWindow: c.ep.cfg.Window,
 		LocalCID: s.cid, RemoteCID: wire.ConnID(randomUint64()),
 		Idle:      c.ep.cfg.Idle,
-		ReadAhead: 2 * largePiece,
+		ReadAhead: readAhead(s.info),
 		Coder:     c.ep.cfg.Coder,
 		Path:      c.ep.paths.recall(s.info.Peer, time.Now()),
 	}
@@ -235,6 +235,16 @@ func (s *Session) Deadline() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.eng.Deadline()
+}
+
+// Look reports whether Poll may have a message now, and if not, Deadline.
+func (s *Session) Look() (poll bool, deadline time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.eng.Wanting() {
+		return true, time.Time{}
+	}
+	return false, s.eng.Deadline()
 }
 
 // Advance runs the timers that are due.
