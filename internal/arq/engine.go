@@ -2,6 +2,7 @@ package arq
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -163,9 +164,16 @@ func (e *Engine) LimitMessage(max int) {
 func (e *Engine) Peer() (wire.Hello, bool) { return e.handshake.peer, e.handshake.known }
 
 // Quiet reports whether nothing is under way: no transfer in either direction and
-// nothing of ours unacknowledged. A clean Close waits for it.
+// nothing of ours unacknowledged, or on a reliable link, where a CLOSE comes last, unsent.
+// A clean Close waits for it.
 func (e *Engine) Quiet() bool {
-	return e.outs.len() == 0 && e.ins.len() == 0 && !e.controls.wanting() && e.sent.firstOutstanding() == e.sent.next
+	if e.outs.len() > 0 || e.controls.wanting() {
+		return false
+	}
+	if e.recovery == nil {
+		return !slices.ContainsFunc(e.ins.list, func(in entry[incoming]) bool { return !in.value.answered })
+	}
+	return e.ins.len() == 0 && e.sent.firstOutstanding() == e.sent.next
 }
 
 // Path returns what is known of the link's path, to be remembered for the next session; zero: nothing.
