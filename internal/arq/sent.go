@@ -1,6 +1,9 @@
 package arq
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 type state uint8
 
@@ -41,7 +44,14 @@ type sentRing struct {
 	oldest     int64 // no message before it is outstanding
 }
 
-const minRing = 8
+// Rings begin small, for sessions that say little. The next size is shared by sessions: an image
+// needs it for a moment.
+const (
+	minRing    = 8
+	sharedRing = 128
+)
+
+var sharedRings = sync.Pool{New: func() any { return new([sharedRing]sentMessage) }}
 
 // push adds the message with number next. Its facts are empty, the rest is what an
 // older message left.
@@ -57,10 +67,26 @@ func (r *sentRing) push() *sentMessage {
 
 func (r *sentRing) grow() {
 	old := *r
-	r.buf = make([]sentMessage, max(2*len(r.buf), minRing))
+	switch n := len(old.buf); n {
+	case 0:
+		r.buf = make([]sentMessage, minRing)
+	case minRing:
+		r.buf = sharedRings.Get().(*[sharedRing]sentMessage)[:]
+	default:
+		r.buf = make([]sentMessage, 2*n)
+	}
 	for n := r.base; n < r.next; n++ {
 		*r.at(n) = *old.at(n)
 	}
+	old.free()
+}
+
+func (r *sentRing) free() {
+	if len(r.buf) == sharedRing {
+		clear(r.buf)
+		sharedRings.Put((*[sharedRing]sentMessage)(r.buf))
+	}
+	r.buf = nil
 }
 
 // at returns a message that is in the ring.
@@ -90,7 +116,7 @@ func (r *sentRing) trim(before time.Duration) {
 // shrink gives memory back when the ring is empty.
 func (r *sentRing) shrink() {
 	if r.base == r.next && len(r.buf) > minRing {
-		r.buf = nil
+		r.free()
 	}
 }
 

@@ -78,38 +78,51 @@ func (r *receiving) event(ev *arq.Event, from *Buffer) {
 }
 
 // take queues bytes. A piece that fills a good part of the memory that it came in
-// stays there; others are copied behind each other, and those that continue the
-// last one become part of it.
+// stays there; others are copied behind each other, so that no memory is left over, and
+// those that continue the last one become part of it.
 func (r *receiving) take(ev *arq.Event, from *Buffer) {
-	n := len(ev.Data)
-	if from != nil && n >= len(from.mem)/4 {
+	if from != nil && len(ev.Data) >= len(from.mem)/4 {
 		from.Retain()
 		r.queue = append(r.queue, run{ev.Offset, ev.Data, from, 1})
 		return
 	}
-	if r.arena == nil || r.used+n > len(r.arena.mem) {
-		if r.arena != nil {
-			r.arena.Release()
+	for offset, rest := ev.Offset, ev.Data; len(rest) > 0; {
+		if r.arena == nil || r.used == len(r.arena.mem) {
+			r.renew()
 		}
-		size := int64(mediumBuffer)
-		if r.offer.Size >= 0 {
-			size = min(size, r.offer.Size)
+		n := copy(r.arena.mem[r.used:], rest)
+		r.append(offset, n)
+		if offset, rest = offset+int64(n), rest[n:]; len(rest) == 0 {
+			r.queue[len(r.queue)-1].events++
 		}
-		r.arena, r.used = NewBuffer(max(n, int(size))), 0
 	}
-	at := r.arena.mem[r.used : r.used+n]
-	copy(at, ev.Data)
+}
+
+// renew begins another arena.
+func (r *receiving) renew() {
+	if r.arena != nil {
+		r.arena.Release()
+	}
+	size := int64(mediumBuffer)
+	if r.offer.Size >= 0 {
+		size = min(size, r.offer.Size)
+	}
+	r.arena, r.used = NewBuffer(int(size)), 0
+}
+
+// append queues the next n bytes of the arena.
+func (r *receiving) append(offset int64, n int) {
+	at := r.used
 	r.used += n
 	if last := len(r.queue) - 1; last >= 0 {
 		q := &r.queue[last]
-		if q.memory == r.arena && q.offset+int64(len(q.data)) == ev.Offset && cap(q.data) >= len(q.data)+n {
+		if q.memory == r.arena && q.offset+int64(len(q.data)) == offset {
 			q.data = q.data[:len(q.data)+n]
-			q.events++
 			return
 		}
 	}
 	r.arena.Retain()
-	r.queue = append(r.queue, run{ev.Offset, at[:n:cap(at)], r.arena, 1})
+	r.queue = append(r.queue, run{offset, r.arena.mem[at:r.used], r.arena, 0})
 }
 
 // work takes the transfer to its end and answers it.

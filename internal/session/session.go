@@ -74,6 +74,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 	}
 	rand.Read(cfg.Local.ResetToken[:])
 	if !s.info.Ordered { // datagrams, with a sender's address that anybody can write
+		cfg.FirstWindow -= cfg.FirstWindow / 6 // the rest is for what is kept beside the payload, at both ends
 		cfg.PadHello, cfg.Unproven = wire.InitialMessage, true
 	}
 	if first != nil {
