@@ -78,10 +78,10 @@ func (a *Arrival) feed(fn func(*assembly) error) error {
 	return nil
 }
 
-// Whole reports whether all bytes are here, so that nothing needs to be sent
-// before Finish: a resume that found everything, an image that is being
-// finished or was kept on behalf of an earlier offer.
-func (a *Arrival) Whole() bool {
+// Joined reports whether an earlier offer of the ID has brought the image: it is
+// kept, or being finished. Bytes are ignored then, and Finish returns that offer's
+// receipt.
+func (a *Arrival) Joined() bool {
 	m := a.asm
 	if m == nil {
 		return true
@@ -91,7 +91,7 @@ func (a *Arrival) Whole() bool {
 	if a.over {
 		return a.err == nil
 	}
-	return m.phase == finishing || m.bytes.Complete()
+	return m.phase == finishing
 }
 
 // Missing returns the first n ranges that are missing, in ascending order; below

@@ -42,7 +42,7 @@ func TestHigherAttemptTakesOver(t *testing.T) {
 		_, err = old.Finish(t.Context(), -1, chunk.Digest{})
 		wantReason(t, err, ReasonMoved, false)
 		old.Abort(nil) // a late cancel of a dead link
-		if old.Whole() || old.Missing(1) != nil {
+		if old.Joined() || old.Missing(1) != nil {
 			t.Error("the old Arrival answers")
 		}
 
@@ -63,7 +63,7 @@ func TestHigherAttemptTakesOver(t *testing.T) {
 			t.Error("missing:", got)
 		}
 		mustWrite(t, a, content[block:3*block], block)
-		if !a.Whole() {
+		if a.Missing(1) != nil {
 			t.Error("not whole")
 		}
 		r, err := a.Finish(t.Context(), -1, digestOf(XXH3, content))
@@ -196,7 +196,7 @@ func fight(t *testing.T, rng *rand.Rand, in *Inbox, attempt uint32, content []by
 	if err := a.Use(same); err != nil {
 		return Receipt{}, err
 	}
-	for !a.Whole() {
+	for a.Missing(1) != nil {
 		off := rng.IntN(len(content))
 		end := min(len(content), off+rng.IntN(block))
 		if gaps := a.Missing(1); len(gaps) > 0 && rng.IntN(2) == 0 {

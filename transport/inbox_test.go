@@ -232,8 +232,8 @@ func TestMissing(t *testing.T) {
 		if got := a.Missing(2); !slices.Equal(got, want[:2]) {
 			t.Error(got)
 		}
-		if a.Missing(0) != nil || a.Whole() || a.Received() != 20 {
-			t.Error(a.Missing(0), a.Whole(), a.Received())
+		if a.Missing(0) != nil || a.Joined() || a.Received() != 20 {
+			t.Error(a.Missing(0), a.Joined(), a.Received())
 		}
 		a.Abort(nil)
 		if got := a.Missing(10); got != nil {
@@ -250,7 +250,7 @@ func TestDuplicateAfterCommit(t *testing.T) {
 	bubble(t, s, func(t *testing.T) {
 		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 1000, Attempt: 9}
 		a := mustOffer(t, inbox(t, s, "one"), o)
-		if _, done := a.Done(); done || a.Whole() {
+		if _, done := a.Done(); done || a.Joined() {
 			t.Error("done before it began")
 		}
 		mustWrite(t, a, content, 0)
@@ -262,7 +262,7 @@ func TestDuplicateAfterCommit(t *testing.T) {
 		o.Attempt = 1
 		a = mustOffer(t, inbox(t, s, "two"), o)
 		r, done := a.Done()
-		if !done || !a.Whole() || r.Digest != first.Digest || r.Reused != 1000 || r.Level != Kept {
+		if !done || !a.Joined() || r.Digest != first.Digest || r.Reused != 1000 || r.Level != Kept {
 			t.Errorf("%+v, %v", r, done)
 		}
 		mustWrite(t, a, []byte("whatever"), 0) // changes nothing
@@ -294,7 +294,7 @@ func TestStale(t *testing.T) {
 		if err := send(3, 3); err != nil {
 			t.Error("at the floor:", err)
 		}
-		if a := mustOffer(t, in, Offer{ID: MakeID(1, 5)}); !a.Whole() {
+		if a := mustOffer(t, in, Offer{ID: MakeID(1, 5)}); !a.Joined() {
 			t.Error("a receipt above the floor was forgotten")
 		}
 		if _, known, _ := s.Store.Receipt(t.Context(), MakeID(1, 1)); known {

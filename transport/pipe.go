@@ -171,7 +171,7 @@ func feed(ctx context.Context, in *Inbox, out *Outgoing) (Receipt, error) {
 // duplicate too, since only that tells it from another image under the same ID.
 func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int64, error) {
 	blocks, tree := chunk.NewBlockHasher(XXH3), chunk.NewTree(XXH3)
-	duplicate := a.Whole()
+	duplicate := a.Joined()
 	var same []int64
 	held := make(map[int64]bool)
 	for _, b := range a.Held() {

@@ -38,7 +38,7 @@ func TestOfferJoinsARunningHandler(t *testing.T) {
 			for _, attempt := range []uint32{6, 4} {
 				o.Attempt = attempt
 				b := mustOffer(t, inbox(t, s, "q"), o)
-				if _, done := b.Done(); done || !b.Whole() || b.Missing(1) != nil {
+				if _, done := b.Done(); done || !b.Joined() || b.Missing(1) != nil {
 					t.Error("a joined Arrival wants bytes, or is done")
 				}
 				mustWrite(t, b, []byte("other bytes"), 0) // ignored

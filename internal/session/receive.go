@@ -251,7 +251,7 @@ func (r *receiving) algorithm() chunk.Algorithm {
 
 // fill writes what comes until the image is whole and committed.
 func (r *receiving) fill(a *transport.Arrival) (transport.Receipt, error) {
-	if a.Whole() { // kept before, or just being finished for an earlier attempt
+	if a.Joined() {
 		return r.join(a)
 	}
 	if r.offer.Flags&wire.OfferResume != 0 {
