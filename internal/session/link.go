@@ -132,6 +132,8 @@ func (c *LinkCarrier) read() {
 		b, n, err := c.receive()
 		if err != nil {
 			c.s.Fail(linkError(err))
+			<-c.s.Done() // whoever has ended it may be about to say so
+			c.Wake()     // the last writer begins before Wait could see that nothing runs
 			return
 		}
 		c.s.Deliver(time.Now(), b, b.mem[:n])
