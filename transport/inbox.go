@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 
@@ -236,6 +237,9 @@ func (a *Arrival) complete(r Receipt, err error) {
 			info.Stored = a.asm.stored
 		}
 		s.hooks.add(&s.Hooks, func() { f(info, r, err) })
+	}
+	if err == nil && !s.log.Enabled(s.life, slog.LevelInfo) {
+		return // nobody reads what With would put together
 	}
 	log := s.log.With("id", a.offer.ID, "peer", a.in.info.Peer, "name", a.offer.Image.Name)
 	if err != nil {
