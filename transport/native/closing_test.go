@@ -11,7 +11,7 @@ import (
 // Both ends close at once, so that a session hears of its end from its timer, its reader
 // and its owner in any order: Close returns when nothing of it runs any more.
 func TestBothEndsClose(t *testing.T) {
-	for range 300 {
+	for range 100 {
 		near, far := memLinks(reliable, 64)
 		links := make(chan native.Link, 1)
 		links <- far
