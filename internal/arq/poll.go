@@ -202,8 +202,9 @@ func (b *builder) data(room int) {
 	}
 	b.introduce(wire.DataHeader + leastData)
 	e.repeat(b, o)
-	if size := e.probeSize(o, room); size > 0 {
-		b.limit = size - wire.Trailer
+	probe := e.probeSize(o, room)
+	if probe > 0 {
+		b.limit = probe - wire.Trailer
 	}
 	space := b.left() - wire.DataHeader
 	if space < leastData && b.eliciting || space < 1 {
@@ -211,7 +212,7 @@ func (b *builder) data(room int) {
 	}
 	r, again = o.slice(int64(space))
 	n := min(r.Len(), e.credit.left())
-	if b.apart {
+	if b.apart && probe == 0 { // which is to have its full size
 		b.payload = o.pieces.at(r.Start, int(n))
 		if rest := int64(len(b.payload)); rest >= leastApart {
 			n = rest

@@ -18,7 +18,8 @@ type creditPool struct {
 	bytes, messages int // of all together; no messages: they do not count
 	most            int // bytes of one session
 
-	// What a session may have on its way before it has a share.
+	// What a session may have on its way before it has a share: no less than the piece that may come
+	// with an offer.
 	firstBytes, firstMessages int
 
 	mu     sync.Mutex
@@ -30,7 +31,7 @@ func newCreditPool(c *Config) *creditPool {
 	p := &creditPool{most: c.largest, active: make(map[*Session]bool), parts: 1}
 	if c.Messages > 0 {
 		p.bytes, p.messages = c.Window, c.Messages
-		p.firstBytes, p.firstMessages = min(c.Window, 128<<10), min(c.Messages, 8)
+		p.firstBytes, p.firstMessages = min(c.Window, largePiece), min(c.Messages, 8)
 	} else {
 		p.bytes = int(min(32*int64(c.Window), math.MaxInt))
 		p.firstBytes, p.firstMessages = c.Window/2, math.MaxUint16

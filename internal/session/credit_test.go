@@ -48,7 +48,7 @@ func TestCreditPoolShares(t *testing.T) {
 
 func TestHelloBeginsWithTheFirstWindow(t *testing.T) {
 	e := NewEndpoint(Config{Window: 4 << 20, Messages: 512})
-	if hello := e.hello(LinkInfo{MaxMessage: 1200}); hello.Window != 128<<10 || hello.Messages != 8 {
+	if hello := e.hello(LinkInfo{MaxMessage: 1200}); hello.Window != largePiece || hello.Messages != 8 {
 		t.Errorf("a session of a broker's pool begins with %d bytes and %d messages", hello.Window, hello.Messages)
 	}
 	e = NewEndpoint(Config{})
