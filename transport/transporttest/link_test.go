@@ -343,7 +343,7 @@ func TestFaultsPartition(t *testing.T) {
 
 func TestFaultsSayTheirSeed(t *testing.T) {
 	var r *recorder
-	judge(t, func(t testing.TB) {
+	judge(t, false, func(t testing.TB) {
 		r = t.(*recorder)
 		a, _ := memPair(honest)(t)
 		Faults{Seed: 4711}.Wrap(t, a)
