@@ -48,15 +48,21 @@ type flowEnd struct {
 	timer *sim.Timer
 	event func(arq.Event)
 	begin func(first []byte) // makes the engine of the receiver
-	buf   [modelMessage]byte
-	out   []byte // to be written: messages behind each other
-	ends  []int  // of the messages in out
+	out   *written
+}
+
+// written is what an end is about to write. Ends may share it, as sessions do the memory of their socket.
+type written struct {
+	buf  [modelMessage]byte
+	msgs []byte // behind each other
+	ends []int  // of them
 }
 
 // newFlow joins two engines. The sender has control, nil for what pixferry uses.
 func newFlow(clock *sim.Clock, r *rand.Rand, there, back *sim.Link, control cc.Controller) *flow {
 	f := &flow{clock: clock, rand: r, sending: make(map[uint16]*flowImage)}
-	a, b := &flowEnd{flow: f, link: there}, &flowEnd{flow: f, link: back}
+	out := new(written)
+	a, b := &flowEnd{flow: f, link: there, out: out}, &flowEnd{flow: f, link: back, out: out}
 	a.peer, b.peer = b, a
 	f.ends = [2]*flowEnd{a, b}
 	cfg := arq.Config{
@@ -142,23 +148,28 @@ func modelDigest() chunk.Digest {
 	return d
 }
 
+// longestStep is what a step of an engine may take: in a longer one another program had the processor.
+const longestStep = 100 * time.Microsecond
+
+func (f *flow) spend(began time.Time) { f.spent += min(time.Since(began), longestStep) }
+
 // pump hands events out, sends what there is, and sets the timer.
 func (e *flowEnd) pump() {
-	began, now := time.Now(), e.flow.clock.Now()
-	e.out, e.ends = e.out[:0], e.ends[:0]
+	began, now, out := time.Now(), e.flow.clock.Now(), e.out
+	out.msgs, out.ends = out.msgs[:0], out.ends[:0]
 	for e.drain(); ; e.drain() {
-		n := e.Poll(now, e.buf[:])
+		n := e.Poll(now, out.buf[:])
 		if n == 0 {
 			break
 		}
-		e.out = append(e.out, e.buf[:n]...)
-		e.ends = append(e.ends, len(e.out))
+		out.msgs = append(out.msgs, out.buf[:n]...)
+		out.ends = append(out.ends, len(out.msgs))
 	}
 	at := e.Deadline()
-	e.flow.spent += time.Since(began)
+	e.flow.spend(began)
 	from := 0
-	for _, end := range e.ends {
-		e.write(bytes.Clone(e.out[from:end]))
+	for _, end := range out.ends {
+		e.write(bytes.Clone(out.msgs[from:end]))
 		from = end
 	}
 	e.timer.Stop()
@@ -171,7 +182,7 @@ func (e *flowEnd) pump() {
 func (e *flowEnd) late() {
 	began := time.Now()
 	e.Advance(e.flow.clock.Now())
-	e.flow.spent += time.Since(began)
+	e.flow.spend(began)
 	e.pump()
 }
 
@@ -196,6 +207,6 @@ func (e *flowEnd) arrive(msg []byte) {
 	}
 	began := time.Now()
 	_ = e.Receive(e.flow.clock.Now(), msg) // what it cannot use it drops
-	e.flow.spent += time.Since(began)
+	e.flow.spend(began)
 	e.pump()
 }
