@@ -236,7 +236,15 @@ type eventQueue struct {
 	head int
 }
 
-func (q *eventQueue) push(ev Event) { q.list = append(q.list, ev) }
+func (q *eventQueue) push(ev Event) {
+	if q.list == nil {
+		q.list = make([]Event, 0, leastEvents)
+	}
+	q.list = append(q.list, ev)
+}
+
+// leastEvents is how many there is room for at first: those of a message.
+const leastEvents = 4
 
 // pop returns the oldest event, which stays where it is until the next call.
 func (q *eventQueue) pop() *Event {

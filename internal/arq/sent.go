@@ -57,6 +57,9 @@ var sharedRings = sync.Pool{New: func() any { return new([sharedRing]sentMessage
 // older message left.
 func (r *sentRing) push() *sentMessage {
 	if r.next-r.base == int64(len(r.buf)) {
+		r.trim(0) // one's own ACKs, for which no ACK comes
+	}
+	if r.next-r.base == int64(len(r.buf)) {
 		r.grow()
 	}
 	m := r.at(r.next)

@@ -277,3 +277,23 @@ func TestACKsGetShorterOnceTheyAreAcknowledged(t *testing.T) {
 		t.Errorf("up to %d ranges in an ACK", most)
 	}
 }
+
+// Messages that nobody acknowledges do not fill the ring, unless one that is to be acknowledged is older.
+func TestRingForgetsOwnACKs(t *testing.T) {
+	var r sentRing
+	push := func(s state) { *r.push() = sentMessage{at: 1, state: s} }
+	for range 10 * minRing {
+		push(resolved)
+	}
+	if len(r.buf) != minRing {
+		t.Errorf("room for %d messages", len(r.buf))
+	}
+	first := r.next
+	push(outstanding)
+	for range 10 * minRing {
+		push(resolved)
+	}
+	if r.firstOutstanding() != first || r.base > first {
+		t.Errorf("message %d is forgotten: the ring begins with %d", first, r.base)
+	}
+}

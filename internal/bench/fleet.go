@@ -116,10 +116,10 @@ func realFleet(ctx context.Context, n, images int) (float64, error) {
 func modelFleet(n, images int) (float64, error) {
 	clock, r := sim.NewClock(), rand.New(rand.NewPCG(1, 2))
 	link := sim.Config{Delay: 25 * time.Millisecond}
-	flows, kept, out := make([]*flow, n), 0, new(written)
+	flows, kept, shared := make([]*flow, n), 0, new(medium)
 	for i := range flows {
 		f := newFlow(clock, r, sim.NewLink(link, r), sim.NewLink(link, r), nil)
-		f.ends[0].out, f.ends[1].out = out, out
+		f.ends[0].medium, f.ends[1].medium = shared, shared
 		flows[i] = f
 		clock.After(fleetPeriod*time.Duration(i)/time.Duration(n), func() {
 			every(clock, fleetPeriod, func() { f.send(fleetImage, func() { kept++ }) })

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -48,21 +47,32 @@ type flowEnd struct {
 	timer *sim.Timer
 	event func(arq.Event)
 	begin func(first []byte) // makes the engine of the receiver
-	out   *written
+	*medium
 }
 
-// written is what an end is about to write. Ends may share it, as sessions do the memory of their socket.
-type written struct {
-	buf  [modelMessage]byte
-	msgs []byte // behind each other
-	ends []int  // of them
+// medium is what ends write from and read into. They may share one, as sessions do their socket.
+type medium struct {
+	msgs [][]byte // to be written
+	free [][]byte // memory of messages
 }
+
+func (m *medium) buffer() []byte {
+	last := len(m.free) - 1
+	if last < 0 {
+		return make([]byte, modelMessage)
+	}
+	b := m.free[last]
+	m.free = m.free[:last]
+	return b[:modelMessage]
+}
+
+func (m *medium) release(msg []byte) { m.free = append(m.free, msg) }
 
 // newFlow joins two engines. The sender has control, nil for what pixferry uses.
 func newFlow(clock *sim.Clock, r *rand.Rand, there, back *sim.Link, control cc.Controller) *flow {
 	f := &flow{clock: clock, rand: r, sending: make(map[uint16]*flowImage)}
-	out := new(written)
-	a, b := &flowEnd{flow: f, link: there, out: out}, &flowEnd{flow: f, link: back, out: out}
+	m := new(medium)
+	a, b := &flowEnd{flow: f, link: there, medium: m}, &flowEnd{flow: f, link: back, medium: m}
 	a.peer, b.peer = b, a
 	f.ends = [2]*flowEnd{a, b}
 	cfg := arq.Config{
@@ -155,23 +165,22 @@ func (f *flow) spend(began time.Time) { f.spent += min(time.Since(began), longes
 
 // pump hands events out, sends what there is, and sets the timer.
 func (e *flowEnd) pump() {
-	began, now, out := time.Now(), e.flow.clock.Now(), e.out
-	out.msgs, out.ends = out.msgs[:0], out.ends[:0]
+	began, now := time.Now(), e.flow.clock.Now()
 	for e.drain(); ; e.drain() {
-		n := e.Poll(now, out.buf[:])
+		msg := e.buffer()
+		n := e.Poll(now, msg)
 		if n == 0 {
+			e.release(msg)
 			break
 		}
-		out.msgs = append(out.msgs, out.buf[:n]...)
-		out.ends = append(out.ends, len(out.msgs))
+		e.msgs = append(e.msgs, msg[:n])
 	}
 	at := e.Deadline()
 	e.flow.spend(began)
-	from := 0
-	for _, end := range out.ends {
-		e.write(bytes.Clone(out.msgs[from:end]))
-		from = end
+	for _, msg := range e.msgs {
+		e.write(msg)
 	}
+	e.msgs = e.msgs[:0]
 	e.timer.Stop()
 	e.timer = nil
 	if !at.IsZero() {
@@ -195,11 +204,15 @@ func (e *flowEnd) drain() {
 func (e *flowEnd) write(msg []byte) {
 	var arrivals [2]sim.Delivery
 	for _, d := range e.link.Transmit(e.flow.clock.Now(), len(msg), arrivals[:0]) {
-		e.flow.clock.At(d.At, func() { e.peer.arrive(msg) })
+		arriving := append(e.buffer()[:0], msg...)
+		e.flow.clock.At(d.At, func() { e.peer.arrive(arriving) })
 	}
+	e.release(msg)
 }
 
+// arrive takes a message and its memory.
 func (e *flowEnd) arrive(msg []byte) {
+	defer e.release(msg)
 	if e.Engine == nil {
 		if e.begin(msg); e.Engine == nil {
 			return
