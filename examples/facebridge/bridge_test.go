@@ -210,7 +210,7 @@ func TestRules(t *testing.T) {
 		}
 		return nil
 	}
-	defer func() { hook = nil }()
+	t.Cleanup(func() { hook = nil }) // when the program that start starts has ended
 	start(t, "-broker", mqtt, "-sn", "SN1", "-callback", call.URL+"/api", "-rules", file)
 	p := newTerminal(t, mqtt, up, down)
 	const open = `{"cmd": "openDoorD"}`
