@@ -66,7 +66,7 @@ func TestCommandFromPython(t *testing.T) {
 	for _, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
-			r := receive(t, "tcp+command://127.0.0.1:0?commands=weeding,stop,s,c")
+			r := receive(t, "tcp+command://127.0.0.1:0?commands=weeding,stop,s,c&pause=3s")
 			sizes := []int{9000, 3000}
 			if strings.HasPrefix(w.name, "cut") {
 				sizes = []int{200, 100}
