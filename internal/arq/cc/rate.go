@@ -16,6 +16,9 @@ import "time"
 //   - Then one round in eight is sent a quarter faster, to find more, and the next slower.
 //   - Congestion is loss beyond p's noise while the round trip shows a filled queue: then 0.7 of the rate
 //     for a second, or 30 round trips, and what was before.
+//   - Over a round trip under a millisecond the pace is twice that, and the window the limit, while nothing is
+//     lost: timers are too coarse there, and what bounds the rate is most often this machine, which would rest
+//     whenever it is ahead of what it once measured.
 //   - A queue that stays when this flow's own part is drained is another's. Then probes go on in spite of it,
 //     and the window reckons with half of it: with the smallest round trip alone the other would get all.
 type Rate struct {
@@ -32,6 +35,8 @@ type Rate struct {
 	loss  lossMeter
 	round round
 	cut   cut
+	lost  time.Duration // when the last message was
+	lossy bool          // lost is less than a second ago
 	start startup
 	train train
 	guess guess
@@ -62,6 +67,8 @@ const (
 	cycle         = 8 // rounds from one probe to the next
 	leastMessages = 4
 	lateness      = 3 * time.Millisecond
+	shortRTT      = time.Millisecond
+	shortGain     = 2.0
 )
 
 // NewRate returns the controller in start-up for full messages of so many bytes. If something is
@@ -82,6 +89,7 @@ func (r *Rate) Resize(size int) { r.message = int64(size) }
 
 // Lost implements [Controller].
 func (r *Rate) Lost(now time.Duration, p Packet) {
+	r.lost, r.lossy = now, true
 	if p.Number >= r.loss.from {
 		r.round.lost++
 	}
@@ -129,6 +137,9 @@ func (r *Rate) Rate() int64 {
 		return r.startRate()
 	}
 	rate := r.gain * r.bandwidth()
+	if r.gain >= 1 && r.rtt.min < shortRTT && !r.lossy {
+		rate *= shortGain
+	}
 	if r.mode == startUp {
 		rate = max(rate, startGain*float64(startMessages*r.message)/r.rtt.min.Seconds())
 		if r.window < 2*startMessages*r.message {
@@ -173,6 +184,7 @@ func (r *Rate) Acked(s *Sample) {
 		r.rtt.sample(s.Now, s.RTT)
 		r.recall(s.RTT)
 	}
+	r.lossy = r.lossy && s.Now-r.lost < time.Second
 	if s.Largest >= r.loss.from {
 		r.round.arrived += s.Packets
 	}
