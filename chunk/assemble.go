@@ -73,7 +73,7 @@ func (a *Assembler) Hold(blocks []Block) error {
 		}
 		if err != nil {
 			a.held.Clear()
-			clear(a.tree.blocks)
+			a.tree = NewTree(a.tree.alg)
 			return err
 		}
 	}
@@ -89,7 +89,7 @@ func (a *Assembler) Drop(index int64) int64 {
 	if dropped == 0 {
 		return 0
 	}
-	delete(a.tree.blocks, index)
+	a.tree.drop(index)
 	a.completed = slices.DeleteFunc(a.completed, func(b Block) bool { return b.Index == index })
 	if index <= a.front {
 		a.setFront(index)
@@ -219,7 +219,7 @@ func (a *Assembler) hashAhead(index int64, hot Range, data []byte) error {
 }
 
 func (a *Assembler) complete(index int64, d Digest) {
-	a.tree.blocks[index] = d
+	a.tree.set(index, d)
 	a.completed = append(a.completed, Block{index, d})
 }
 
@@ -287,7 +287,7 @@ func (a *Assembler) Root() (Digest, bool) {
 	if !a.Complete() {
 		return Digest{}, false
 	}
-	return a.tree.Root(a.size)
+	return a.tree.RootBy(a.hash.h, a.size) // every block is hashed
 }
 
 func tooLarge(size, limit int64) error {

@@ -101,12 +101,13 @@ func (b *BlockHasher) take() Digest {
 // where H is the algorithm that made the digests of the blocks. Its memory follows
 // the number of blocks set, not the highest index.
 type Tree struct {
-	alg    Algorithm
-	blocks map[int64]Digest
+	alg   Algorithm
+	first []Digest         // of the blocks from the first on, without a hole
+	ahead map[int64]Digest // of blocks behind the first hole
 }
 
 // NewTree returns a tree of digests made with alg.
-func NewTree(alg Algorithm) *Tree { return &Tree{alg, make(map[int64]Digest)} }
+func NewTree(alg Algorithm) *Tree { return &Tree{alg: alg} }
 
 // Set sets or replaces the digest of a block. A digest made with another algorithm
 // is an error.
@@ -117,34 +118,72 @@ func (t *Tree) Set(b Block) error {
 	if b.Digest.IsZero() || b.Digest.algorithm != t.alg.ID {
 		return fmt.Errorf("chunk: block %d: digest %q is not of algorithm %d (%s)", b.Index, b.Digest, t.alg.ID, t.alg.Name)
 	}
-	t.blocks[b.Index] = b.Digest
+	t.set(b.Index, b.Digest)
 	return nil
+}
+
+func (t *Tree) set(index int64, d Digest) {
+	switch n := int64(len(t.first)); {
+	case index < n:
+		t.first[index] = d
+		return
+	case index > n:
+		if t.ahead == nil {
+			t.ahead = make(map[int64]Digest)
+		}
+		t.ahead[index] = d
+		return
+	}
+	for ok := true; ok; d, ok = t.ahead[index] {
+		delete(t.ahead, index)
+		t.first = append(t.first, d)
+		index++
+	}
+}
+
+// drop takes a block out.
+func (t *Tree) drop(index int64) {
+	delete(t.ahead, index)
+	if index < int64(len(t.first)) {
+		behind := t.first[index+1:]
+		t.first = t.first[:index]
+		for i, d := range behind {
+			t.set(index+1+int64(i), d)
+		}
+	}
 }
 
 // Block returns the digest of a block, and false if it is not set.
 func (t *Tree) Block(index int64) (Digest, bool) {
-	d, ok := t.blocks[index]
+	if index >= 0 && index < int64(len(t.first)) {
+		return t.first[index], true
+	}
+	d, ok := t.ahead[index]
 	return d, ok
 }
 
 // Root returns the digest of the image of size bytes, and false unless exactly the
 // blocks of such an image are set.
-func (t *Tree) Root(size int64) (Digest, bool) {
-	n := BlockCount(size)
-	if size < 0 || n != int64(len(t.blocks)) {
+func (t *Tree) Root(size int64) (Digest, bool) { return t.RootBy(nil, size) }
+
+// RootBy is Root computed by a hash of the tree's algorithm whose state is of no more
+// use, as a fresh one may take a kilobyte; nil: a fresh one.
+func (t *Tree) RootBy(h hash.Hash, size int64) (Digest, bool) {
+	if size < 0 || BlockCount(size) != int64(len(t.first)) || len(t.ahead) > 0 {
 		return Digest{}, false
 	}
-	h := t.alg.New()
-	buf := make([]byte, 0, maxDigest)
-	for i := range n {
-		d, ok := t.blocks[i]
-		if !ok {
-			return Digest{}, false
-		}
+	if h == nil {
+		h = t.alg.New()
+	}
+	h.Reset()
+	buf := make([]byte, 0, 2*maxDigest)
+	for _, d := range t.first {
 		h.Write(d.Append(buf))
 	}
 	h.Write(binary.LittleEndian.AppendUint64(buf, uint64(size)))
-	return cutDigest(t.alg.ID, h.Sum(buf)), true
+	sum := h.Sum(buf)
+	h.Reset()
+	return cutDigest(t.alg.ID, sum), true
 }
 
 // Hasher is an io.Writer that computes the digests of an image whose bytes come in
@@ -166,7 +205,7 @@ func (h *Hasher) Write(p []byte) (int, error) {
 		h.size += int64(len(part))
 		rest = rest[len(part):]
 		if h.size%BlockSize == 0 {
-			h.tree.blocks[h.size/BlockSize-1] = h.block.take()
+			h.tree.set(h.size/BlockSize-1, h.block.take())
 		}
 	}
 	return len(p), nil
@@ -186,7 +225,7 @@ func (h *Hasher) Block(index int64) (Digest, bool) {
 // Root returns the digest of an image that consists of what was written so far.
 func (h *Hasher) Root() Digest {
 	if h.size%BlockSize > 0 {
-		h.tree.blocks[h.size/BlockSize] = cutDigest(h.block.alg.ID, h.block.h.Sum(nil))
+		h.tree.set(h.size/BlockSize, cutDigest(h.block.alg.ID, h.block.h.Sum(nil)))
 	}
 	root, _ := h.tree.Root(h.size)
 	return root

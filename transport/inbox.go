@@ -225,11 +225,19 @@ func (a *Arrival) info() TransferInfo {
 	}
 }
 
+// withCause adds to a refusal what this side alone hears of it.
+func withCause(err error) error {
+	if refused := (*RejectedError)(nil); errors.As(err, &refused) && refused.cause != nil {
+		return fmt.Errorf("%w: %w", err, refused.cause)
+	}
+	return err
+}
+
 // complete tells hooks and log what has become of an Arrival, once for each.
 func (a *Arrival) complete(r Receipt, err error) {
 	s := a.in.srv
-	if refused := (*RejectedError)(nil); errors.As(err, &refused) && refused.cause != nil {
-		err = fmt.Errorf("%w: %w", err, refused.cause)
+	if err != nil {
+		err = withCause(err)
 	}
 	if f := s.Hooks.Finished; f != nil {
 		info := a.info()

@@ -135,6 +135,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 				out.Progress(r.Bytes)
 			}
 		}
+		if err == nil {
+			return nil
+		}
 		// An attempt is a Conn's own affair; of its Error only the cause counts.
 		if refused := (*RejectedError)(nil); errors.As(err, &refused) {
 			out.unknown.Store(lost) // the answer to this attempt; what became of earlier ones stays open
@@ -143,12 +146,15 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 			out.unknown.Store(out.unknown.Load() || e.Outcome == Unknown)
 			err = e.Err
 		}
-		if err != nil && out.consumed() && Retryable(err) {
+		if out.consumed() && Retryable(err) {
 			err = fmt.Errorf("%w (%w)", ErrBodyConsumed, err)
 		}
 		return err
 	})
-	if c := (cut{}); err != nil && errors.As(context.Cause(ctx), &c) {
+	if err == nil {
+		return r, nil
+	}
+	if c := (cut{}); errors.As(context.Cause(ctx), &c) {
 		err = c.err
 	}
 	return r, err
@@ -242,8 +248,10 @@ func (s *Sender) end(out *Outgoing, err error) {
 		return
 	}
 	s.active = without(s.active, out.ID.Counter())
-	refused := (*RejectedError)(nil)
-	if err == nil || out.attempt.Load() == 0 || errors.Is(err, ErrSuperseded) || errors.As(err, &refused) && !refused.Retryable {
+	if err == nil || out.attempt.Load() == 0 || errors.Is(err, ErrSuperseded) {
+		return
+	}
+	if refused := (*RejectedError)(nil); errors.As(err, &refused) && !refused.Retryable {
 		return
 	}
 	s.failed = with(s.failed, out.ID.Counter())

@@ -48,6 +48,7 @@ type LinkCarrier struct {
 	link     Link
 	extended ExtendedLink // link, or nil
 	size     int          // of buffers for messages
+	writer   func()       // write, made once
 	closed   atomic.Bool
 
 	s  *Session
@@ -66,7 +67,9 @@ type LinkCarrier struct {
 func Carry(link Link) *LinkCarrier {
 	extended, _ := link.(ExtendedLink)
 	info := link.Info()
-	return &LinkCarrier{link: link, extended: extended, size: slices.Max(append([]int{info.MaxMessage}, info.Sizes...))}
+	c := &LinkCarrier{link: link, extended: extended, size: slices.Max(append([]int{info.MaxMessage}, info.Sizes...))}
+	c.writer = c.write
+	return c
 }
 
 // Info implements Carrier.
@@ -88,7 +91,7 @@ func (c *LinkCarrier) Start(s *Session) {
 // Wake implements Carrier.
 func (c *LinkCarrier) Wake() {
 	if c.begin() {
-		c.s.crew.run(c.write)
+		c.s.crew.run(c.writer)
 	}
 }
 
@@ -128,6 +131,7 @@ func (c *LinkCarrier) idle() bool {
 func (c *LinkCarrier) Wait() { c.wg.Wait() }
 
 func (c *LinkCarrier) read() {
+	msg := make([][]byte, 1)
 	for {
 		b, n, err := c.receive()
 		if err != nil {
@@ -136,7 +140,9 @@ func (c *LinkCarrier) read() {
 			c.Wake()     // the last writer begins before Wait could see that nothing runs
 			return
 		}
-		c.s.Deliver(time.Now(), b, b.mem[:n])
+		msg[0] = b.mem[:n]
+		c.s.Deliver(time.Now(), b, msg...)
+		msg[0] = nil // while it waits it holds no memory
 		b.Release()
 		c.look()
 	}

@@ -381,10 +381,13 @@ func (r *receiving) join(a *transport.Arrival) (transport.Receipt, error) {
 
 // undecided is err, or if it is no refusal errUndecided.
 func undecided(err error) error {
-	if refused := (*transport.RejectedError)(nil); err != nil && !errors.As(err, &refused) {
-		return errUndecided
+	if err == nil {
+		return nil
 	}
-	return err
+	if refused := (*transport.RejectedError)(nil); errors.As(err, &refused) {
+		return err
+	}
+	return errUndecided
 }
 
 // dismiss ends the workers because nobody serves any more, and waits until they have

@@ -150,10 +150,11 @@ func (s *source) finish() (chunk.Digest, error) {
 	if err := s.body.Check(); err != nil {
 		return chunk.Digest{}, err
 	}
-	root, ok := s.tree.Root(s.size)
+	root, ok := s.tree.RootBy(s.hash, s.size)
 	if !ok {
 		return root, errors.New("session: the digest of a block is missing")
 	}
+	s.rewind()
 	return root, nil
 }
 

@@ -2,7 +2,6 @@ package wire
 
 import (
 	"encoding/binary"
-	"maps"
 	"slices"
 
 	"github.com/pixferry/pixferry/framing"
@@ -39,14 +38,19 @@ type Metadata struct {
 // Append appends the encoded metadata to b, pairs in the order of their keys.
 // Whoever calls it checks that it is not longer than the peer takes.
 func (m *Metadata) Append(b []byte) []byte {
-	b = appendText(b, fieldName, m.Name)
+	b = appendText(slices.Grow(b, m.Len()), fieldName, m.Name)
 	b = appendText(b, fieldMediaType, m.MediaType)
 	b = appendText(b, fieldSource, m.Source)
 	if m.Captured != 0 {
 		b = appendFrame(b, fieldCaptured, 8)
 		b = binary.LittleEndian.AppendUint64(b, uint64(m.Captured))
 	}
-	for _, key := range slices.Sorted(maps.Keys(m.Pairs)) {
+	keys := make([]string, 0, len(m.Pairs))
+	for key := range m.Pairs {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
 		value := m.Pairs[key]
 		b = appendFrame(b, fieldPair, 2+len(key)+len(value))
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(key)))
