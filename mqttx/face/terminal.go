@@ -228,8 +228,10 @@ func (c *terminal) deliver(m mqtt.Message) {
 			return
 		}
 	}
-	if c.served.Load() { // else nobody will ever look
-		c.lane.put(packet{payload: payload})
+	// What comes before Serve waits for it: the broker takes it for delivered.
+	dropped, _ := c.lane.put(packet{payload: payload})
+	for range dropped {
+		c.t.trouble(c.sn, ErrDropped)
 	}
 }
 

@@ -67,6 +67,8 @@ func TestFieldService(t *testing.T) {
 	c := dial(t, b, &Transport{})
 	commands := make(chan transport.Message, 10)
 	srv := &transport.Server{Message: func(_ context.Context, _ transport.Conn, m transport.Message) error { commands <- m; return nil }}
+	p.publish(down, `{"cmd": "early"}`)
+	await(t, "what comes before Serve", c.(*terminal).lane.more)
 	go srv.ServeConn(context.Background(), c)
 	t.Cleanup(func() { srv.Shutdown(within(t)) })
 
@@ -108,7 +110,7 @@ func TestFieldService(t *testing.T) {
 	}
 	p.publish(down, `{"cmd": "openDoorD"}`)
 	p.publish(down, "open\xff")
-	for _, want := range []transport.Message{{Type: "openDoorD", Data: []byte(`{"cmd": "openDoorD"}`)}, {Data: []byte("open\xff")}} {
+	for _, want := range []transport.Message{{Type: "early", Data: []byte(`{"cmd": "early"}`)}, {Type: "openDoorD", Data: []byte(`{"cmd": "openDoorD"}`)}, {Data: []byte("open\xff")}} {
 		if m := await(t, "a command", commands); m.Type != want.Type || !bytes.Equal(m.Data, want.Data) {
 			t.Errorf("the command %q %s came as %q %s", want.Type, want.Data, m.Type, m.Data)
 		}

@@ -93,7 +93,8 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 // "strangerRecordU". Those that are missing are made up: somebody enrolled who passed
 // now. SendMessage publishes a JSON object, or for a Type without Data {"cmd": Type},
 // so that Message{Type: "heartU"} is a heartbeat; other messages do not exist and are
-// errors.ErrUnsupported. Serve takes commands as Messages.
+// errors.ErrUnsupported. Serve takes commands as Messages; those that come earlier wait,
+// within Queue.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	c, err := t.dial(ctx)
 	if err != nil {
