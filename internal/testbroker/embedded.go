@@ -92,6 +92,7 @@ func (b *MQTT) Stop() {
 		return
 	}
 	b.conns.kill()
+	b.server.Listeners.ClientsWg.Wait() // Close can deadlock with a client that goes
 	b.server.Close()
 	b.server = nil
 }
@@ -133,16 +134,20 @@ func (h *hook) OnPublish(_ *mochi.Client, pk packets.Packet) (packets.Packet, er
 // tracker is a listener that can break its connections.
 type tracker struct {
 	net.Listener
-	mu    sync.Mutex
-	conns []net.Conn
+	mu     sync.Mutex
+	conns  []net.Conn
+	killed bool
 }
 
 func (l *tracker) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err == nil {
 		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.conns = append(l.conns, c)
-		l.mu.Unlock()
+		if l.killed { // between the two
+			c.Close()
+		}
 	}
 	return c, err
 }
@@ -151,6 +156,7 @@ func (l *tracker) kill() {
 	l.Listener.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.killed = true
 	for _, c := range l.conns {
 		c.Close()
 	}
