@@ -50,6 +50,8 @@
 //     allow, and for which transport.Retryable is false.
 //   - A broker that is restarted: transfers wait, for Config.IdleTimeout at most, and go
 //     on where they were.
+//   - Two clients with one client ID at mochi: when one ends the other's connection, the
+//     broker may forget the one that stays, which then hears nothing, and is not told.
 //   - A broker with a limit for messages: sessions begin with 16 KiB and try larger ones
 //     carefully. Set MaxMessage where 16 KiB are too much.
 package mqttx

@@ -201,33 +201,41 @@ func TestSecondReceiver(t *testing.T) {
 }
 
 // Of two receivers with one name, and one client ID, one gives up and the other goes on.
+//
+// Not with the embedded broker: when mochi takes a client over, the goroutine of the old
+// connection may find it not marked yet, and forget the new one in its place, which then is
+// sent nothing, and is not ended by the next one of its ID.
 func TestSameClientID(t *testing.T) {
-	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
-		first := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
-		at := &Transport{Broker: b.URL(), Name: "receiver"}
-		at.start()
-		var err error
-		if at.hub, err = at.connect(); err != nil { // without a question whether another is there
-			t.Fatal(err)
-		}
-		second := receive(t, at)
-		ctx := within(t)
-		other := first
-		select {
-		case err = <-first.done:
-			other = second
-		case err = <-second.done:
-		case <-ctx.Done():
-			t.Fatal("neither has given up")
-		}
-		if !errors.Is(err, transport.ErrClientIDTaken) && !errors.Is(err, transport.ErrNameTaken) || transport.Retryable(err) {
-			t.Error(err)
-		}
-		t.Log(err)
-		c := dial(t, &Transport{Broker: b.URL(), Peer: "receiver"})
-		mustSend(t, c, "image", []byte("1"))
-		other.expect(t, "image", []byte("1"))
-	})
+	b := testbroker.Mosquitto(t, "")
+	first := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+	at := &Transport{Broker: b.URL(), Name: "receiver"}
+	at.start()
+	var err error
+	if at.hub, err = at.connect(); err != nil { // without a question whether another is there
+		t.Fatal(err)
+	}
+	second := receive(t, at)
+	ctx := within(t)
+	other := first
+	select {
+	case err = <-first.done:
+		other = second
+	case err = <-second.done:
+	case <-ctx.Done():
+		t.Fatal("neither has given up")
+	}
+	if !errors.Is(err, transport.ErrClientIDTaken) && !errors.Is(err, transport.ErrNameTaken) || transport.Retryable(err) {
+		t.Error(err)
+	}
+	t.Log(err)
+	c := dial(t, &Transport{Broker: b.URL(), Peer: "receiver"})
+	mustSend(t, c, "image", []byte("1"))
+	other.expect(t, "image", []byte("1"))
+	select {
+	case err := <-other.done:
+		t.Error("the other has given up too:", err)
+	default:
+	}
 }
 
 // With client IDs of their own the second of two receivers is told when it begins.
