@@ -66,7 +66,7 @@ func (e *Engine) receive(msg []byte) error {
 		return err
 	}
 	e.acks.add(number, e.now, eliciting)
-	e.heard()
+	e.heard(eliciting)
 	e.batch.any = true
 	return nil
 }

@@ -12,7 +12,12 @@ type idle struct {
 	since  time.Duration // when the first transfer began after a pause, or the last one ended
 	active bool          // transfers run, or the handshake does
 	pinged bool          // a keep-alive was sent since heard
+	pings  int           // keep-alives since the peer had something to say
 }
+
+// firstKeepAlive is when a sender that has nothing left to send asks whether the peer that owes it
+// a receipt is still the same: one that was restarted says so.
+const firstKeepAlive = time.Second
 
 // persist asks for the window when it is shut and no acknowledgement can be expected, lest
 // a lost window update is waited for by both sides.
@@ -21,8 +26,13 @@ type persist struct {
 	interval time.Duration
 }
 
-// heard notes a valid message.
-func (e *Engine) heard() { e.idle.heard, e.idle.pinged = e.now, false }
+// heard notes a valid message. eliciting: it was more than an acknowledgement.
+func (e *Engine) heard(eliciting bool) {
+	e.idle.heard, e.idle.pinged = e.now, false
+	if eliciting {
+		e.idle.pings = 0
+	}
+}
 
 // watch notes whether transfers run.
 func (e *Engine) watch() {
@@ -49,7 +59,16 @@ func (e *Engine) silence() (ping, end time.Duration) {
 	case i.pinged || !e.handshake.known:
 		return never, from + e.cfg.Idle
 	}
-	return from + e.cfg.Idle/3, from + e.cfg.Idle
+	return from + e.keepAlive(), from + e.cfg.Idle
+}
+
+// keepAlive returns the silence after which a PING is sent. Only where the loss of the peer does not
+// end the link it is needed early, and then ever less often, as a Handler may take its time.
+func (e *Engine) keepAlive() time.Duration {
+	if r := e.recovery; r == nil || r.inFlight > 0 || e.outs.len() == 0 { // what is in flight has its own timer
+		return e.cfg.Idle / 3
+	}
+	return min(firstKeepAlive<<min(e.idle.pings, 8), e.cfg.Idle/3)
 }
 
 // deadline returns when advance has something to do.
@@ -114,6 +133,7 @@ func (e *Engine) advance() {
 		e.silent()
 	case ping <= e.now:
 		e.idle.pinged, e.ping = true, true
+		e.idle.pings++
 	}
 }
 

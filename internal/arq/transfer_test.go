@@ -3,6 +3,7 @@ package arq
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -406,6 +407,30 @@ func TestSlowHandlerIsKeptAlive(t *testing.T) {
 	exchange(now, a, b)
 	if !a.receipts[h] {
 		t.Error("no receipt after a minute")
+	}
+}
+
+// A sender that waits for nothing but a receipt asks soon whether its peer was restarted, and then ever less often.
+func TestWaitForAReceiptIsProbed(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) {
+		ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = false, false, false, false
+	})
+	b.answer = false
+	a.send(pattern(1000), nil)
+	acked := settleUntil(start, a, b, func() bool { return len(b.kept) == 1 && a.recovery.inFlight == 0 && a.Deadline().After(start) })
+	var pauses []time.Duration
+	for last := acked; len(pauses) < 6; {
+		now := a.Deadline()
+		a.Advance(now)
+		if exchange(now, a, b) > 0 {
+			pauses = append(pauses, now.Sub(last).Round(100*time.Millisecond))
+			last = now
+		}
+		b.Advance(now)
+		exchange(now, a, b)
+	}
+	if want := []time.Duration{1, 2, 4, 8, 10, 10}; !slices.EqualFunc(pauses, want, func(p, w time.Duration) bool { return p == w*time.Second }) {
+		t.Errorf("probed after %v; want %v seconds", pauses, want)
 	}
 }
 
