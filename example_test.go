@@ -77,7 +77,7 @@ func handler(ctx context.Context, in *transport.Incoming) error {
 
 func relay(to transport.Conn) *transport.Server {
 	return &transport.Server{
-		Streaming: true, // the Handler runs while the bytes arrive
+		Streaming: true, // the Handler runs while the bytes arrive; a DirStore as Store takes more than memory holds
 		Handler: func(ctx context.Context, in *transport.Incoming) error {
 			_, err := to.Send(ctx, in.Image, &transport.SendOptions{ID: in.ID})
 			return err

@@ -37,6 +37,9 @@ import (
 // Parse makes the transport that a URL names, for the side that receives or the
 // one that sends. An option that the scheme does not know is an error.
 func Parse(raw string, receive bool) (transport.Transport, error) {
+	if !strings.Contains(raw, "://") {
+		return nil, fmt.Errorf("%s: a URL begins with its protocol, such as tcp://%s", raw, raw)
+	}
 	u, err := url.Parse(raw)
 	if err != nil {
 		return nil, err

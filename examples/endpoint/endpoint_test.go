@@ -24,6 +24,7 @@ func TestParse(t *testing.T) {
 		{"tcps://h:1", true, "cert=FILE"},
 		{"tcps://h:1?ca=/nowhere", false, "/nowhere"},
 		{"ftp://h:1", true, "unknown scheme"},
+		{"127.0.0.1:99", true, "such as tcp://127.0.0.1:99"},
 		{"udp+smoke://h:1", true, "unknown scheme"},
 		{"udp+header://h:1?width=5", true, "width"},
 		{"udp+header://h:1?with=4", true, "not one of: width, gap, order"},
