@@ -1,0 +1,180 @@
+package arq
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
+
+// A path that was silent for a while takes large messages again soon.
+func TestMessageSizeComesBackAfterAnOutage(t *testing.T) {
+	s := newSizer(1200, []int{1400}, 1<<16)
+	s.acked(1400)
+	now := time.Second
+	for n := range 5 {
+		now += maxPTO
+		s.timeout(now, n)
+	}
+	if s.current != 1200 {
+		t.Errorf("messages of %d in an outage", s.current)
+	}
+	if got := s.probe(now + time.Minute); got != 1400 {
+		t.Errorf("a probe of %d a minute after", got)
+	}
+}
+
+// "Only the ACK with the highest own packet number sets the window."
+func TestOlderACKDoesNotSetTheWindow(t *testing.T) {
+	x := newLossy(t, 100*time.Millisecond, nil)
+	window := func(number uint32, bytes uint32) {
+		h := wire.Header{Dest: 11, Number: number}
+		var a ackTracker
+		a.got.Add(0, 1)
+		f := wire.Ack{Window: bytes, Messages: wire.NoMessageLimit}
+		x.receive(f.Append(h.Append(nil), &a.got, 1, 1000))
+	}
+	window(9, 0)
+	window(8, 1<<20)
+	x.send(pattern(5_000), nil)
+	first, end := x.poll()
+	for ; first < end; first++ {
+		if _, offset := x.frames(first); offset >= 0 {
+			t.Fatal("data against a window of nothing")
+		}
+	}
+}
+
+// "a sender with data but no window and nothing in flight PINGs (persist timer)"
+func TestPersistTimerAsksForTheWindow(t *testing.T) {
+	x := newLossy(t, 100*time.Millisecond, nil)
+	h := wire.Header{Dest: 11, Number: x.number}
+	x.number++
+	var a ackTracker
+	a.got.Add(0, 1)
+	x.receive((&wire.Ack{Messages: wire.NoMessageLimit}).Append(h.Append(nil), &a.got, 1, 1000))
+	x.send(pattern(5_000), nil)
+	_, end := x.poll()
+	n := int64(end)
+	x.number++
+	h.Number = x.number
+	x.number++
+	a.got.Add(0, n) // the offer has arrived, the window is shut
+	x.receive((&wire.Ack{Messages: wire.NoMessageLimit}).Append(h.Append(nil), &a.got, 1, 1000))
+	if f, e := x.poll(); f != e {
+		t.Fatalf("%d messages against a shut window", e-f)
+	}
+	if passed := x.fire(); passed > time.Second {
+		t.Errorf("asked for the window after %v", passed)
+	}
+	first, end := x.poll()
+	if types, _ := x.frames(first); end-first != 1 || !slices.Equal(types, []wire.Type{wire.TypePing}) {
+		t.Fatalf("%d messages, the first of %v", end-first, types)
+	}
+	x.acks(0, int64(end))
+	if _, e := x.poll(); e == end {
+		t.Error("nothing is sent after the window has opened")
+	}
+}
+
+// "responder sends at most 3x of what it received until it sees a short message with its CID"
+func TestUnprovenPeerGetsThreeTimesItsBytes(t *testing.T) {
+	cfg := Config{MaxMessage: 1200, Local: hello(), LocalCID: 22, RemoteCID: 11, FirstCID: 99, Unproven: true}
+	b := newEnd(t, New(cfg, start))
+	peer := hello()
+	h := wire.Header{Long: true, Dest: 99, Version: wire.Version1, Source: 11}
+	msg := wire.Seal(wire.AppendPadding(peer.Append(h.Append(nil)), 600))
+	if err := b.Receive(start, msg); err != nil {
+		t.Fatal(err)
+	}
+	b.run()
+	b.send(pattern(100_000), nil)
+	now, sent := start, 0
+	buf := make([]byte, 1200)
+	for range 40 {
+		b.run()
+		for {
+			n := b.Poll(now, buf)
+			if n == 0 {
+				break
+			}
+			sent += n
+		}
+		if d := b.Deadline(); !d.IsZero() {
+			now = d
+			b.Advance(now)
+		}
+	}
+	if sent > 3*len(msg) || sent < len(msg) {
+		t.Errorf("%d bytes sent to an unproven peer that sent %d", sent, len(msg))
+	}
+}
+
+// RFC 8899: a probe that arrives raises the size, three that do not leave it.
+func TestProbesFindTheMessageSize(t *testing.T) {
+	for _, fits := range []int{1200, 1400, 8000} {
+		x := newLossy(t, 20*time.Millisecond, func(c *Config) { c.Sizes = []int{1400, 4000, 8900} })
+		x.send(pattern(3<<20), nil)
+		var seen int64 // every message before it is acknowledged or known to be too large
+		largest := 0
+		for range 3000 {
+			first, end := x.poll()
+			x.wait(20 * time.Millisecond)
+			var ranges []int64
+			for n := first; n < end; n++ {
+				if len(x.sent[n]) > fits {
+					largest = max(largest, len(x.sent[n]))
+					continue
+				}
+				if k := len(ranges); k > 0 && ranges[k-1] == int64(n) {
+					ranges[k-1]++
+				} else {
+					ranges = append(ranges, int64(n), int64(n+1))
+				}
+			}
+			if len(ranges) > 0 {
+				x.acks(ranges...)
+			}
+			seen = int64(end)
+			if d := x.Deadline(); !d.IsZero() && !d.After(x.now) {
+				x.Advance(x.now)
+			}
+			if x.Acked(0) == 3<<20 {
+				break
+			}
+		}
+		want := map[int]int{1200: 1200, 1400: 1400, 8000: 4000}[fits]
+		if got := x.MaxMessage(); got != want {
+			t.Errorf("path of %d: messages of %d, %d expected (%d sent, largest refused %d)", fits, got, want, seen, largest)
+		}
+		if got := x.Acked(0); got != 3<<20 {
+			t.Errorf("path of %d: %d bytes arrived", fits, got)
+		}
+	}
+}
+
+func TestHandshakeTimeoutEndsTheSession(t *testing.T) {
+	x := newEnd(t, New(Config{Initiator: true, MaxMessage: 1200, PadHello: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2}, start))
+	now, sizes := start, []int(nil)
+	buf := make([]byte, 1200)
+	for x.closed == nil && now.Before(start.Add(time.Minute)) {
+		for {
+			n := x.Poll(now, buf)
+			if n == 0 {
+				break
+			}
+			sizes = append(sizes, n)
+		}
+		now = x.Deadline()
+		x.Advance(now)
+		x.run()
+	}
+	if !errors.Is(x.closed, ErrHandshake) || now.Sub(start) != 30*time.Second {
+		t.Errorf("closed with %v after %v", x.closed, now.Sub(start))
+	}
+	if len(sizes) < 8 || slices.Min(sizes) < 1200 {
+		t.Errorf("HELLO sent %d times, the smallest message of %d bytes", len(sizes), slices.Min(sizes))
+	}
+}
