@@ -8,7 +8,8 @@
 //
 // It finds the path's MTU, paces what it sends, shares the path with others by
 // congestion control, and survives loss, reordering, duplication and changed
-// bytes. A peer that was restarted is noticed within a round trip.
+// bytes. A peer that was restarted is noticed a round trip after the next message, which
+// comes within a second where only a receipt is missing.
 //
 // # One socket, many peers
 //
