@@ -17,6 +17,7 @@ def main():
     ready(f.broker)
     while len(folder.images) < f.count:
         take(f, bus, folder)
+    bus.close()
     done(True, images=folder.images)
 
 

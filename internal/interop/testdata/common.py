@@ -120,6 +120,15 @@ class Bus:
         """publish returns when the message was written to the broker."""
         self.client.publish(topic, payload, 0).wait_for_publish()
 
+    def close(self):
+        """close returns when the broker has what was published: leaving with unread messages resets the connection."""
+        seen = threading.Event()
+        self.client.on_unsubscribe = lambda *_: seen.set()
+        self.client.unsubscribe("#")
+        seen.wait(20)
+        self.client.disconnect()
+        self.client.loop_stop()
+
     def next(self, until):
         """next returns a topic and a payload, or two None when the monotonic time until has come."""
         try:
