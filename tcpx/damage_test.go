@@ -1,8 +1,10 @@
 package tcpx_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -102,7 +104,6 @@ func TestChangedByteCostsAConnection(t *testing.T) {
 		"ID":                     {message: 5, at: 7, bit: 1},
 		"number":                 {message: 5, at: 13, bit: 1},
 		"frame":                  {message: 5, at: 17, bit: 2},
-		"payload":                {message: 5, at: 1000, bit: 16},
 		"checksum":               {message: 5, at: -1, bit: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,6 +124,77 @@ func TestChangedByteCostsAConnection(t *testing.T) {
 			r.kept(t, "big.bin", b)
 		})
 	}
+}
+
+// A bit that has changed in a payload is the digest's to notice: the image is sent again over the same connection, of a
+// large one no more than the block.
+func TestChangedPayloadCostsABlock(t *testing.T) {
+	for name, c := range map[string]struct {
+		size    int
+		message int
+		again   int64 // bytes at most
+	}{
+		"small":            {50_000, 1, 50_000},
+		"one of the first": {3 << 20, 5, 1 << 20},
+		"one of the last":  {3<<20 + 12_345, 11, 1 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := receive(t, nil)
+			d := &damage{message: c.message, at: 10_000, bit: 16}
+			conn := dial(t, &tcpx.Transport{Addr: r.addr, DialContext: d.dial(false)})
+			b := content(c.size)
+			receipt, err := conn.Send(t.Context(), image("big.bin", b), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := d.dials.Load(); n != 1 || !d.done.Load() {
+				t.Errorf("%d connections", n)
+			}
+			if receipt.Resent > c.again {
+				t.Errorf("%d bytes were sent again, want at most %d", receipt.Resent, c.again)
+			}
+			r.kept(t, "big.bin", b)
+		})
+	}
+	t.Run("message", func(t *testing.T) {
+		t.Parallel()
+		got := make(chan string, 2)
+		r := receive(t, func(s *transport.Server, _ *tcpx.Transport) {
+			s.Message = func(_ context.Context, _ transport.Conn, m transport.Message) error {
+				got <- string(m.Data)
+				return nil
+			}
+		})
+		d := &damage{message: 1, at: -10, bit: 16}
+		conn := dial(t, &tcpx.Transport{Addr: r.addr, DialContext: d.dial(false)})
+		if err := conn.SendMessage(t.Context(), transport.Message{Data: []byte("some words")}); err != nil || !d.done.Load() {
+			t.Fatal(err, d.done.Load())
+		}
+		if m := <-got; m != "some words" || len(got) > 0 {
+			t.Errorf("%q, and %d more", m, len(got))
+		}
+	})
+	t.Run("stream", func(t *testing.T) {
+		t.Parallel()
+		r := receive(t, nil)
+		d := &damage{message: 5, at: 10_000, bit: 16}
+		conn := dial(t, &tcpx.Transport{Addr: r.addr, DialContext: d.dial(false)})
+		img := image("big.bin", nil)
+		img.Body = transport.Stream(bytes.NewReader(content(3 << 20)))
+		_, err := conn.Send(t.Context(), img, nil)
+		if !errors.Is(err, transport.ErrBodyConsumed) || !errors.Is(err, transport.ErrDigest) {
+			t.Errorf("%v; want that the digest is wrong and the body cannot be read again", err)
+		}
+		for img := range r.store.All() {
+			t.Errorf("%s is kept", img.Name)
+		}
+		b := content(1000)
+		if _, err := conn.Send(t.Context(), image("next.bin", b), nil); err != nil {
+			t.Fatal(err)
+		}
+		r.kept(t, "next.bin", b)
+	})
 }
 
 // What changes in the receiver's messages is the dialler's to notice.

@@ -28,7 +28,7 @@ func (m *assembly) finish(size int64, want chunk.Digest) {
 		return
 	}
 	refusal := asRejected(err, ReasonDisk)
-	m.fail(refusal, refusal.Retryable && refusal.Reason != ReasonDigest)
+	m.fail(refusal, refusal.Retryable) // after a wrong digest too: the resume will find the block
 }
 
 // verify checks that every byte is here and right, and completes the metadata.

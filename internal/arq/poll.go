@@ -14,19 +14,30 @@ const (
 	pruneEvery  = 16
 )
 
+// Apart is a message without its checksum, whose payload may lie elsewhere.
+type Apart struct {
+	Head    []byte // in PollApart's buffer; empty: there is no message
+	Payload []byte // behind Head; nil: Head has all
+	Covered int    // bytes of both, from the first on, that the checksum is of
+	Handle  uint16 // of the transfer, if there is a Payload
+}
+
 // PollApart is Poll for a link that can write a message from several places, which spares a copy
-// of the payload: a large one is not in buf but follows buf[:n], and lies in what Supply was given
-// for the transfer handle, perhaps released by an event that is not drained yet. The message's
-// checksum is the caller's to append.
-func (e *Engine) PollApart(now time.Time, buf []byte) (n int, handle uint16, payload []byte) {
+// of the payload: a large one stays in what Supply was given for the transfer, which an event that
+// is not drained yet may release. The checksum is the caller's to append.
+func (e *Engine) PollApart(now time.Time, buf []byte) (m Apart) {
 	e.step(now)
 	e.settle()
 	b := builder{e: e, apart: true}
-	n = e.build(&b, buf)
-	if b.payload != nil {
-		handle = b.message.from.handle
+	n := e.build(&b, buf)
+	if n == 0 {
+		return m
 	}
-	return n, handle, b.payload
+	m.Head, m.Payload, m.Covered = b.buf, b.payload, b.covered()
+	if b.payload != nil {
+		m.Handle = b.message.from.handle
+	}
+	return m
 }
 
 // poll builds the next message in buf.
@@ -112,10 +123,19 @@ type builder struct {
 
 func (b *builder) left() int { return b.limit - len(b.buf) - len(b.payload) }
 
+// covered returns how much of the message the checksum is of.
+func (b *builder) covered() int {
+	n := len(b.buf) + len(b.payload)
+	if m := b.message; b.e.recovery == nil && m != nil && m.from != nil {
+		n -= int(m.length)
+	}
+	return n
+}
+
 // seal returns the length of buf with the checksum, which the caller appends if it takes payloads apart.
 func (b *builder) seal() int {
 	if !b.apart {
-		b.buf = wire.Seal(b.buf)
+		b.buf = wire.SealReliable(b.buf, len(b.buf)-b.covered())
 	}
 	return len(b.buf)
 }

@@ -37,7 +37,11 @@ type batch struct {
 // receive handles a message. A message is acknowledged only if nothing in it was refused, so what
 // was refused comes again.
 func (e *Engine) receive(msg []byte) error {
-	h, frames, err := wire.Parse(msg)
+	parse := wire.Parse
+	if e.recovery == nil {
+		parse = wire.ParseReliable
+	}
+	h, frames, err := parse(msg)
 	if err != nil {
 		return e.dropped(err)
 	}

@@ -11,9 +11,11 @@ import (
 )
 
 // still is a Carrier that the test plays itself.
-type still struct{}
+type still struct{ reliable bool }
 
-func (still) Info() LinkInfo { return LinkInfo{Ordered: true, Reliable: true, MaxMessage: 64 << 10} }
+func (c still) Info() LinkInfo {
+	return LinkInfo{Ordered: true, Reliable: c.reliable, MaxMessage: 64 << 10}
+}
 func (still) Start(*Session) {}
 func (still) Wake()          {}
 func (still) Wait()          {}
@@ -21,15 +23,20 @@ func (still) Wait()          {}
 // TestPollApart has a transfer given up while its bytes are being written from where they
 // are: they stay until then.
 func TestPollApart(t *testing.T) {
+	t.Run("reliable", func(t *testing.T) { testPollApart(t, still{true}, wire.ParseReliable) })
+	t.Run("may lose", func(t *testing.T) { testPollApart(t, still{}, wire.Parse) })
+}
+
+func testPollApart(t *testing.T, link still, parse func([]byte) (wire.Header, []byte, error)) {
 	e := NewEndpoint(Config{})
-	a := newConn(e, nil).newSession(still{}, nil)
+	a := newConn(e, nil).newSession(link, nil)
 	buf := make([]byte, 64<<10)
 	first := buf[:a.Poll(time.Now(), buf)]
 	h, _, err := wire.Parse(first)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newConn(e, nil).newSession(still{}, &h)
+	b := newConn(e, nil).newSession(link, &h)
 	b.Deliver(time.Now(), nil, first)
 	a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
 
@@ -58,7 +65,7 @@ func TestPollApart(t *testing.T) {
 	if !bytes.Equal(p.Payload, image) {
 		t.Errorf("%d bytes of payload, want the %d of the image", len(p.Payload), len(image))
 	}
-	if _, _, err := wire.Parse(slices.Concat(p.Head, p.Payload, p.Tail)); err != nil {
+	if _, _, err := parse(slices.Concat(p.Head, p.Payload, p.Tail)); err != nil {
 		t.Error(err)
 	}
 }

@@ -10,6 +10,9 @@ type LinkInfo struct {
 	Sizes      []int
 }
 
+// reliable says that nothing is lost until the link is.
+func (i *LinkInfo) reliable() bool { return i.Ordered && i.Reliable }
+
 // A Carrier moves the messages of one session. It calls the session's Deliver,
 // Poll, Deadline, Advance and Fail as their comments say, from as many goroutines
 // as it likes but with times that do not go back.

@@ -89,7 +89,7 @@ func (e *Endpoint) hello(info LinkInfo) wire.Hello {
 // readAhead is how many bytes of a body may be read and not yet sent. On a reliable link, where
 // no more than these are held, it is enough for the worker to come late.
 func readAhead(info LinkInfo) int {
-	if info.Ordered && info.Reliable {
+	if info.reliable() {
 		return 4 * largePiece
 	}
 	return 2 * largePiece

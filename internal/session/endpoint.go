@@ -52,7 +52,11 @@ func (e *Endpoint) Dial(ctx context.Context, dial func(context.Context) (Carrier
 // to the session. The Conn is handed to ready once the session is established; the
 // carrier is started, and frees itself if that never happens.
 func (e *Endpoint) Accept(carrier Carrier, first []byte, ready func(*Conn)) (*Conn, error) {
-	h, _, err := wire.Parse(first)
+	parse := wire.Parse
+	if info := carrier.Info(); info.reliable() {
+		parse = wire.ParseReliable
+	}
+	h, _, err := parse(first)
 	switch {
 	case err != nil:
 		return nil, err

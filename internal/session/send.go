@@ -68,13 +68,14 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 // is not said to be shared with the goroutine that called Send, which is itself the worker of a
 // small body in memory.
 type upload struct {
-	conn   *Conn
-	op     string // for errors
-	out    *transport.Outgoing
-	offer  wire.Offer // what all offers of it have in common
-	known  bool       // the receiver may hold a part of it from before
-	src    *source
-	direct bool // there is no worker but Send's caller
+	conn    *Conn
+	op      string // for errors
+	out     *transport.Outgoing
+	offer   wire.Offer // what all offers of it have in common
+	known   bool       // the receiver may hold a part of it from before
+	damaged bool       // it was offered again because of its digest
+	src     *source
+	direct  bool // there is no worker but Send's caller
 
 	skip chunk.Ranges  // what the receiver holds, in the present session
 	sent *chunk.Ranges // what was given to engines, in all attempts
@@ -169,14 +170,16 @@ func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 			return transport.Receipt{}, err
 		}
 		r, err := u.run(ctx, s)
-		if !errors.Is(err, errLost) {
+		switch {
+		case errors.Is(err, transport.ErrDigest) && !u.damaged:
+			u.damaged = true // on its way, which the receiver could not tell before the end
+		case !errors.Is(err, errLost):
 			return r, err
-		}
-		if errors.Is(s.Err(), transport.ErrIdle) {
+		case errors.Is(s.Err(), transport.ErrIdle):
 			return r, s.Err() // the time for another try is over
 		}
 		if u.src.restart() != nil {
-			return r, s.Err() // another attempt may open the body again
+			return r, cmp.Or(s.Err(), err) // another attempt may open the body again
 		}
 		u.known = true
 	}
@@ -332,7 +335,7 @@ func (u *upload) next(ctx context.Context, s *Session, offset int64) (p piece, e
 		p.memory.Release()
 		return piece{offset: p.offset, last: p.last, digest: p.digest}, err
 	}
-	if s.apart {
+	if s.apart && !s.info.reliable() { // where the checksum is of the payload too
 		p.memory.fill(p.n)
 	}
 	return p, nil

@@ -23,7 +23,7 @@ type Session struct {
 	cid     wire.ConnID
 	info    LinkInfo // as of the start
 	crew    crew
-	apart   bool // the carrier calls PollApart, for which buffers have checksums
+	apart   bool // the carrier calls PollApart
 
 	established chan struct{} // closed once the peer's HELLO is known
 	ctx         context.Context
@@ -205,29 +205,30 @@ func (s *Session) Apart() { s.apart = true }
 // rest of the message is in buf, or nothing.
 func (s *Session) PollApart(now time.Time, buf []byte) (p Parts) {
 	s.mu.Lock()
-	n, handle, payload := s.eng.PollApart(now, buf)
-	if payload != nil {
-		p.Payload, p.memory = payload, s.out[handle].memory(payload)
+	m := s.eng.PollApart(now, buf)
+	if m.Payload != nil {
+		p.Payload, p.memory = m.Payload, s.out[m.Handle].memory(m.Payload)
 		p.memory.Retain()
 	}
 	s.drain(nil)
 	s.unlock()
-	if n > 0 {
-		p.seal(buf[:n])
+	if len(m.Head) > 0 {
+		p.seal(&m)
 	}
 	return p
 }
 
 // seal adds the checksum.
-func (p *Parts) seal(head []byte) {
-	sum := chunk.CRC32C(head)
-	if p.memory == nil {
-		p.Head = binary.LittleEndian.AppendUint32(head, sum)
-		return
+func (p *Parts) seal(m *arq.Apart) {
+	n := len(m.Head)
+	sum := chunk.CRC32C(m.Head[:min(n, m.Covered)])
+	if m.Covered > n {
+		sum = chunk.JoinCRC32C(sum, p.memory.checksum(p.Payload), len(p.Payload))
 	}
-	sum = chunk.JoinCRC32C(sum, p.memory.checksum(p.Payload), len(p.Payload))
-	whole := binary.LittleEndian.AppendUint32(head, sum)
-	p.Head, p.Tail = whole[:len(head)], whole[len(head):]
+	p.Head = binary.LittleEndian.AppendUint32(m.Head, sum)
+	if p.Payload != nil {
+		p.Head, p.Tail = p.Head[:n], p.Head[n:]
+	}
 }
 
 // Deadline is when to call Advance and then Poll though nothing else happens; zero:

@@ -60,7 +60,7 @@ func (s *scripted) send(frames ...frame) error {
 		h = wire.Header{Dest: s.peer, Number: s.sent}
 	}
 	s.sent++
-	_, err := s.conn.Write(stream(build(h, frames...)))
+	_, err := s.conn.Write(stream(buildReliable(h, frames...)))
 	return err
 }
 
@@ -78,7 +78,7 @@ func (s *scripted) run() error {
 		if err != nil {
 			return err
 		}
-		h, types, frames, err := decode(msg)
+		h, types, frames, err := decodeBy(wire.ParseReliable, msg)
 		if err != nil {
 			return err
 		}

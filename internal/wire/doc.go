@@ -3,7 +3,8 @@
 //
 // A message is built with [Header.Append], the Append methods of frames, DATA
 // last, and [Seal]. It is read with [Parse], a [Reader] over its frames and the
-// Parse method of each frame. All integers are little endian.
+// Parse method of each frame. Ordered reliable links have [SealReliable] and
+// [ParseReliable]. All integers are little endian.
 //
 // Nothing here keeps state, does I/O or panics on input. What a Parse method
 // fills in aliases the message; DATA and ACK are written and read without

@@ -29,6 +29,7 @@ func FuzzMessage(f *testing.F) {
 		f.Add(v.msg)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		wire.ParseReliable(b) // which counts frames off before it knows that they are right
 		h, types, frames, err := decode(resealed(b))
 		if err != nil {
 			if e, ok := err.(*wire.Error); !ok || e.Text == "" || int(e.Code) > int(wire.CodeUnanswered) {
@@ -43,6 +44,10 @@ func FuzzMessage(f *testing.F) {
 		}
 		if again := build(h2, frames2...); !bytes.Equal(again, msg) {
 			t.Fatalf("% x\nencodes to % x\nand then % x", b, msg, again)
+		}
+		reliable := buildReliable(h, frames...)
+		if h3, types3, _, err := decodeBy(wire.ParseReliable, reliable); err != nil || h3 != h || !reflect.DeepEqual(types3, types) {
+			t.Fatalf("% x\non a reliable link % x\ndecodes to %+v %v: %v", b, reliable, h3, types3, err)
 		}
 		for i, f := range frames {
 			if f.Len() != len(f.Append(nil)) {

@@ -50,7 +50,8 @@ const (
 //
 //	flags: long 1 bit (0x80) | epoch 2 | key phase 1 | protection 3 | zero 1
 //
-// Frames follow, then the CRC32C of all before it, 4 bytes.
+// Frames follow, then a CRC32C, 4 bytes: of all before it, or on an ordered reliable link of all
+// but the payload of DATA, for which the digest stands.
 type Header struct {
 	Long    bool
 	Dest    ConnID
@@ -82,8 +83,12 @@ func (h *Header) Append(b []byte) []byte {
 }
 
 // Seal appends the checksum of the message msg.
-func Seal(msg []byte) []byte {
-	return binary.LittleEndian.AppendUint32(msg, chunk.CRC32C(msg))
+func Seal(msg []byte) []byte { return SealReliable(msg, 0) }
+
+// SealReliable appends the checksum of a message on an ordered reliable link, whose last payload
+// bytes are those of DATA.
+func SealReliable(msg []byte, payload int) []byte {
+	return binary.LittleEndian.AppendUint32(msg, chunk.CRC32C(msg[:len(msg)-payload]))
 }
 
 var (
@@ -105,7 +110,13 @@ func PeekDest(msg []byte) (id ConnID, long, ok bool) {
 // Parse checks a message and returns its header and its frames, which alias
 // msg. For CodeVersion the header is valid in spite of the error, as the long
 // header is the same in every version, and is what VERSIONS is sent in answer to.
-func Parse(msg []byte) (h Header, frames []byte, err error) {
+func Parse(msg []byte) (h Header, frames []byte, err error) { return parse(msg, whole) }
+
+// ParseReliable is Parse of a message on an ordered reliable link.
+func ParseReliable(msg []byte) (h Header, frames []byte, err error) { return parse(msg, beforePayload) }
+
+// parse checks that part of a message which covered returns the length of.
+func parse(msg []byte, covered func(body []byte, frames int) int) (h Header, frames []byte, err error) {
 	if len(msg) < ShortHeader+Trailer {
 		return Header{}, nil, errShort
 	}
@@ -127,15 +138,27 @@ func Parse(msg []byte) (h Header, frames []byte, err error) {
 	if flags&^flagsVersion1 != 0 {
 		return Header{}, nil, errFlags
 	}
-	body, ok := unseal(msg)
-	if !ok {
+	end := len(msg) - Trailer
+	body := msg[:end:end]
+	if !sealed(body[:covered(body, n)], msg[end:]) {
 		return Header{}, nil, errChecksum
 	}
 	return h, body[n:], nil
 }
 
-// unseal returns msg, at least Trailer bytes, without its checksum, and whether that was right.
-func unseal(msg []byte) (body []byte, ok bool) {
-	end := len(msg) - Trailer
-	return msg[:end:end], chunk.CRC32C(msg[:end]) == binary.LittleEndian.Uint32(msg[end:])
+// sealed reports whether trailer is the checksum of b.
+func sealed(b, trailer []byte) bool { return chunk.CRC32C(b) == binary.LittleEndian.Uint32(trailer) }
+
+func whole(body []byte, _ int) int { return len(body) }
+
+// beforePayload returns how much of body, whose frames begin at an index and are not checked yet,
+// lies before the payload of DATA.
+func beforePayload(body []byte, frames int) int {
+	r := NewReader(body[frames:])
+	for r.Next() {
+		if r.Type == TypeData {
+			return len(body) - max(0, len(r.Body)-(DataHeader-1))
+		}
+	}
+	return len(body)
 }

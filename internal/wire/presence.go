@@ -39,11 +39,11 @@ func (p *Presence) Parse(b []byte) error {
 	if b[0] != Version1 {
 		return errVersion
 	}
-	body, ok := unseal(b)
-	if !ok {
+	end := len(b) - Trailer
+	if !sealed(b[:end], b[end:]) {
 		return errChecksum
 	}
-	c := framing.NewCursor(body[1:])
+	c := framing.NewCursor(b[1:end])
 	p.Instance = c.Uint64()
 	p.MaxMessage = c.Uint32()
 	p.Transfers = c.Uint16()

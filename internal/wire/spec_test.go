@@ -74,7 +74,7 @@ func (d *dump) fields(cols []column, b []byte) {
 
 // message writes one message of a TCP stream, annotated.
 func (d *dump) message(t *testing.T, title string, h wire.Header, frames ...frame) {
-	msg := build(h, frames...)
+	msg := buildReliable(h, frames...)
 	fmt.Fprintf(d, "\n%s\n\n```\n", title)
 	d.line(fmt.Sprintf("length %d", len(msg)), stream(msg)[:4])
 	if h.Long {
@@ -82,7 +82,7 @@ func (d *dump) message(t *testing.T, title string, h wire.Header, frames ...fram
 	} else {
 		d.fields(parseColumns("flags: short/1, destination ID/8, packet number#/4"), msg)
 	}
-	_, rest, err := wire.Parse(msg)
+	_, rest, err := wire.ParseReliable(msg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,6 +92,7 @@ func vectors(t *testing.T) []byte {
 	for _, v := range messages() {
 		o := describeMessage(t, v.name, build(v.header, v.frames...))
 		o["canonical"] = !v.notCanonical
+		o["reliable"] = hex.EncodeToString(buildReliable(v.header, v.frames...))
 		valid = append(valid, o)
 	}
 	for _, v := range malformed() {

@@ -112,9 +112,24 @@ func build(h wire.Header, frames ...frame) []byte {
 	return wire.Seal(b)
 }
 
+// buildReliable is build for an ordered reliable link.
+func buildReliable(h wire.Header, frames ...frame) []byte {
+	msg, payload := build(h, frames...), 0
+	if len(frames) > 0 {
+		if d, ok := frames[len(frames)-1].(*wire.Data); ok {
+			payload = len(d.Payload)
+		}
+	}
+	return wire.SealReliable(msg[:len(msg)-wire.Trailer], payload)
+}
+
 // decode parses a message whole.
 func decode(msg []byte) (h wire.Header, types []wire.Type, frames []frame, err error) {
-	h, rest, err := wire.Parse(msg)
+	return decodeBy(wire.Parse, msg)
+}
+
+func decodeBy(parse func([]byte) (wire.Header, []byte, error), msg []byte) (h wire.Header, types []wire.Type, frames []frame, err error) {
+	h, rest, err := parse(msg)
 	if err != nil {
 		return h, nil, nil, err
 	}
@@ -127,6 +142,36 @@ func decode(msg []byte) (h wire.Header, types []wire.Type, frames []frame, err e
 		types, frames = append(types, r.Type), append(frames, f)
 	}
 	return h, types, frames, r.Err()
+}
+
+// On an ordered reliable link the checksum is of every byte but DATA's payload.
+func TestChecksumOnAReliableLink(t *testing.T) {
+	for _, v := range messages() {
+		msg, payload := buildReliable(v.header, v.frames...), 0
+		h, frames, err := wire.ParseReliable(msg)
+		if _, plain, _ := wire.Parse(build(v.header, v.frames...)); err != nil || h != v.header || !bytes.Equal(frames, plain) {
+			t.Errorf("%s: %+v, %v", v.name, h, err)
+			continue
+		}
+		if n := len(v.frames); n > 0 {
+			if d, ok := v.frames[n-1].(*wire.Data); ok {
+				payload = len(d.Payload)
+			}
+		}
+		for i := range msg {
+			in := i >= len(msg)-wire.Trailer-payload && i < len(msg)-wire.Trailer
+			msg[i] ^= 0x40
+			if _, _, err := wire.ParseReliable(msg); (err == nil) != in {
+				t.Errorf("%s, byte %d of %d is changed: %v", v.name, i, len(msg), err)
+			}
+			msg[i] ^= 0x40
+		}
+		for n := range msg { // a length that is too short by mistake; of an empty payload a part may look whole
+			if _, _, err := wire.ParseReliable(msg[:n]); err == nil {
+				t.Errorf("%s: %d of %d bytes are taken", v.name, n, len(msg))
+			}
+		}
+	}
 }
 
 // Every frame is as long as it says, and cut anywhere it is an error.

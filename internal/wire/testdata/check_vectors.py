@@ -191,7 +191,15 @@ def decode_ack(r, frame):
     return frame
 
 
-def decode(msg):
+def before_payload(msg, at):
+    """Where DATA's payload begins: a CRC over an ordered reliable link is of what is before it."""
+    end = len(msg) - 4
+    while at + 3 <= end and msg[at] != 1:
+        at += 3 + int.from_bytes(msg[at + 1:at + 3], "little")
+    return at + 9 if at + 9 <= end and msg[at] == 1 else end
+
+
+def decode(msg, reliable=False):
     if len(msg) < 17:
         raise Bad("truncated")
     flags, dest, number = struct.unpack_from("<BQI", msg)
@@ -207,7 +215,8 @@ def decode(msg):
         start = 22
     if flags & 0x7F:
         raise Bad("malformed")
-    if crc32c(msg[:-4]) != int.from_bytes(msg[-4:], "little"):
+    covered = before_payload(msg, start) if reliable else len(msg) - 4
+    if crc32c(msg[:covered]) != int.from_bytes(msg[-4:], "little"):
         raise Bad("checksum")
     frames, rest = [], msg[start:-4]
     while rest:
@@ -258,7 +267,7 @@ def encode_body(name, f):
     return out
 
 
-def encode(header, frames):
+def encode(header, frames, reliable=False):
     out = struct.pack("<BQI", 0x80 if header["long"] else 0, int(header["dest"], 16), header["number"])
     if header["long"]:
         out += struct.pack("<BQ", header["version"], int(header["source"], 16))
@@ -266,7 +275,8 @@ def encode(header, frames):
         name, body = f["type"], encode_body(f["type"], f)
         out += bytes([NAMES.index(name) if name in NAMES else int(name, 16)])
         out += body if name == "DATA" else len(body).to_bytes(2, "little") + body
-    return out + crc32c(out).to_bytes(4, "little")
+    covered = before_payload(out + bytes(4), 22 if header["long"] else 13) if reliable else len(out)
+    return out + crc32c(out[:covered]).to_bytes(4, "little")
 
 
 TEXTS = {1: "image", 2: "mediaType", 3: "source", 6: "messageType"}
@@ -336,8 +346,10 @@ def main():
             expect(v["name"], bad, None)
             continue
         expect(v["name"], (header, frames), (v["header"], v["frames"]))
+        expect(v["name"] + ", reliable", decode(bytes.fromhex(v["reliable"]), True), (header, frames))
         if v["canonical"]:
             expect(v["name"] + ", encoded", encode(v["header"], v["frames"]).hex(), v["hex"])
+            expect(v["name"] + ", encoded, reliable", encode(v["header"], v["frames"], True).hex(), v["reliable"])
     for v in vectors["malformed"]:
         expect(v["name"], error_of(decode, bytes.fromhex(v["hex"])), (v["error"], v.get("frame")))
     for v in vectors["metadata"]:

@@ -157,14 +157,17 @@ static void begin(void)
     }
 }
 
-static void finish(void)
+/* Ends a message, whose last payload bytes are those of DATA: over TCP the CRC is of what is before them (SPEC 2). */
+static void finish_data(size_t payload)
 {
-    add(crc32c(S.out + 4, S.out_n - 4), 4);
+    add(crc32c(S.out + 4, S.out_n - 4 - payload), 4);
     put(S.out, S.out_n - 4, 4);
     S.after[S.sent % RING].data = S.data;
     S.after[S.sent++ % RING].messages = S.messages;
     write_all(S.out, S.out_n);
 }
+
+static void finish(void) { finish_data(0); }
 
 static void bye(int code, const char *text)
 {
@@ -345,7 +348,7 @@ static void send_content(FILE *f)
         if (fread(S.out + S.out_n, 1, want, f) != want) fail(C_INTERNAL, "the file became shorter, or cannot be read");
         sha_add(&block, S.out + S.out_n, want);
         S.out_n += want, S.data += want, S.messages++;
-        finish();
+        finish_data(want);
         if (S.data % BLOCK == 0 || S.data == S.size) sha_end(&block, digest), sha_init(&block), sha_add(&root, digest, 32);
     }
     put(size, S.size, 8);
