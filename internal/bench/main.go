@@ -4,7 +4,8 @@
 //	go run -C internal/bench . -suite tcp|udp|mqtt|lossy|fleet|all -json FILE -plot DIR
 //
 // The systems of a case take turns, so that what else the machine does falls on all of them
-// alike; a ratio is the median of the ratios of each turn. pixferry is used through its public
+// alike; a ratio is the median of the ratios of each turn, but for the first, which pays for
+// memory that the others find. pixferry is used through its public
 // API with its defaults, both ends make and compare the digest, and a receipt is waited for.
 // Sender and receiver are one process for every system; CPU time is that of both.
 package main
@@ -47,7 +48,7 @@ func main() {
 	flag.StringVar(&o.suite, "suite", "all", "tcp, udp, mqtt, lossy, fleet or all")
 	flag.StringVar(&o.json, "json", "", "write the results to this file")
 	flag.StringVar(&o.plot, "plot", "", "write SVG plots to this directory")
-	flag.IntVar(&o.runs, "runs", 5, "turns of each system")
+	flag.IntVar(&o.runs, "runs", 5, "turns of each system that count; one more goes before them")
 	flag.BoolVar(&o.quick, "quick", false, "128 MiB instead of 1 GiB, fewer images and seeds")
 	flag.Func("only", "measure only what matches: a regular `expression` for \"case: system\"", func(s string) (err error) {
 		o.only, err = regexp.Compile(s)
