@@ -175,7 +175,7 @@ func (a *Assembler) advance(hot Range, data []byte) error {
 			if block.Len() == 0 {
 				return nil // behind the last block
 			}
-			a.complete(a.front, a.hash.take())
+			a.complete(a.front, a.hash.Take())
 			a.setFront(a.front + 1)
 			continue
 		}
@@ -185,7 +185,13 @@ func (a *Assembler) advance(hot Range, data []byte) error {
 			return nil
 		case part.Start >= hot.Start && part.Start < hot.End:
 			part.End = min(part.End, hot.End)
-			a.hash.h.Write(data[part.Start-hot.Start : part.End-hot.Start])
+			p := data[part.Start-hot.Start : part.End-hot.Start]
+			if part == block {
+				a.complete(a.front, a.hash.Sum(p))
+				a.setFront(a.front + 1)
+				continue
+			}
+			a.hash.Write(p)
 		default:
 			if err := a.hash.read(a.dst, part); err != nil {
 				a.Drop(a.front)
@@ -229,7 +235,7 @@ func (a *Assembler) setFront(index int64) {
 		index++
 	}
 	a.front, a.pos = index, BlockRange(index, a.size).Start
-	a.hash.h.Reset()
+	a.hash.Reset()
 }
 
 // AppendCompleted appends to bs the blocks that were completed since the last call,
@@ -287,7 +293,7 @@ func (a *Assembler) Root() (Digest, bool) {
 	if !a.Complete() {
 		return Digest{}, false
 	}
-	return a.tree.RootBy(a.hash.h, a.size) // every block is hashed
+	return a.tree.RootBy(a.hash, a.size) // every block is hashed
 }
 
 func tooLarge(size, limit int64) error {

@@ -46,28 +46,54 @@ func BlockRange(index, size int64) Range {
 // Several of them work on one image in parallel, and a [Tree] takes the results.
 type BlockHasher struct {
 	alg Algorithm
-	h   hash.Hash
+	h   hash.Hash // of the running block, made when first needed
 	sum []byte
 	buf []byte // for reading, taken when first needed
 }
 
 // NewBlockHasher returns a hasher with the given algorithm.
-func NewBlockHasher(alg Algorithm) *BlockHasher { return &BlockHasher{alg: alg, h: alg.New()} }
+func NewBlockHasher(alg Algorithm) *BlockHasher { return &BlockHasher{alg: alg} }
 
-// Sum returns the digest of p, which is one whole block.
+// Sum returns the digest of p, which is one whole block, while no other is running.
 func (b *BlockHasher) Sum(p []byte) Digest {
-	b.h.Write(p)
-	return b.take()
+	if b.alg.Sum == nil {
+		b.Write(p)
+		return b.Take()
+	}
+	b.sum = b.alg.Sum(b.sum[:0], p)
+	return cutDigest(b.alg.ID, b.sum)
+}
+
+// Write adds p to the running block. It never fails.
+func (b *BlockHasher) Write(p []byte) (int, error) {
+	if b.h == nil {
+		b.h = b.alg.New()
+	}
+	return b.h.Write(p)
+}
+
+// Take returns the digest of the running block, of which something was written, and starts the next.
+func (b *BlockHasher) Take() Digest {
+	b.sum = b.h.Sum(b.sum[:0])
+	b.h.Reset()
+	return cutDigest(b.alg.ID, b.sum)
+}
+
+// Reset forgets the running block.
+func (b *BlockHasher) Reset() {
+	if b.h != nil {
+		b.h.Reset()
+	}
 }
 
 // Read returns the digest of a block of the image of size bytes that r holds. If r
 // ends before the block does the error is ErrSourceShort.
 func (b *BlockHasher) Read(r io.ReaderAt, index, size int64) (Digest, error) {
 	if err := b.read(r, BlockRange(index, size)); err != nil {
-		b.h.Reset()
+		b.Reset()
 		return Digest{}, err
 	}
-	return b.take(), nil
+	return b.Take(), nil
 }
 
 // read adds the bytes of a range of r to the running block.
@@ -80,17 +106,10 @@ func (b *BlockHasher) read(r io.ReaderAt, part Range) error {
 		if err := ReadFullAt(r, p, part.Start); err != nil {
 			return err
 		}
-		b.h.Write(p)
+		b.Write(p)
 		part.Start += int64(len(p))
 	}
 	return nil
-}
-
-// take returns the digest of the running block and starts the next.
-func (b *BlockHasher) take() Digest {
-	b.sum = b.h.Sum(b.sum[:0])
-	b.h.Reset()
-	return cutDigest(b.alg.ID, b.sum)
 }
 
 // Tree collects the digests of the blocks of one image, in any order, and computes
@@ -164,26 +183,24 @@ func (t *Tree) Block(index int64) (Digest, bool) {
 
 // Root returns the digest of the image of size bytes, and false unless exactly the
 // blocks of such an image are set.
-func (t *Tree) Root(size int64) (Digest, bool) { return t.RootBy(nil, size) }
+func (t *Tree) Root(size int64) (Digest, bool) { return t.RootBy(NewBlockHasher(t.alg), size) }
 
-// RootBy is Root computed by a hash of the tree's algorithm whose state is of no more
-// use, as a fresh one may take a kilobyte; nil: a fresh one.
-func (t *Tree) RootBy(h hash.Hash, size int64) (Digest, bool) {
+// RootBy is Root computed by a hasher of the tree's algorithm, whose running block is of no more
+// use: a fresh one may take a kilobyte.
+func (t *Tree) RootBy(b *BlockHasher, size int64) (Digest, bool) {
 	if size < 0 || BlockCount(size) != int64(len(t.first)) || len(t.ahead) > 0 {
 		return Digest{}, false
 	}
-	if h == nil {
-		h = t.alg.New()
-	}
-	h.Reset()
+	b.Reset()
 	buf := make([]byte, 0, 2*maxDigest)
-	for _, d := range t.first {
-		h.Write(d.Append(buf))
+	if len(t.first) == 1 { // as of most images
+		return b.Sum(binary.LittleEndian.AppendUint64(t.first[0].Append(buf), uint64(size))), true
 	}
-	h.Write(binary.LittleEndian.AppendUint64(buf, uint64(size)))
-	sum := h.Sum(buf)
-	h.Reset()
-	return cutDigest(t.alg.ID, sum), true
+	for _, d := range t.first {
+		b.Write(d.Append(buf))
+	}
+	b.Write(binary.LittleEndian.AppendUint64(buf, uint64(size)))
+	return b.Take(), true
 }
 
 // Hasher is an io.Writer that computes the digests of an image whose bytes come in
@@ -201,11 +218,11 @@ func NewHasher(alg Algorithm) *Hasher { return &Hasher{NewBlockHasher(alg), NewT
 func (h *Hasher) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		part := rest[:min(int64(len(rest)), BlockSize-h.size%BlockSize)]
-		h.block.h.Write(part)
+		h.block.Write(part)
 		h.size += int64(len(part))
 		rest = rest[len(part):]
 		if h.size%BlockSize == 0 {
-			h.tree.set(h.size/BlockSize-1, h.block.take())
+			h.tree.set(h.size/BlockSize-1, h.block.Take())
 		}
 	}
 	return len(p), nil

@@ -236,3 +236,14 @@ func ExampleHasher() {
 
 // crcAlgorithm is quick, for tests in which much is hashed.
 var crcAlgorithm = Algorithm{ID: 200, Name: "crc32c", New: func() hash.Hash { return crc32.New(castagnoli) }}
+
+func TestSumIsNewInOneStep(t *testing.T) {
+	p := pattern(BlockSize)
+	for _, n := range []int{0, 1, 63, 64, 1000, BlockSize} {
+		h := SHA256.New()
+		h.Write(p[:n])
+		if sum := SHA256.Sum([]byte("before"), p[:n]); !bytes.Equal(sum, h.Sum([]byte("before"))) {
+			t.Errorf("%d bytes: %x", n, sum)
+		}
+	}
+}

@@ -10,7 +10,10 @@ import (
 // XXH3 is XXH3-128, the default algorithm of digests. It finds accidents, not
 // attacks: where somebody may forge bytes use a secure transport, or
 // [chunk.SHA256].
-var XXH3 = chunk.Algorithm{ID: 1, Name: "xxh3-128", New: func() hash.Hash { return xxh3.New128() }}
+var XXH3 = chunk.Algorithm{ID: 1, Name: "xxh3-128", New: func() hash.Hash { return xxh3.New128() }, Sum: func(b, p []byte) []byte {
+	sum := xxh3.Hash128(p).Bytes()
+	return append(b, sum[:]...)
+}}
 
 // AlgorithmByID returns the digest algorithm with an ID that came from a peer,
 // and false if it is not one that this package knows.

@@ -138,6 +138,14 @@ func TestAlgorithms(t *testing.T) {
 	if got := h.Sum(nil); len(got) != 16 || !bytes.Equal(got, []byte("\x99\xaa\x06\xd3\x01\x47\x98\xd8\x60\x01\xc3\x24\x46\x8d\x49\x7f")) {
 		t.Errorf("%x", got)
 	}
+	p := picture(1, block)
+	for _, n := range []int{0, 1, 3, 8, 16, 17, 128, 129, 240, 241, 1024, 1025, block} { // where XXH3 takes another way
+		h := XXH3.New()
+		h.Write(p[:n])
+		if sum := XXH3.Sum(nil, p[:n]); !bytes.Equal(sum, h.Sum(nil)) {
+			t.Errorf("at once %d bytes have %x", n, sum)
+		}
+	}
 }
 
 func TestFloorsAreBounded(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"hash"
 	"io"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -19,13 +18,13 @@ type source struct {
 	size int64 // -1 until the end of a Reader was found
 	tree *chunk.Tree
 
-	hash hash.Hash
+	hash *chunk.BlockHasher
 	upTo int64 // where hash is, within the block that it is in
 	read int64 // how far a Reader was read
 }
 
 func newSource(body *transport.OpenBody, alg chunk.Algorithm) *source {
-	return &source{body: body, alg: alg, size: body.Size, tree: chunk.NewTree(alg), hash: alg.New()}
+	return &source{body: body, alg: alg, size: body.Size, tree: chunk.NewTree(alg), hash: chunk.NewBlockHasher(alg)}
 }
 
 // resumable says that blocks which the receiver holds can be compared and skipped.
@@ -76,26 +75,28 @@ func (s *source) piece(offset int64, p []byte) (int, error) {
 	if offset%chunk.BlockSize == 0 {
 		s.rewind()
 	}
-	if n > 0 {
-		s.hash.Write(p[:n])
-		s.upTo = offset + int64(n)
-	}
-	return n, s.endBlock()
+	return n, s.add(p[:n], offset)
 }
 
-// endBlock notes the digest of the block that the last piece has completed.
-func (s *source) endBlock() error {
-	if s.upTo == 0 || s.upTo%chunk.BlockSize != 0 && s.upTo != s.size {
-		return nil
+// add hashes a piece, and notes the digest of the block that ends with it.
+func (s *source) add(p []byte, offset int64) error {
+	end := s.upTo
+	if len(p) > 0 {
+		end = offset + int64(len(p))
 	}
-	index := (s.upTo - 1) / chunk.BlockSize
-	sum := s.hash.Sum(nil)
-	digest, err := chunk.NewDigest(s.alg.ID, sum[:min(len(sum), 32)])
-	if err != nil {
-		return err
+	ends := end > 0 && (end%chunk.BlockSize == 0 || end == s.size)
+	var digest chunk.Digest
+	if ends && s.upTo == 0 { // all of it is at hand
+		digest = s.hash.Sum(p)
+	} else {
+		s.hash.Write(p)
+		if s.upTo = end; !ends {
+			return nil
+		}
+		digest = s.hash.Take()
 	}
 	s.rewind()
-	return s.tree.Set(chunk.Block{Index: index, Digest: digest})
+	return s.tree.Set(chunk.Block{Index: (end - 1) / chunk.BlockSize, Digest: digest})
 }
 
 // next fills p from a Reader and finds its end.
