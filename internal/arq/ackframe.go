@@ -58,8 +58,7 @@ func (e *Engine) acked(number int64) {
 		b.acked += int64(m.size)
 		b.packets++
 		if number > b.largest {
-			b.largest, b.at, b.flight = number, m.at, *m
-			b.flight.facts = nil
+			b.largest, b.at, b.flight = number, m.at, m.flight
 		}
 		if m.from != nil {
 			e.credit.done(int64(m.length))
@@ -76,15 +75,13 @@ func (e *Engine) acked(number int64) {
 		e.size.acked(int(m.size))
 		e.resized()
 	}
-	for i, c := range m.facts {
+	for _, c := range m.facts {
 		e.controlAcked(c)
-		m.facts[i] = nil
 	}
-	m.facts = m.facts[:0]
 	if o := m.from; o != nil {
-		m.from = nil
 		e.dataAcked(o, m.offset, m.offset+int64(m.length))
 	}
+	m.forget()
 }
 
 // dataAcked notes that the peer has bytes of a transfer.

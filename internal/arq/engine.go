@@ -3,6 +3,7 @@ package arq
 import (
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -230,31 +231,38 @@ func (e *Engine) release(o *outgoing, done [][]byte) {
 	e.released = done[:0]
 }
 
-// eventQueue keeps its memory.
+// eventQueue borrows memory for a few events while there are some: what sessions use in turn stays in the
+// processor's caches. More is its own, and kept until it is dropped.
 type eventQueue struct {
 	list []Event
 	head int
 }
 
+const fewEvents = 16
+
+var sharedEvents = sync.Pool{New: func() any { return new([fewEvents]Event) }}
+
 func (q *eventQueue) push(ev Event) {
 	if q.list == nil {
-		q.list = make([]Event, 0, leastEvents)
+		q.list = sharedEvents.Get().(*[fewEvents]Event)[:0]
 	}
 	q.list = append(q.list, ev)
 }
 
-// leastEvents is how many there is room for at first: those of a message.
-const leastEvents = 4
-
 // pop returns the oldest event, which stays where it is until the next call.
 func (q *eventQueue) pop() *Event {
-	if q.head == len(q.list) {
-		clear(q.list)
-		q.list, q.head = q.list[:0], 0
-		return nil
+	if q.head < len(q.list) {
+		q.head++
+		return &q.list[q.head-1]
 	}
-	q.head++
-	return &q.list[q.head-1]
+	if q.list != nil {
+		clear(q.list)
+		if q.list, q.head = q.list[:0], 0; cap(q.list) == fewEvents {
+			sharedEvents.Put((*[fewEvents]Event)(q.list[:fewEvents]))
+			q.list = nil
+		}
+	}
+	return nil
 }
 
 // handles remembers which of the peer's transfers are over, so that what comes late for

@@ -14,13 +14,14 @@ type incoming struct {
 	counter int64 // the handle, expanded
 	id      [16]byte
 	attempt uint32
-	offer   *wire.Offer  // until the transfer is answered
+	told    *told        // until the transfer is answered
+	offer   *wire.Offer  // in told
 	meta    chunk.Ranges // parts of the metadata that are there
 	offered bool         // the metadata is whole and Offered was reported
 
 	size int64 // from OFFER or FIN; -1: unknown
 	got  chunk.Ranges
-	fin  *wire.Fin
+	fin  *wire.Fin // in told
 	held []heldRun // reported by ACCEPT and not yet answered
 
 	repair repairable
@@ -28,6 +29,14 @@ type incoming struct {
 	finished bool // reported
 	answered bool // RECEIPT or REJECT was given
 	open     int  // controls that the peer has not acknowledged
+	answer   control
+}
+
+// told is what events point to, and their owner may keep.
+type told struct {
+	offer  wire.Offer
+	fin    wire.Fin
+	digest [32]byte
 }
 
 // heldRun is a run of blocks in one ACCEPT.

@@ -14,6 +14,7 @@ type outgoing struct {
 	over        bool // no longer in the table; messages in flight may still point here
 	controls    []*control
 	finish      *control // FIN, nil before Finish
+	usual       usual
 
 	size   int64 // known at Finish; -1 before
 	pieces pieces
@@ -35,6 +36,23 @@ type outgoing struct {
 	copies    int  // messages of DATA that repeat the offer
 	asked     bool // a Wanted event stands unanswered
 	progress  bool // a Progress event waits
+}
+
+// usual is the memory for what most transfers have, one piece, an OFFER and a FIN, so that it is taken at once.
+type usual struct {
+	piece      [1]piece
+	controls   [2]*control
+	offer, end control
+	fin        wire.Fin
+	digest     [32]byte
+}
+
+// newOutgoing returns the record of a transfer that waits.
+func newOutgoing(f *wire.Offer) *outgoing {
+	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0 || f.Kind == wire.KindMessage}
+	u := &o.usual
+	o.controls, o.pieces.list = u.controls[:0], u.piece[:0]
+	return o
 }
 
 // hasData reports whether there is data that could be sent.

@@ -28,7 +28,7 @@ type batch struct {
 	at              time.Duration
 	newest          bool          // it was the largest of its ACK, so it gives a round-trip sample
 	delay           time.Duration // of its ACK
-	flight          sentMessage   // its record
+	flight          flight        // of it
 	lost, lostCount int64
 	prior           int64 // bytes in flight before the batch
 	lowest          int64 // numbers below this were not reported by the newest ACK: unknown

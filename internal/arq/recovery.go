@@ -153,7 +153,7 @@ func (r *recovery) settle(e *Engine, b *batch) {
 		if b.newest {
 			s.RTT = max(e.rtt.latest-b.delay, e.rtt.min)
 		}
-		took := max(b.flight.at-b.flight.firstSentAt, e.now-b.flight.deliveredAt)
+		took := max(b.at-b.flight.firstSentAt, e.now-b.flight.deliveredAt)
 		if took > 0 && took >= e.rtt.min {
 			s.Rate = int64(float64(d.bytes-b.flight.delivered) / took.Seconds())
 		}

@@ -3,6 +3,8 @@ package arq
 import (
 	"bytes"
 	"math"
+	"math/bits"
+	"sync"
 
 	"github.com/pixferry/pixferry/internal/wire"
 )
@@ -99,20 +101,49 @@ func (b *builder) parity(o *outgoing) {
 
 // repairable is what is kept of a small image until it is complete.
 type repairable struct {
-	image  []byte
+	image  *copied
 	symbol int      // length of the symbols of parity
 	parity [][]byte // nil: not arrived
 }
 
+// copied is memory for an image, which receivers use in turn: nearly all images need no repair.
+type copied struct{ bytes []byte }
+
+const leastCopied = 12 // bits of the size of the smallest
+
+var copies [maxCopied - leastCopied + 1]sync.Pool // by size, in powers of two
+
+const maxCopied = 16 // bits of maxRepaired
+
+// begin makes room for an image of size bytes.
+func (q *repairable) begin(size int64) {
+	n := max(bits.Len64(uint64(size)), leastCopied)
+	if q.image, _ = copies[n-leastCopied].Get().(*copied); q.image == nil {
+		q.image = &copied{make([]byte, 1<<n)}
+	}
+}
+
+// end gives back the memory.
+func (q *repairable) end() {
+	if c := q.image; c != nil {
+		copies[bits.Len(uint(len(c.bytes)))-1-leastCopied].Put(c)
+	}
+	*q = repairable{}
+}
+
 // keep keeps bytes for a repair.
 func (e *Engine) keep(in *incoming, offset int64, p []byte) {
-	if e.cfg.Local.Repairs == 0 || in.offer.Size < 0 || in.size > maxRepaired || int64(len(p)) == in.size {
+	if e.cfg.Local.Repairs == 0 || in.offer.Size < 0 || in.size > maxRepaired {
+		return
+	}
+	if in.got.Covered() == in.size {
+		in.repair.end()
 		return
 	}
 	if in.repair.image == nil {
-		in.repair.image = make([]byte, in.size)
+		in.repair.begin(in.size)
 	}
-	copy(in.repair.image[offset:], p)
+	copy(in.repair.image.bytes[offset:], p)
 	e.repair(in)
 }
 
@@ -130,6 +161,8 @@ func (e *Engine) onParity(body []byte) error {
 		return err
 	case !in.offered:
 		return errEarly
+	case in.got.Covered() == in.size:
+		return nil
 	case int64(f.Size) != in.offer.Size || in.size > maxRepaired || int(f.Count)*len(f.Symbol) > maxRepaired:
 		return nil
 	}
@@ -161,7 +194,7 @@ func (e *Engine) repair(in *incoming) {
 	data := make([][]byte, n)
 	for i := range data {
 		if start, end := q.bounds(i, in.size); in.got.Contains(start, end) {
-			data[i] = append(make([]byte, 0, q.symbol), q.image[start:end]...)[:q.symbol]
+			data[i] = append(make([]byte, 0, q.symbol), q.image.bytes[start:end]...)[:q.symbol]
 		} else if there--; there < 0 {
 			return
 		}

@@ -30,7 +30,11 @@ func (w *waitingOffers) pop() *outgoing {
 		return nil
 	}
 	o := (*q)[0]
-	*q = (*q)[1:]
+	if (*q)[0] = nil; len(*q) == 1 {
+		*q = (*q)[:0] // and so from the beginning of its memory
+	} else {
+		*q = (*q)[1:]
+	}
 	return o
 }
 
@@ -52,7 +56,7 @@ func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
 	f.Handle = e.waiting.handle
 	f.MetaSize, f.MetaOffset = uint16(len(f.Meta)), 0
 	e.waiting.handle++
-	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0 || f.Kind == wire.KindMessage}
+	o := newOutgoing(f)
 	e.outs.add(o.handle, o)
 	if q := &e.waiting.bulk; o.interactive {
 		e.waiting.interactive = append(e.waiting.interactive, o)
@@ -91,14 +95,17 @@ func (e *Engine) start(o *outgoing) {
 	o.started = true
 	meta := o.offer.Meta
 	room := e.size.least() - wire.LongHeader - wire.Trailer - wire.OfferHeader
-	for {
+	if len(meta) <= room {
+		o.usual.offer.frame = o.offer
+		o.controls = append(o.controls, e.controls.add(&o.usual.offer))
+		meta = nil
+	}
+	for len(meta) > 0 {
 		part := *o.offer
 		part.Meta = meta[:min(len(meta), room)]
 		part.MetaOffset = o.offer.MetaSize - uint16(len(meta))
 		o.controls = append(o.controls, e.controls.add(&control{frame: &part}))
-		if meta = meta[len(part.Meta):]; len(meta) == 0 {
-			break
-		}
+		meta = meta[len(part.Meta):]
 	}
 	if len(o.controls) == 1 && e.recovery != nil {
 		if o.copies = offerCopies; uint64(o.offer.Size) > maxRepaired {
@@ -125,6 +132,7 @@ func (e *Engine) drop(o *outgoing) {
 	for i := range o.pieces.list {
 		e.events.push(Event{Kind: Released, Handle: o.handle, Data: o.pieces.list[i].data})
 	}
+	clear(o.pieces.list)
 	o.parity = nil
 	o.over, o.pieces, o.acked, o.lost, o.twice, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, chunk.Ranges{}, nil
 	e.outs.remove(o.handle)
@@ -202,8 +210,10 @@ func (e *Engine) Finish(handle uint16, size int64, digest chunk.Digest) error {
 		return ErrOrder
 	}
 	o.size = size
-	o.finish = e.controls.add(&control{frame: &wire.Fin{Handle: handle, Attempt: o.offer.Attempt, Size: size,
-		Algorithm: digest.Algorithm(), Digest: digest.Append(nil)}})
+	u := &o.usual
+	u.fin = wire.Fin{Handle: handle, Attempt: o.offer.Attempt, Size: size, Algorithm: digest.Algorithm(), Digest: digest.Append(u.digest[:0])}
+	u.end.frame = &u.fin
+	o.finish = e.controls.add(&u.end)
 	o.controls = append(o.controls, o.finish)
 	if e.recovery != nil && e.recovery.cc != nil {
 		o.spare = spareBytes + size/spareParts
@@ -258,9 +268,13 @@ func (e *Engine) onReceipt(body []byte) error {
 	if o == nil || f.Attempt != o.offer.Attempt || f.ID != o.offer.ID {
 		return nil
 	}
-	f.Digest = append([]byte(nil), f.Digest...)
+	kept := &struct {
+		wire.Receipt
+		digest [32]byte
+	}{Receipt: f}
+	kept.Digest = append(kept.digest[:0], f.Digest...)
 	e.drop(o)
-	e.events.push(Event{Kind: Receipted, Handle: o.handle, Receipt: &f, Offset: o.resent})
+	e.events.push(Event{Kind: Receipted, Handle: o.handle, Receipt: &kept.Receipt, Offset: o.resent})
 	return nil
 }
 

@@ -29,29 +29,48 @@ type sentMessage struct {
 	ackLargest int64 // the newest number that the ACK aboard acknowledges; -1: none
 	facts      []*control
 
-	// The connection as the message left it, for the delivery rate.
-	prior       int64 // bytes in flight before it
+	prior int64 // bytes in flight before it
+	flight
+}
+
+// flight is the connection as a message left it, for the delivery rate.
+type flight struct {
 	delivered   int64
 	deliveredAt time.Duration
 	firstSentAt time.Duration
 	appLimited  bool
 }
 
-// sentRing holds the messages with numbers from base to next, in a ring that grows.
+// forget lets go of what a message points to, and keeps the memory for a few facts.
+func (m *sentMessage) forget() {
+	m.from = nil
+	if clear(m.facts); cap(m.facts) > fewFacts {
+		m.facts = nil
+	}
+	m.facts = m.facts[:0]
+}
+
+const fewFacts = 8
+
+// sentRing holds the messages with numbers from base to next, in a ring that grows. Those outside of it are
+// forgotten ones.
 type sentRing struct {
 	buf        []sentMessage // length is a power of two
 	base, next int64
 	oldest     int64 // no message before it is outstanding
 }
 
-// Rings begin small, for sessions that say little. The next size is shared by sessions: an image
-// needs it for a moment.
+// The first sizes are shared by sessions, as an image needs one for a moment: what many sessions use in
+// turn stays in the processor's caches.
 const (
-	minRing    = 8
+	smallRing  = 16
 	sharedRing = 128
 )
 
-var sharedRings = sync.Pool{New: func() any { return new([sharedRing]sentMessage) }}
+var (
+	smallRings  = sync.Pool{New: func() any { return new([smallRing]sentMessage) }}
+	sharedRings = sync.Pool{New: func() any { return new([sharedRing]sentMessage) }}
+)
 
 // push adds the message with number next. Its facts are empty, the rest is what an
 // older message left.
@@ -64,7 +83,6 @@ func (r *sentRing) push() *sentMessage {
 	}
 	m := r.at(r.next)
 	r.next++
-	m.facts = m.facts[:0]
 	return m
 }
 
@@ -72,21 +90,26 @@ func (r *sentRing) grow() {
 	old := *r
 	switch n := len(old.buf); n {
 	case 0:
-		r.buf = make([]sentMessage, minRing)
-	case minRing:
+		r.buf = smallRings.Get().(*[smallRing]sentMessage)[:]
+	case smallRing:
 		r.buf = sharedRings.Get().(*[sharedRing]sentMessage)[:]
 	default:
 		r.buf = make([]sentMessage, 2*n)
 	}
 	for n := r.base; n < r.next; n++ {
-		*r.at(n) = *old.at(n)
+		m := old.at(n)
+		*r.at(n) = *m
+		m.from, m.facts = nil, nil
 	}
 	old.free()
 }
 
+// free gives back memory in which all is forgotten.
 func (r *sentRing) free() {
-	if len(r.buf) == sharedRing {
-		clear(r.buf)
+	switch len(r.buf) {
+	case smallRing:
+		smallRings.Put((*[smallRing]sentMessage)(r.buf))
+	case sharedRing:
 		sharedRings.Put((*[sharedRing]sentMessage)(r.buf))
 	}
 	r.buf = nil
@@ -110,15 +133,15 @@ func (r *sentRing) trim(before time.Duration) {
 		if m.state == outstanding || m.state == lost && m.at > before {
 			break
 		}
-		m.from = nil
+		m.forget()
 		r.base++
 	}
 	r.oldest = max(r.oldest, r.base)
 }
 
-// shrink gives memory back when the ring is empty.
-func (r *sentRing) shrink() {
-	if r.base == r.next && len(r.buf) > minRing {
+// shrink gives the memory back if nothing has to be remembered.
+func (r *sentRing) shrink(before time.Duration) {
+	if r.trim(before); r.base == r.next {
 		r.free()
 	}
 }

@@ -282,15 +282,15 @@ func TestACKsGetShorterOnceTheyAreAcknowledged(t *testing.T) {
 func TestRingForgetsOwnACKs(t *testing.T) {
 	var r sentRing
 	push := func(s state) { *r.push() = sentMessage{at: 1, state: s} }
-	for range 10 * minRing {
+	for range 10 * smallRing {
 		push(resolved)
 	}
-	if len(r.buf) != minRing {
+	if len(r.buf) != smallRing {
 		t.Errorf("room for %d messages", len(r.buf))
 	}
 	first := r.next
 	push(outstanding)
-	for range 10 * minRing {
+	for range 10 * smallRing {
 		push(resolved)
 	}
 	if r.firstOutstanding() != first || r.base > first {

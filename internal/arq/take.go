@@ -64,10 +64,9 @@ func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
 	if e.ins.len() >= most {
 		return nil, errNoRoom
 	}
-	offer := *f
-	offer.MetaOffset = 0
-	in := &incoming{handle: f.Handle, counter: e.over.expand(f.Handle),
-		id: f.ID, attempt: f.Attempt, offer: &offer, size: f.Size}
+	in := &incoming{handle: f.Handle, counter: e.over.expand(f.Handle), id: f.ID, attempt: f.Attempt, told: &told{offer: *f}, size: f.Size}
+	in.offer = &in.told.offer
+	in.offer.MetaOffset = 0
 	e.over.highest = max(e.over.highest, in.counter)
 	e.ins.add(in.handle, in)
 	switch {
@@ -76,7 +75,7 @@ func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
 	case f.Kind == wire.KindMessage && (f.Size < 0 || f.Size > int64(e.cfg.Local.MessageBytes)):
 		e.refuse(in, reasonTooLarge, "a message over what the HELLO allows")
 	default:
-		offer.Meta = make([]byte, f.MetaSize)
+		in.offer.Meta = make([]byte, f.MetaSize)
 	}
 	return in, nil
 }
@@ -149,8 +148,9 @@ func (e *Engine) onFin(body []byte) error {
 		e.refuse(in, reasonMalformed, "the end is not where it was announced")
 		return nil
 	}
-	f.Digest = append([]byte(nil), f.Digest...)
-	in.size, in.fin = f.Size, &f
+	in.told.fin = f
+	in.size, in.fin = f.Size, &in.told.fin
+	in.fin.Digest = append(in.told.digest[:0], f.Digest...)
 	e.batch.urgent = e.batch.urgent || !in.complete()
 	e.checkFinished(in)
 	return nil
@@ -219,9 +219,11 @@ func (e *Engine) forget(counter int64) error {
 // answer queues the frame that ends a transfer.
 func (e *Engine) answer(in *incoming, f frame) {
 	in.answered = true
-	in.got, in.held, in.offer, in.repair = chunk.Ranges{}, nil, nil, repairable{}
+	in.got, in.held, in.told, in.offer, in.fin = chunk.Ranges{}, nil, nil, nil, nil
+	in.repair.end()
 	in.open++
-	e.controls.add(&control{frame: f, in: in, twice: true})
+	in.answer = control{frame: f, in: in, twice: true}
+	e.controls.add(&in.answer)
 }
 
 func (e *Engine) refuse(in *incoming, reason uint8, text string) {

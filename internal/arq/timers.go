@@ -40,10 +40,11 @@ func (e *Engine) watch() {
 	if active != e.idle.active {
 		e.idle.active, e.idle.since = active, e.now
 		if !active {
-			e.sent.trim(e.now)
-			e.sent.shrink()
 			e.released = nil
 		}
+	}
+	if !active && len(e.sent.buf) > 0 {
+		e.sent.shrink(e.now)
 	}
 }
 
