@@ -15,7 +15,7 @@
 //   - A carrier's writer takes messages from Session.Poll only when the medium can
 //     take them. It may block in the medium; nobody waits for it. That of a link ends
 //     when there is nothing to write.
-//   - Each transfer has one worker while it lasts, on a goroutine of the session's
+//   - Each transfer has one worker while it lasts, on a goroutine of the Endpoint's
 //     crew: the sender's reads and hashes the body, the receiver's calls the Inbox and
 //     in the end writes the answer if no writer runs.
 //     Workers take the session's mutex only to exchange buffers with the engine. The

@@ -18,6 +18,7 @@ type Endpoint struct {
 	pool     *creditPool
 	paths    paths
 	messages answers
+	crew     crew
 }
 
 // NewEndpoint returns an Endpoint with the defaults for what cfg leaves out.

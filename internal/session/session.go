@@ -22,7 +22,7 @@ type Session struct {
 	carrier Carrier
 	cid     wire.ConnID
 	info    LinkInfo // as of the start
-	crew    crew
+	crew    *crew
 	apart   bool // the carrier calls PollApart
 
 	established chan struct{} // closed once the peer's HELLO is known
@@ -60,7 +60,8 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		in:          make(map[uint16]*receiving),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
-	s.crew = crew{make(chan func()), s.ctx.Done()}
+	s.crew = &c.ep.crew
+	s.crew.join()
 	cfg := arq.Config{
 		Initiator: first == nil,
 		Ordered:   s.info.Ordered, Reliable: s.info.Reliable,
@@ -395,6 +396,7 @@ func (s *Session) unlock() {
 	if over {
 		s.conn.ep.paths.keep(s.carrier.Info().Peer, path, time.Now())
 		s.cancel(s.why)
+		s.crew.leave()
 		s.conn.lost(s, s.why)
 		s.carrier.Wake()
 	}
