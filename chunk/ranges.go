@@ -20,6 +20,9 @@ type Ranges struct {
 	covered int64
 }
 
+// NewRanges returns an empty set that uses the given memory as long as that has room.
+func NewRanges(memory []Range) Ranges { return Ranges{set: memory[:0]} }
+
 // Add adds the positions of [start, end) and returns how many were new.
 func (r *Ranges) Add(start, end int64) (added int64) {
 	if start >= end {

@@ -216,3 +216,19 @@ func ExampleRanges() {
 	// missing 4000 to 5000
 	// 2500 bytes in 2 ranges
 }
+
+// A set uses the memory that it was given, and other memory when that is full.
+func TestRangesInMemory(t *testing.T) {
+	var memory [2]Range
+	r := NewRanges(memory[:])
+	for i := range int64(2) {
+		r.Add(10*i, 10*i+5)
+	}
+	if want := [2]Range{{0, 5}, {10, 15}}; memory != want {
+		t.Errorf("memory has %v, want %v", memory, want)
+	}
+	r.Add(20, 25)
+	if r.Count() != 3 || r.Covered() != 15 || r.At(2) != (Range{20, 25}) {
+		t.Errorf("%d ranges of %d positions", r.Count(), r.Covered())
+	}
+}

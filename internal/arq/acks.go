@@ -26,7 +26,9 @@ type ackTracker struct {
 	unasked int           // ACKs since the last message that asks for one itself
 }
 
-func newAckTracker() ackTracker { return ackTracker{largest: -1, maxRanges: 32} }
+func newAckTracker(memory []chunk.Range) ackTracker {
+	return ackTracker{got: chunk.NewRanges(memory), largest: -1, maxRanges: 32}
+}
 
 // seen reports whether the message has been received before, or is so old that it
 // cannot be told.

@@ -29,14 +29,14 @@ type controls struct {
 // add queues a new frame and returns its control.
 func (q *controls) add(c *control) *control {
 	c.fact = unsent
-	q.due = append(q.due, c)
+	q.due = add(q.due, c)
 	return c
 }
 
 // lose notes that a message with the control was lost.
 func (q *controls) lose(c *control, number int64) {
 	if c.lost(number) {
-		q.due = append(q.due, c)
+		q.due = add(q.due, c)
 	}
 }
 
@@ -44,7 +44,7 @@ func (q *controls) lose(c *control, number int64) {
 func (q *controls) resend(c *control) {
 	if c.fact >= 0 {
 		c.fact = unsent
-		q.due = append(q.due, c)
+		q.due = add(q.due, c)
 	}
 }
 
@@ -71,7 +71,7 @@ func (q *controls) pop() {
 
 // later schedules the second copies.
 func (q *controls) later(c *control, at time.Duration) {
-	q.again = append(q.again, c)
+	q.again = add(q.again, c)
 	if len(q.again) == 1 {
 		q.repeat = at
 	}

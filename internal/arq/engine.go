@@ -14,27 +14,19 @@ import (
 // Engine is one side of one session. Not safe for concurrent use; it never blocks.
 // After the Closed event all methods but NextEvent do nothing.
 type Engine struct {
-	cfg   Config
 	epoch time.Time
 	now   time.Duration // since epoch, of the last call
+	idle  idle
 
-	handshake handshake
-	path      path
-	ending    ending
-	idle      idle
-	size      sizer
-
+	recovery *recovery // nil on an ordered reliable link
+	acks     ackTracker
+	batch    batch // what was received since the last settle
 	sent     sentRing
 	rtt      rtt
-	acks     ackTracker
-	recovery *recovery // nil on an ordered reliable link
-	batch    batch     // what was received since the last settle
-
 	controls controls
 	schedule scheduler
 	credit   sendCredit
 	window   receiveCredit
-	persist  persist
 	outs     table[outgoing]
 	ins      table[incoming]
 	waiting  waitingOffers
@@ -46,6 +38,24 @@ type Engine struct {
 	ping     bool     // send a PING
 	sampled  int64    // number of the newest message with a round-trip sample
 	stats    Stats
+	few      few
+
+	ending    ending
+	persist   persist
+	size      sizer
+	handshake handshake
+	path      path
+	cfg       Config
+}
+
+// few is the memory for what there is of most things at once. It lies beside what uses it: an engine that
+// was idle among thousands is in no cache, and each place of its own would be one more to wait for.
+type few struct {
+	due, again [2]*control
+	outs       [1]entry[outgoing]
+	ins        [1]entry[incoming]
+	waiting    [1]*outgoing
+	got, over  [2]chunk.Range
 }
 
 // New returns the engine of a new session. A responder's engine is made for a first
@@ -61,19 +71,35 @@ func New(cfg Config, now time.Time) *Engine {
 		cfg.Local.Repairs = maxRepaired
 	}
 	// Times count from a second before now, so that zero is no time.
-	e := &Engine{cfg: cfg, epoch: now.Add(-time.Second), now: time.Second}
-	e.acks = newAckTracker()
+	e := newEngine(&cfg)
+	e.cfg, e.epoch, e.now = cfg, now.Add(-time.Second), time.Second
+	e.acks = newAckTracker(e.few.got[:0])
+	e.controls.due, e.controls.again = e.few.due[:0], e.few.again[:0]
+	e.outs.list, e.ins.list, e.waiting.bulk = e.few.outs[:0], e.few.ins[:0], e.few.waiting[:0]
 	e.credit = newSendCredit()
 	e.window = newReceiveCredit(&cfg)
 	e.size = newSizer(cfg.MaxMessage, cfg.Sizes, wire.InitialMessage)
-	e.over = newHandles()
-	if !cfg.Ordered || !cfg.Reliable {
-		e.recovery = newRecovery(&cfg, e.size.current)
+	e.over = newHandles(e.few.over[:0])
+	if e.recovery != nil {
+		e.recovery.begin(&cfg, e.size.current)
 	}
 	e.idle.heard, e.sampled = e.now, -1
 	e.batch.largest = -1
 	e.startHandshake()
 	return e
+}
+
+// newEngine returns memory for an engine, with that for loss recovery behind it if the link needs it.
+func newEngine(cfg *Config) *Engine {
+	if cfg.Ordered && cfg.Reliable {
+		return new(Engine)
+	}
+	e := new(struct {
+		Engine
+		recovery recovery
+	})
+	e.Engine.recovery = &e.recovery
+	return &e.Engine
 }
 
 // Receive takes one message from the link. Messages that are malformed, changed on
@@ -273,7 +299,9 @@ type handles struct {
 	over    chunk.Ranges
 }
 
-func newHandles() handles { return handles{highest: 1<<16 - 1} }
+func newHandles(memory []chunk.Range) handles {
+	return handles{highest: 1<<16 - 1, over: chunk.NewRanges(memory)}
+}
 
 // expand returns the counter whose low 16 bits are handle and that is closest to the highest.
 func (h *handles) expand(handle uint16) int64 {

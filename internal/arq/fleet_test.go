@@ -149,3 +149,23 @@ func TestRingIsGivenBackEmpty(t *testing.T) {
 		}
 	}
 }
+
+// Memory beside the engine outlives what was in it, and lets go of that when a list leaves it.
+func TestListsForgetWhatTheyLeave(t *testing.T) {
+	var memory [2]*control
+	list := memory[:0]
+	for range 5 {
+		list = add(list, new(control))
+	}
+	if memory != [2]*control{} || len(list) != 5 || list[0] == nil || list[4] == nil {
+		t.Errorf("%v is left of %v", memory, list)
+	}
+	table := table[control]{list: make([]entry[control], 0, 1)}
+	first := table.list[:1]
+	for h := range uint16(5) {
+		table.add(5-h, new(control))
+	}
+	if first[0].value != nil || table.len() != 5 || table.get(1) == nil || table.get(5) == nil {
+		t.Errorf("%v is left of %v", first, table.list)
+	}
+}

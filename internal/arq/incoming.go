@@ -30,6 +30,7 @@ type incoming struct {
 	answered bool // RECEIPT or REJECT was given
 	open     int  // controls that the peer has not acknowledged
 	answer   control
+	run      [1]chunk.Range // memory for got
 }
 
 // told is what events point to, and their owner may keep.

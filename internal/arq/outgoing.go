@@ -41,6 +41,7 @@ type outgoing struct {
 // usual is the memory for what most transfers have, one piece, an OFFER and a FIN, so that it is taken at once.
 type usual struct {
 	piece      [1]piece
+	acked      [1]chunk.Range
 	controls   [2]*control
 	offer, end control
 	fin        wire.Fin
@@ -51,7 +52,7 @@ type usual struct {
 func newOutgoing(f *wire.Offer) *outgoing {
 	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0 || f.Kind == wire.KindMessage}
 	u := &o.usual
-	o.controls, o.pieces.list = u.controls[:0], u.piece[:0]
+	o.controls, o.pieces.list, o.acked = u.controls[:0], u.piece[:0], chunk.NewRanges(u.acked[:0])
 	return o
 }
 

@@ -20,7 +20,7 @@ type pieces struct {
 }
 
 func (q *pieces) add(offset int64, data []byte, unacked int) {
-	q.list = append(q.list, piece{offset, data, unacked})
+	q.list = add(q.list, piece{offset, data, unacked})
 	q.size += int64(len(data))
 }
 

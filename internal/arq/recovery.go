@@ -37,7 +37,7 @@ type recovery struct {
 
 	loss     lossRate
 	delivery delivery
-	sample   cc.Sample
+	own      cc.Rate // unless the session has another
 }
 
 // delivery estimates the delivery rate (draft-cheng-iccrg-delivery-rate-estimation).
@@ -48,15 +48,15 @@ type delivery struct {
 	appLimited  int64 // the rate is a lower bound until so many bytes are acknowledged
 }
 
-func newRecovery(cfg *Config, message int) *recovery {
-	r := &recovery{ordered: cfg.Ordered, largest: -1, threshold: packetThreshold, eighths: timeThreshold}
+func (r *recovery) begin(cfg *Config, message int) {
+	*r = recovery{ordered: cfg.Ordered, largest: -1, threshold: packetThreshold, eighths: timeThreshold}
 	if !cfg.Ordered {
 		if r.cc = cfg.Controller; r.cc == nil {
-			r.cc = cc.NewRate(message, cfg.Path)
+			r.own.Begin(message, cfg.Path)
+			r.cc = &r.own
 		}
 		r.ask(message)
 	}
-	return r
 }
 
 // ask asks the controller again after it was told something.
@@ -145,8 +145,7 @@ func (r *recovery) settle(e *Engine, b *batch) {
 	r.detect(e, b)
 	d := &r.delivery
 	if b.acked > 0 && r.cc != nil {
-		s := &r.sample // not on the stack: it would escape
-		*s = cc.Sample{Now: e.now, Acked: b.acked, Packets: b.packets, Lost: b.lost, LostCount: b.lostCount,
+		s := cc.Sample{Now: e.now, Acked: b.acked, Packets: b.packets, Lost: b.lost, LostCount: b.lostCount,
 			InFlight: r.inFlight, Prior: b.prior, Largest: b.largest, LargestSentAt: b.at, Next: e.sent.next,
 			MinRTT: e.rtt.min, SRTT: e.rtt.smoothed, AppLimited: b.flight.appLimited,
 			Delivered: d.bytes, DeliveredAtSend: b.flight.delivered}

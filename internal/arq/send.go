@@ -61,7 +61,7 @@ func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
 	if q := &e.waiting.bulk; o.interactive {
 		e.waiting.interactive = append(e.waiting.interactive, o)
 	} else {
-		*q = append(*q, o)
+		*q = add(*q, o)
 	}
 	e.checkWaiting()
 	return o.handle, nil
@@ -97,14 +97,14 @@ func (e *Engine) start(o *outgoing) {
 	room := e.size.least() - wire.LongHeader - wire.Trailer - wire.OfferHeader
 	if len(meta) <= room {
 		o.usual.offer.frame = o.offer
-		o.controls = append(o.controls, e.controls.add(&o.usual.offer))
+		o.controls = add(o.controls, e.controls.add(&o.usual.offer))
 		meta = nil
 	}
 	for len(meta) > 0 {
 		part := *o.offer
 		part.Meta = meta[:min(len(meta), room)]
 		part.MetaOffset = o.offer.MetaSize - uint16(len(meta))
-		o.controls = append(o.controls, e.controls.add(&control{frame: &part}))
+		o.controls = add(o.controls, e.controls.add(&control{frame: &part}))
 		meta = meta[len(part.Meta):]
 	}
 	if len(o.controls) == 1 && e.recovery != nil {
@@ -190,7 +190,7 @@ func (e *Engine) Resume(handle uint16, r *wire.Resume) error {
 			e.release(o, o.skip(b.Start, b.End, e.released))
 		}
 	}
-	o.controls = append(o.controls, e.controls.add(&control{frame: r}))
+	o.controls = add(o.controls, e.controls.add(&control{frame: r}))
 	if !o.progress {
 		o.progress = true
 		e.events.push(Event{Kind: Progress, Handle: handle})
@@ -214,7 +214,7 @@ func (e *Engine) Finish(handle uint16, size int64, digest chunk.Digest) error {
 	u.fin = wire.Fin{Handle: handle, Attempt: o.offer.Attempt, Size: size, Algorithm: digest.Algorithm(), Digest: digest.Append(u.digest[:0])}
 	u.end.frame = &u.fin
 	o.finish = e.controls.add(&u.end)
-	o.controls = append(o.controls, o.finish)
+	o.controls = add(o.controls, o.finish)
 	if e.recovery != nil && e.recovery.cc != nil {
 		o.spare = spareBytes + size/spareParts
 	}

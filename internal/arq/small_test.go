@@ -128,7 +128,7 @@ func TestSecondResponderIsRefused(t *testing.T) {
 }
 
 func TestHandlesExpand(t *testing.T) {
-	h := newHandles()
+	h := newHandles(nil)
 	for i := range 200_000 {
 		c := h.expand(uint16(i))
 		if c != int64(i)+1<<16 {

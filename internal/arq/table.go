@@ -5,6 +5,15 @@ import (
 	"slices"
 )
 
+// add appends v. Memory that becomes too small may be a part of something that stays, so it forgets what was in it.
+func add[T any](list []T, v T) []T {
+	grown := append(list, v)
+	if len(list) == cap(list) {
+		clear(list)
+	}
+	return grown
+}
+
 // table finds transfers by handle. There are few at once, so a sorted slice and the
 // memory of the last answer beat a map.
 type table[T any] struct {
@@ -36,7 +45,7 @@ func (t *table[T]) get(handle uint16) *T {
 
 func (t *table[T]) add(handle uint16, v *T) {
 	i, _ := t.search(handle)
-	t.list = slices.Insert(t.list, i, entry[T]{handle, v})
+	t.list = slices.Insert(add(t.list, entry[T]{})[:len(t.list)], i, entry[T]{handle, v})
 }
 
 func (t *table[T]) remove(handle uint16) {

@@ -65,7 +65,7 @@ func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
 		return nil, errNoRoom
 	}
 	in := &incoming{handle: f.Handle, counter: e.over.expand(f.Handle), id: f.ID, attempt: f.Attempt, told: &told{offer: *f}, size: f.Size}
-	in.offer = &in.told.offer
+	in.offer, in.got = &in.told.offer, chunk.NewRanges(in.run[:0])
 	in.offer.MetaOffset = 0
 	e.over.highest = max(e.over.highest, in.counter)
 	e.ins.add(in.handle, in)

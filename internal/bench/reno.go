@@ -34,7 +34,7 @@ func (r *reno) Lost(_ time.Duration, p cc.Packet) {
 }
 
 // Acked implements cc.Controller.
-func (r *reno) Acked(s *cc.Sample) {
+func (r *reno) Acked(s cc.Sample) {
 	r.srtt = s.SRTT
 	switch {
 	case s.Largest < r.recovery || s.AppLimited:

@@ -12,7 +12,7 @@ type Controller interface {
 	// Lost notes that a message is believed lost. A batch's losses come before its Acked.
 	Lost(now time.Duration, p Packet)
 	// Acked is called once per batch of acknowledgements with what they say together.
-	Acked(s *Sample)
+	Acked(s Sample)
 	// Undo notes that a message counted as lost has arrived after all.
 	Undo(now time.Duration, p Packet)
 	// Resize notes a new size of full messages in bytes.

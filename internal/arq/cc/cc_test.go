@@ -37,7 +37,7 @@ func (f *flight) round(n int, rtt time.Duration, lose func(i int) bool) {
 	f.delivered += s.Acked
 	s.Delivered, s.DeliveredAtSend = f.delivered, began
 	s.Rate = int64(float64(s.Acked) / rtt.Seconds())
-	f.c.Acked(&s)
+	f.c.Acked(s)
 }
 
 func (f *flight) fill(rtt time.Duration, lose func(i int) bool) {
@@ -116,7 +116,7 @@ func TestCubicLeavesSlowStartWhenRoundTripsGrow(t *testing.T) {
 		for range 4 { // samples a round
 			number += window / message / 4
 			c.Sent(Packet{Number: number + window/message})
-			c.Acked(&Sample{Now: now, Prior: window, Acked: window / 4, Largest: number, Next: number + window/message, RTT: rtt, SRTT: rtt})
+			c.Acked(Sample{Now: now, Prior: window, Acked: window / 4, Largest: number, Next: number + window/message, RTT: rtt, SRTT: rtt})
 		}
 		if window > 100*message {
 			rtt += 10 * time.Millisecond

@@ -119,7 +119,7 @@ func (c *Cubic) Undo(now time.Duration, p Packet) {
 }
 
 // Acked implements [Controller].
-func (c *Cubic) Acked(s *Sample) {
+func (c *Cubic) Acked(s Sample) {
 	c.srtt = s.SRTT
 	if s.Largest < c.recovery || s.Acked == 0 {
 		return
@@ -129,13 +129,13 @@ func (c *Cubic) Acked(s *Sample) {
 		return
 	}
 	if c.slowStart() {
-		c.window += c.start.growth(s)
+		c.window += c.start.growth(&s)
 		if c.start.done {
 			c.loss.threshold = c.window
 		}
 		return
 	}
-	c.avoid(s)
+	c.avoid(&s)
 }
 
 // avoid grows the window along the curve, RFC 9438 sections 4.2 to 4.5.

@@ -75,10 +75,16 @@ const (
 // known of the path it begins with half of that rate, and takes to all of it once a round trip of about that
 // length has shown that it is the same path.
 func NewRate(message int, known Path) *Rate {
-	r := &Rate{message: int64(message), gain: startGain, known: known}
+	r := new(Rate)
+	r.Begin(message, known)
+	return r
+}
+
+// Begin makes r what NewRate returns, where r is a part of something larger.
+func (r *Rate) Begin(message int, known Path) {
+	*r = Rate{message: int64(message), gain: startGain, known: known}
 	r.window = startMessages * r.message
 	r.round.end = -1
-	return r
 }
 
 // Sent implements [Controller].
@@ -179,7 +185,7 @@ func (r *Rate) Burst() int64 {
 }
 
 // Acked implements [Controller].
-func (r *Rate) Acked(s *Sample) {
+func (r *Rate) Acked(s Sample) {
 	if s.RTT > 0 {
 		r.rtt.sample(s.Now, s.RTT)
 		r.recall(s.RTT)
@@ -193,13 +199,13 @@ func (r *Rate) Acked(s *Sample) {
 		r.bw.sample(s.Rate)
 	}
 	if r.mode == startUp {
-		r.guess.rate = max(r.guess.rate, r.train.sample(s))
+		r.guess.rate = max(r.guess.rate, r.train.sample(&s))
 		r.grow(s.Acked)
 	}
-	if r.round.ended(s) {
-		r.endRound(s)
+	if r.round.ended(&s) {
+		r.endRound(&s)
 	}
-	r.step(s)
+	r.step(&s)
 }
 
 // recall takes to what is known of the path if the first round trip agrees with it.
