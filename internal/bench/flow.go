@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -23,7 +24,7 @@ type flow struct {
 	clock    *sim.Clock
 	rand     *rand.Rand
 	ends     [2]*flowEnd // sender, receiver
-	sending  map[uint16]*flowImage
+	sending  []flowImage
 	received int64         // bytes
 	images   uint32        // counts
 	spent    time.Duration // real time in the engines, without the simulation around them
@@ -34,6 +35,7 @@ var modelBytes = make([]byte, 64<<10)
 
 // flowImage is one on its way.
 type flowImage struct {
+	handle         uint16
 	size, supplied int64
 	done           func()
 }
@@ -97,7 +99,7 @@ func (m *medium) release(msg []byte) { m.free = append(m.free, msg) }
 
 // newFlow joins two engines. The sender has control, nil for what pixferry uses.
 func newFlow(clock *sim.Clock, r *rand.Rand, there, back *sim.Link, control cc.Controller) *flow {
-	f := &flow{clock: clock, rand: r, sending: make(map[uint16]*flowImage)}
+	f := &flow{clock: clock, rand: r}
 	m := new(medium)
 	a, b := &flowEnd{flow: f, link: there, medium: m}, &flowEnd{flow: f, link: back, medium: m}
 	a.peer, b.peer = b, a
@@ -136,14 +138,16 @@ func (f *flow) send(size int64, done func()) {
 	if err != nil {
 		panic(err)
 	}
-	f.sending[h] = &flowImage{size: size, done: done}
+	f.sending = append(f.sending, flowImage{handle: h, size: size, done: done})
 	f.ends[0].pump()
 }
 
 func (f *flow) sender(ev arq.Event) {
-	a, img := f.ends[0], f.sending[ev.Handle]
+	a := f.ends[0]
+	i := slices.IndexFunc(f.sending, func(img flowImage) bool { return img.handle == ev.Handle })
 	switch ev.Kind {
 	case arq.Wanted:
+		img := &f.sending[i]
 		for a.Want(ev.Handle) > 0 && img.supplied < img.size {
 			p := modelBytes[:min(img.size-img.supplied, int64(len(modelBytes)))]
 			must(a.Supply(ev.Handle, img.supplied, p))
@@ -153,8 +157,9 @@ func (f *flow) sender(ev arq.Event) {
 			a.Finish(ev.Handle, img.size, modelDigest)
 		}
 	case arq.Receipted:
-		delete(f.sending, ev.Handle)
-		img.done()
+		done := f.sending[i].done
+		f.sending = slices.Delete(f.sending, i, i+1)
+		done()
 	case arq.Closed, arq.Rejected:
 		panic(fmt.Sprintf("the flow has ended: %v %+v", ev.Err, ev.Reject))
 	}
