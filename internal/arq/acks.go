@@ -9,21 +9,21 @@ import (
 // ackTracker remembers which of the peer's messages have arrived and decides when to
 // say so.
 type ackTracker struct {
-	got       chunk.Ranges // numbers that have arrived, not below floor
-	floor     int64        // below it everything counts as seen
-	maxRanges int          // how many ranges the peer takes in an ACK
+	got   chunk.Ranges // numbers that have arrived, not below floor
+	floor int64        // below it everything counts as seen
 
 	largest   int64 // the newest message, -1: none
 	largestAt time.Duration
 
-	pending int           // messages that ask for an acknowledgement since the last ACK
-	gap     bool          // one of them revealed or filled a gap
-	now     bool          // acknowledge with the next Poll
-	due     time.Duration // acknowledge by then; 0: nothing pending
-	sentAt  time.Duration // of the last ACK
-	again   time.Duration // send the last ACK once more then, should nothing arrive; 0: no more
-	pause   time.Duration // between repetitions, doubling
-	unasked int           // ACKs since the last message that asks for one itself
+	maxRanges int32         // how many ranges the peer takes in an ACK
+	pending   int32         // messages that ask for an acknowledgement since the last ACK
+	unasked   int32         // ACKs since the last message that asks for one itself
+	gap       bool          // one of them revealed or filled a gap
+	now       bool          // acknowledge with the next Poll
+	due       time.Duration // acknowledge by then; 0: nothing pending
+	sentAt    time.Duration // of the last ACK
+	again     time.Duration // send the last ACK once more then, should nothing arrive; 0: no more
+	pause     time.Duration // between repetitions, doubling
 }
 
 func newAckTracker(memory []chunk.Range) ackTracker {
@@ -46,8 +46,8 @@ func (a *ackTracker) add(number int64, now time.Duration, eliciting bool) {
 	if number > a.largest {
 		a.largest, a.largestAt = number, now
 	}
-	if a.got.Count() > a.maxRanges {
-		a.got.KeepHighest(a.maxRanges)
+	if a.got.Count() > int(a.maxRanges) {
+		a.got.KeepHighest(int(a.maxRanges))
 		a.floor = max(a.floor, a.got.Min())
 	}
 }

@@ -34,9 +34,9 @@ type ending struct {
 	err    error
 	frame  *wire.Close // to tell the peer; nil: nothing to tell
 	due    bool        // frame is to be sent
-	copies int         // more of it, as nobody acknowledges it
-	heard  int         // messages since
-	resend int         // answer after so many
+	copies int32       // more of it, as nobody acknowledges it
+	heard  int32       // messages since
+	resend int32       // answer after so many
 	until  time.Duration
 }
 

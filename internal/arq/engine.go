@@ -37,14 +37,14 @@ type Engine struct {
 	running  int      // transfers to the peer that have started
 	ping     bool     // send a PING
 	sampled  int64    // number of the newest message with a round-trip sample
-	stats    Stats
+	stats    Counters
 	few      few
 
 	ending    ending
 	persist   persist
 	size      sizer
 	handshake handshake
-	path      path
+	path      *path // nil: the peer has never moved
 	cfg       Config
 }
 
@@ -55,7 +55,7 @@ type few struct {
 	outs       [1]entry[outgoing]
 	ins        [1]entry[incoming]
 	waiting    [1]*outgoing
-	got, over  [2]chunk.Range
+	got, over  [1]chunk.Range
 }
 
 // New returns the engine of a new session. A responder's engine is made for a first
@@ -213,7 +213,7 @@ func (e *Engine) Path() cc.Path {
 
 // Stats returns counters of the session so far.
 func (e *Engine) Stats() Stats {
-	s := e.stats
+	s := Stats{Counters: e.stats}
 	s.SmoothedRTT, s.MinRTT = e.rtt.smoothed, e.rtt.min
 	if r := e.recovery; r != nil {
 		s.Outstanding = r.inFlight
@@ -226,14 +226,19 @@ func (e *Engine) Stats() Stats {
 
 // Stats are counters of one session, and estimates of its path.
 type Stats struct {
+	Counters
+	SmoothedRTT, MinRTT time.Duration
+	Window              int64 // congestion window in bytes; 0: no congestion control
+	Rate                int64 // pacing rate in bytes a second; 0: not paced
+	Outstanding         int64 // bytes sent and neither acknowledged nor lost; 0 on a reliable link
+}
+
+// Counters count what a session has done.
+type Counters struct {
 	SentMessages, SentBytes         int64
 	ReceivedMessages, ReceivedBytes int64
 	LostMessages, SpuriousLosses    int64
 	ResentBytes                     int64 // payload sent more than once
-	SmoothedRTT, MinRTT             time.Duration
-	Window                          int64 // congestion window in bytes; 0: no congestion control
-	Rate                            int64 // pacing rate in bytes a second; 0: not paced
-	Outstanding                     int64 // bytes sent and neither acknowledged nor lost; 0 on a reliable link
 }
 
 const never = time.Duration(math.MaxInt64)

@@ -10,13 +10,12 @@ import (
 
 // handshake is who is addressed how, and what the peer's HELLO said.
 type handshake struct {
-	dest  wire.ConnID // of messages to the peer
-	long  bool        // messages are long: the peer may not know our ID
-	hello *control    // ours
-	peer  wire.Hello
-	known bool // peer is set
-
-	unproven bool // at most three times the received bytes are sent
+	dest     wire.ConnID // of messages to the peer
+	hello    *control    // ours
+	long     bool        // messages are long: the peer may not know our ID
+	unproven bool        // at most three times the received bytes are sent
+	known    bool        // peer is set
+	peer     wire.Hello
 }
 
 func (e *Engine) startHandshake() {

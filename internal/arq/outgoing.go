@@ -8,12 +8,14 @@ import (
 // outgoing is a transfer to the peer.
 type outgoing struct {
 	handle      uint16
-	offer       *wire.Offer
 	interactive bool
 	started     bool // not waiting for its turn
 	over        bool // no longer in the table; messages in flight may still point here
+	ready       bool // in a runQueue
+	asked       bool // a Wanted event stands unanswered
+	progress    bool // a Progress event waits
+	offer       *wire.Offer
 	controls    []*control
-	finish      *control // FIN, nil before Finish
 	usual       usual
 
 	size   int64 // known at Finish; -1 before
@@ -31,11 +33,8 @@ type outgoing struct {
 	parities int      // symbols of parity
 	parity   [][]byte // those not yet sent
 
-	ready     bool // in a runQueue
-	following *outgoing
-	copies    int  // messages of DATA that repeat the offer
-	asked     bool // a Wanted event stands unanswered
-	progress  bool // a Progress event waits
+	following *outgoing // in the runQueue
+	copies    int       // messages of DATA that repeat the offer
 }
 
 // usual is the memory for what most transfers have, one piece, an OFFER and a FIN, so that it is taken at once.
@@ -43,7 +42,7 @@ type usual struct {
 	piece      [1]piece
 	acked      [1]chunk.Range
 	controls   [2]*control
-	offer, end control
+	offer, end control // end is without a frame before Finish
 	fin        wire.Fin
 	digest     [32]byte
 }

@@ -26,7 +26,7 @@ func (e *Engine) Moved(now time.Time, size int, data uint64) {
 	if e.ending.over() {
 		return
 	}
-	p := &e.path
+	p := e.moved()
 	e.controls.drop(p.challenge)
 	p.data, p.received, p.sent = data, e.stats.ReceivedBytes-int64(size), e.stats.SentBytes
 	p.challenge = e.controls.add(&control{frame: &wire.Path{Data: data}})
@@ -43,14 +43,22 @@ func (e *Engine) Rehomed() {
 	}
 }
 
+func (e *Engine) moved() *path {
+	if e.path == nil {
+		e.path = new(path)
+	}
+	return e.path
+}
+
 // onChallenge answers a peer that wants to know whether this side is where it seems to be.
 func (e *Engine) onChallenge(body []byte) error {
 	var f wire.Path
 	if err := f.Parse(body); err != nil {
 		return err
 	}
-	e.controls.drop(e.path.answer)
-	e.path.answer = e.controls.add(&control{frame: &wire.Path{Response: true, Data: f.Data}})
+	p := e.moved()
+	e.controls.drop(p.answer)
+	p.answer = e.controls.add(&control{frame: &wire.Path{Response: true, Data: f.Data}})
 	return nil
 }
 
@@ -59,7 +67,7 @@ func (e *Engine) onResponse(body []byte) error {
 	if err := f.Parse(body); err != nil {
 		return err
 	}
-	if p := &e.path; p.challenge != nil && f.Data == p.data {
+	if p := e.path; p != nil && p.challenge != nil && f.Data == p.data {
 		e.controls.drop(p.challenge)
 		p.challenge = nil
 	}
@@ -69,9 +77,13 @@ func (e *Engine) onResponse(body []byte) error {
 // allowance returns how many bytes may be sent to an address that is not proven, and false if it
 // is.
 func (e *Engine) allowance() (bytes int64, limited bool) {
-	p := &e.path
-	if !e.handshake.unproven && p.challenge == nil {
+	p := e.path
+	switch {
+	case p != nil && p.challenge != nil:
+	case !e.handshake.unproven:
 		return 0, false
+	case p == nil:
+		return 3*e.stats.ReceivedBytes - e.stats.SentBytes, true
 	}
 	return 3*(e.stats.ReceivedBytes-p.received) - (e.stats.SentBytes - p.sent), true
 }

@@ -274,7 +274,7 @@ func (e *Engine) repeat(b *builder, o *outgoing) {
 			b.control(c)
 		}
 	}
-	if c := o.finish; e.recovery != nil && c != nil && c.fact >= 0 && c.fact < fact(b.number) &&
+	if c := &o.usual.end; e.recovery != nil && c.frame != nil && c.fact >= 0 && c.fact < fact(b.number) &&
 		o.size-o.next < int64(finCopies*e.size.current) && c.frame.Len() < b.left()/2 {
 		b.control(c)
 	}

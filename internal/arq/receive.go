@@ -22,11 +22,11 @@ type batch struct {
 	any    bool // anything at all
 	urgent bool // something to acknowledge at once
 	soon   bool // something to acknowledge with its answer, or soon
+	newest bool // the newest of those acknowledged was the largest of its ACK, so it gives a round-trip sample
 
 	acked, packets  int64 // newly acknowledged
 	largest         int64 // number of the newest of them, -1: none
 	at              time.Duration
-	newest          bool          // it was the largest of its ACK, so it gives a round-trip sample
 	delay           time.Duration // of its ACK
 	flight          flight        // of it
 	lost, lostCount int64

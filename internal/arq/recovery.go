@@ -17,13 +17,13 @@ const (
 // without promises needs (RFC 9002). On an ordered link there is no congestion control.
 type recovery struct {
 	ordered bool
+	woken   bool          // the timer for wake has fired
 	cc      cc.Controller // nil: none
 	window  int64         // what cc said last
 	rate    int64
 	burst   int64
 	pacer   pacer
 	wake    time.Duration // when the pacer lets the next message go; 0: not waiting for it
-	woken   bool          // the timer for wake has fired
 
 	inFlight  int64         // bytes of outstanding messages
 	largest   int64         // newest message acknowledged, -1: none
@@ -32,8 +32,8 @@ type recovery struct {
 	eighths   int64         // of a round trip that one may be late
 	lossAt    time.Duration // when the next message counts as lost; 0: none
 	lastSent  time.Duration // when a message that asks for an acknowledgement was last sent
-	timeouts  int           // in a row
-	probes    int           // messages to be sent whatever the window says
+	timeouts  int32         // in a row
+	probes    int32         // messages to be sent whatever the window says
 
 	loss     lossRate
 	delivery delivery
@@ -254,7 +254,7 @@ func (r *recovery) advance(e *Engine) {
 		}
 	}
 	before := e.size.current
-	if e.size.timeout(e.now, r.timeouts); e.size.current != before {
+	if e.size.timeout(e.now, int(r.timeouts)); e.size.current != before {
 		e.resized()
 	}
 }

@@ -213,8 +213,7 @@ func (e *Engine) Finish(handle uint16, size int64, digest chunk.Digest) error {
 	u := &o.usual
 	u.fin = wire.Fin{Handle: handle, Attempt: o.offer.Attempt, Size: size, Algorithm: digest.Algorithm(), Digest: digest.Append(u.digest[:0])}
 	u.end.frame = &u.fin
-	o.finish = e.controls.add(&u.end)
-	o.controls = add(o.controls, o.finish)
+	o.controls = add(o.controls, e.controls.add(&u.end))
 	if e.recovery != nil && e.recovery.cc != nil {
 		o.spare = spareBytes + size/spareParts
 	}

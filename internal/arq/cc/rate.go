@@ -24,6 +24,7 @@ import "time"
 type Rate struct {
 	message int64
 	mode    mode
+	lossy   bool    // a message was lost less than a second ago
 	gain    float64 // of the pacing rate over the bandwidth
 	window  int64   // in start-up
 	next    int64   // number of the next message
@@ -36,7 +37,6 @@ type Rate struct {
 	round round
 	cut   cut
 	lost  time.Duration // when the last message was
-	lossy bool          // lost is less than a second ago
 	start startup
 	train train
 	guess guess
