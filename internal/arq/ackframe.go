@@ -89,8 +89,9 @@ func (e *Engine) dataAcked(o *outgoing, start, end int64) {
 	if o.over {
 		return
 	}
-	done, fresh := o.ack(start, end, e.released)
-	e.release(o, done)
+	var done scratch
+	released, fresh := o.ack(start, end, done[:0])
+	e.release(o, released)
 	e.wanted(o)
 	if fresh && !o.progress {
 		o.progress = true

@@ -32,13 +32,12 @@ type Engine struct {
 	waiting  waitingOffers
 	over     handles // the peer's transfers that are over
 
-	events   eventQueue
-	released [][]byte // scratch
-	running  int      // transfers to the peer that have started
-	ping     bool     // send a PING
-	sampled  int64    // number of the newest message with a round-trip sample
-	stats    Counters
-	few      few
+	events  eventQueue
+	running int   // transfers to the peer that have started
+	ping    bool  // send a PING
+	sampled int64 // number of the newest message with a round-trip sample
+	stats   Counters
+	few     few
 
 	ending    ending
 	persist   persist
@@ -255,12 +254,13 @@ func (e *Engine) resized() {
 
 // release gives slices back to the owner.
 func (e *Engine) release(o *outgoing, done [][]byte) {
-	for i, p := range done {
+	for _, p := range done {
 		e.events.push(Event{Kind: Released, Handle: o.handle, Data: p})
-		done[i] = nil
 	}
-	e.released = done[:0]
 }
+
+// scratch is memory on the stack for as many slices as are mostly released at once.
+type scratch [4][]byte
 
 // eventQueue borrows memory for a few events while there are some: what sessions use in turn stays in the
 // processor's caches. More is its own, and kept until it is dropped.

@@ -254,7 +254,8 @@ func (b *builder) data(room int) {
 	m.probe = len(b.buf)+len(b.payload)+wire.Trailer > e.size.current
 	o.sent(r, again)
 	if e.recovery == nil {
-		e.release(o, o.pieces.sent(o.next, e.released))
+		var done scratch
+		e.release(o, o.pieces.sent(o.next, done[:0]))
 	}
 	e.credit.sent(n)
 	if again {

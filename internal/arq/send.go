@@ -169,7 +169,8 @@ func (e *Engine) Supply(handle uint16, offset int64, p []byte) error {
 		return ErrOrder
 	}
 	o.asked = false
-	e.release(o, o.supply(offset, p, e.released))
+	var done scratch
+	e.release(o, o.supply(offset, p, done[:0]))
 	e.schedule.add(o)
 	e.wanted(o)
 	return nil
@@ -187,7 +188,8 @@ func (e *Engine) Resume(handle uint16, r *wire.Resume) error {
 	for i := range int(r.Count) {
 		if r.Agrees(i) {
 			b := chunk.BlockRange(int64(r.First)+int64(i), o.offer.Size)
-			e.release(o, o.skip(b.Start, b.End, e.released))
+			var done scratch
+			e.release(o, o.skip(b.Start, b.End, done[:0]))
 		}
 	}
 	o.controls = add(o.controls, e.controls.add(&control{frame: r}))

@@ -39,9 +39,6 @@ func (e *Engine) watch() {
 	active := e.outs.len() > 0 || e.ins.len() > 0 || !e.handshake.known
 	if active != e.idle.active {
 		e.idle.active, e.idle.since = active, e.now
-		if !active {
-			e.released = nil
-		}
 	}
 	if !active && len(e.sent.buf) > 0 {
 		e.sent.shrink(e.now)
