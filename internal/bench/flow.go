@@ -134,12 +134,14 @@ func (f *flow) send(size int64, done func()) {
 	f.images++
 	id := [16]byte{1}
 	binary.BigEndian.PutUint32(id[12:], f.images)
-	h, err := f.ends[0].Offer(&wire.Offer{ID: id, Size: size, Algorithm: chunk.SHA256.ID})
+	offer := &wire.Offer{ID: id, Size: size, Algorithm: chunk.SHA256.ID}
+	now, began := f.clock.Now(), time.Now()
+	h, err := f.ends[0].Offer(offer)
 	if err != nil {
 		panic(err)
 	}
 	f.sending = append(f.sending, flowImage{handle: h, size: size, done: done})
-	f.ends[0].pump()
+	f.ends[0].pump(now, began)
 }
 
 func (f *flow) sender(ev arq.Event) {
@@ -192,9 +194,8 @@ const longestStep = 100 * time.Microsecond
 
 func (f *flow) spend(began time.Time) { f.spent += min(time.Since(began), longestStep) }
 
-// pump hands events out, sends what there is, and sets the timer.
-func (e *flowEnd) pump() {
-	began, now := time.Now(), e.flow.clock.Now()
+// pump ends a step that began then: it hands events out, sends what there is, and sets the timer.
+func (e *flowEnd) pump(now, began time.Time) {
 	for e.drain(); ; e.drain() {
 		msg := e.buffer()
 		n := e.Poll(now, msg)
@@ -217,10 +218,9 @@ func (e *flowEnd) pump() {
 }
 
 func (e *flowEnd) late() {
-	began := time.Now()
-	e.Advance(e.flow.clock.Now())
-	e.flow.spend(began)
-	e.pump()
+	now, began := e.flow.clock.Now(), time.Now()
+	e.Advance(now)
+	e.pump(now, began)
 }
 
 func (e *flowEnd) drain() {
@@ -243,8 +243,7 @@ func (e *flowEnd) arrive(msg []byte) {
 			return
 		}
 	}
-	began := time.Now()
-	_ = e.Receive(e.flow.clock.Now(), msg) // what it cannot use it drops
-	e.flow.spend(began)
-	e.pump()
+	now, began := e.flow.clock.Now(), time.Now()
+	_ = e.Receive(now, msg) // what it cannot use it drops
+	e.pump(now, began)
 }
