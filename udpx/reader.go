@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	// maxRead is how many packets are read at once while there are many.
-	maxRead = 16
+	// maxRead is how many packets are read at once while there are many, and maxTrains how
+	// many of them if they are trains: more would fall out of the caches before they are looked at.
+	maxRead   = 64
+	maxTrains = 16
 	// lightReads is after how many reads that give few packets fewer are read at once.
 	lightReads = 64
 	// maxFailures is how many reads in a row may fail before the socket counts as
@@ -27,6 +29,8 @@ const (
 type reader struct {
 	*socket
 	memory   [][]byte // of packets
+	size     int      // of each of memory
+	most     int      // of them
 	packets  []udpsock.Packet
 	light    int // reads that gave few packets, in a row
 	failures int
@@ -40,7 +44,10 @@ type reader struct {
 
 func (s *socket) runReader() {
 	defer close(s.read)
-	r := &reader{socket: s}
+	r := &reader{socket: s, size: max(s.largest(), wire.InitialMessage), most: maxRead}
+	if s.conn.Joins() {
+		r.size, r.most = udpsock.ReadSize, maxTrains
+	}
 	r.grow(1)
 	for {
 		for i, m := range r.memory {
@@ -68,7 +75,7 @@ func (r *reader) adapt(n int) {
 	}
 	switch r.light++; {
 	case n == size:
-		r.grow(min(2*size, maxRead))
+		r.grow(min(2*size, r.most))
 	case r.light == lightReads:
 		r.light = 0
 		r.grow((size + 1) / 2)
@@ -78,7 +85,7 @@ func (r *reader) adapt(n int) {
 // grow changes how many packets are read at once.
 func (r *reader) grow(n int) {
 	for len(r.memory) < n {
-		r.memory = append(r.memory, make([]byte, udpsock.ReadSize))
+		r.memory = append(r.memory, make([]byte, r.size))
 	}
 	clear(r.memory[n:])
 	r.memory = r.memory[:n]

@@ -229,9 +229,9 @@ func (w *writer) schedule(c *carrier, due time.Time) {
 }
 
 // largest returns how large a message may be, for the probes of the path's MTU.
-func (w *writer) largest() int {
-	if n := len(w.sizes); n > 0 {
-		return w.sizes[n-1]
+func (s *socket) largest() int {
+	if n := len(s.sizes); n > 0 {
+		return s.sizes[n-1]
 	}
 	return 0
 }

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	batchSize   = 64
-	controlSize = 64 // of the control messages of one packet
+	batchSize   = 128 // messages that a call moves
+	controlSize = 64  // of the control messages of one packet
 )
 
 // mmsg moves packets with recvmmsg and sendmmsg. golang.org/x/net/ipv4 does so for
@@ -32,7 +32,7 @@ func newBatcher(c *Conn, u *net.UDPConn, raw syscall.RawConn) batcher {
 			c.offload.Store(false)
 		}
 		if c.offload.Load() && groWorks() {
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+			c.joins = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
 		}
 	})
 	return &mmsg{conn: c, pc: ipv4.NewPacketConn(u)}

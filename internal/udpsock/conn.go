@@ -19,7 +19,8 @@ const (
 	// MaxTrain is how many datagrams a packet may hold at most (UDP_MAX_SEGMENTS of
 	// kernels before 6.9).
 	MaxTrain = 64
-	// ReadSize is what the buffer of a packet must have for reading, in bytes.
+	// ReadSize is what the buffer of a packet must have for reading, in bytes, where
+	// packets may be trains (Joins).
 	ReadSize = 64 << 10
 
 	// socketBuffer is what is asked of the kernel for each direction: 7 MB, as
@@ -33,8 +34,8 @@ const OffloadVariable = "PIXFERRY_UDP_OFFLOAD"
 // Packet is one datagram, or a train: several to or from one peer that lie behind each
 // other and have Segment bytes each but the last, which may be shorter.
 type Packet struct {
-	// Data is what to write. For reading it is memory of ReadSize bytes, and is cut to
-	// what arrived.
+	// Data is what to write. For reading it is memory, of ReadSize bytes or, where no trains
+	// are read, of the largest datagram that is waited for: more is cut off. Read cuts it to what arrived.
 	Data    []byte
 	Segment int      // 0: one datagram
 	Addr    net.Addr // the peer; nil: the one that the socket is connected to
@@ -60,6 +61,7 @@ type Conn struct {
 	dontFragment bool
 	batch        batcher // nil: one call a datagram
 	offload      atomic.Bool
+	joins        bool
 }
 
 // batcher is the system's way to move several packets in a call.
@@ -95,6 +97,9 @@ func (c *Conn) Fragments() bool {
 
 // Offload reports whether the system cuts trains into datagrams by itself.
 func (c *Conn) Offload() bool { return c.batch != nil && c.offload.Load() }
+
+// Joins reports whether the system joins datagrams that arrive to trains.
+func (c *Conn) Joins() bool { return c.joins }
 
 // Read waits for datagrams and returns how many packets it has filled, at least one
 // without an error. Each must have its Data at full length.

@@ -150,6 +150,43 @@ func TestErrorsOfOnePacket(t *testing.T) {
 	}
 }
 
+// TestCut reads into memory for less than what comes: the rest is lost, and what follows is not.
+func TestCut(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("what is longer is lost")
+	}
+	t.Setenv(OffloadVariable, "off")
+	for _, pc := range []func(net.PacketConn) net.PacketConn{
+		func(c net.PacketConn) net.PacketConn { return c },
+		func(c net.PacketConn) net.PacketConn { return plain{c} },
+	} {
+		c := New(pc(listen(t)), quiet)
+		t.Run(fmt.Sprintf("%T", c.PacketConn), func(t *testing.T) {
+			if c.Joins() {
+				t.Fatal("trains are read with the offload off")
+			}
+			if err := c.Write([]Packet{{Data: make([]byte, 100), Addr: c.LocalAddr()}, {Data: []byte("next"), Addr: c.LocalAddr()}}); err != nil {
+				t.Fatal(err)
+			}
+			c.SetReadDeadline(time.Now().Add(10 * time.Second))
+			var sizes []int
+			for len(sizes) < 2 {
+				ps := []Packet{{Data: make([]byte, 10)}, {Data: make([]byte, 10)}}
+				n, err := c.Read(ps)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range ps[:n] {
+					sizes = append(sizes, len(p.Data))
+				}
+			}
+			if sizes[0] != 10 || sizes[1] != 4 {
+				t.Errorf("read %v bytes; want 10 of 100, then 4", sizes)
+			}
+		})
+	}
+}
+
 func TestRefused(t *testing.T) {
 	l := listen(t)
 	u, err := net.DialUDP("udp", nil, l.LocalAddr().(*net.UDPAddr))
