@@ -14,10 +14,10 @@ import (
 )
 
 const (
-	// maxRead is how many packets are read at once while there are many, and maxTrains how
-	// many of them if they are trains: more would fall out of the caches before they are looked at.
+	// maxRead is how many packets are read at once while there are many, and maxMemory how
+	// much memory they may have.
 	maxRead   = 64
-	maxTrains = 16
+	maxMemory = 1 << 20
 	// lightReads is after how many reads that give few packets fewer are read at once.
 	lightReads = 64
 	// maxFailures is how many reads in a row may fail before the socket counts as
@@ -44,10 +44,11 @@ type reader struct {
 
 func (s *socket) runReader() {
 	defer close(s.read)
-	r := &reader{socket: s, size: max(s.largest(), wire.InitialMessage), most: maxRead}
+	r := &reader{socket: s, size: max(s.largest(), wire.InitialMessage)}
 	if s.conn.Joins() {
-		r.size, r.most = udpsock.ReadSize, maxTrains
+		r.size = udpsock.ReadSize
 	}
+	r.most = min(maxRead, maxMemory/r.size)
 	r.grow(1)
 	for {
 		for i, m := range r.memory {
