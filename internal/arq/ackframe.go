@@ -36,6 +36,7 @@ func (e *Engine) onAck(number int64, body []byte) error {
 			break
 		}
 	}
+	e.dataAcked(&b.run)
 	if b.largest > before {
 		b.newest = b.largest == largest
 		b.delay = time.Duration(f.Delay) * ackDelayUnit
@@ -79,18 +80,33 @@ func (e *Engine) acked(number int64) {
 		e.controlAcked(c)
 	}
 	if o := m.from; o != nil {
-		e.dataAcked(o, m.offset, m.offset+int64(m.length))
+		if r := &b.run; r.of != o || r.end != m.offset {
+			e.dataAcked(r)
+			*r = ackedRun{o, m.offset, m.offset}
+		}
+		b.run.end += int64(m.length)
 	}
 	m.forget()
 }
 
-// dataAcked notes that the peer has bytes of a transfer.
-func (e *Engine) dataAcked(o *outgoing, start, end int64) {
+// ackedRun is bytes of a transfer in messages behind each other that were acknowledged together.
+type ackedRun struct {
+	of         *outgoing
+	start, end int64
+}
+
+// dataAcked notes that the peer has the bytes of a run, once.
+func (e *Engine) dataAcked(r *ackedRun) {
+	o := r.of
+	if o == nil {
+		return
+	}
+	r.of = nil
 	if o.over {
 		return
 	}
 	var done scratch
-	released, fresh := o.ack(start, end, done[:0])
+	released, fresh := o.ack(r.start, r.end, done[:0])
 	e.release(o, released)
 	e.wanted(o)
 	if fresh && !o.progress {

@@ -29,6 +29,7 @@ type batch struct {
 	at              time.Duration
 	delay           time.Duration // of its ACK
 	flight          flight        // of it
+	run             ackedRun      // of data, not yet noted
 	lost, lostCount int64
 	prior           int64 // bytes in flight before the batch
 	lowest          int64 // numbers below this were not reported by the newest ACK: unknown

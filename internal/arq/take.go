@@ -109,6 +109,12 @@ func (e *Engine) onData(body []byte) error {
 // received reports what is new of bytes.
 func (e *Engine) received(in *incoming, offset int64, p []byte) {
 	end := offset + int64(len(p))
+	if offset >= in.got.Max() && len(p) > 0 { // as nearly always
+		e.window.received(int64(len(p)))
+		e.events.push(Event{Kind: Received, Handle: in.handle, Offset: offset, Data: p})
+		in.got.Add(offset, end)
+		return
+	}
 	for g := range in.got.Gaps(offset, end) {
 		e.window.received(g.Len())
 		e.events.push(Event{Kind: Received, Handle: in.handle, Offset: g.Start, Data: p[g.Start-offset : g.End-offset]})
