@@ -62,11 +62,11 @@ func (r *receiving) most() int64 {
 func (r *receiving) event(ev *arq.Event, from *Buffer) {
 	switch ev.Kind {
 	case arq.Received:
-		fresh := len(r.queue) == 0 // otherwise it has been told, or is about to look
-		r.take(ev, from)
-		if !fresh {
-			return
+		if len(r.queue) == 0 { // otherwise it has been told, or is about to look
+			r.s.tell(r)
 		}
+		r.take(ev, from)
+		return
 	case arq.Resumed:
 		r.resumed = append(r.resumed, ev.Resume)
 	case arq.Finished:
@@ -75,6 +75,14 @@ func (r *receiving) event(ev *arq.Event, from *Buffer) {
 		r.cancel(&transport.RejectedError{Reason: transport.ReasonCanceled, Retryable: true, Text: "the sender gave it up: " + transport.Reason(ev.Reason).String()})
 	}
 	notify(r.wake)
+}
+
+// tell has unlock wake the worker of a transfer.
+func (s *Session) tell(r *receiving) {
+	if s.fresh != nil && s.fresh != r {
+		notify(s.fresh.wake)
+	}
+	s.fresh = r
 }
 
 // take queues bytes. A piece that fills a good part of the memory that it came in

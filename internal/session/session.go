@@ -48,6 +48,8 @@ type Session struct {
 	buried    bool  // all were told
 	coming    int64 // bytes of the transfers that run to this side
 	pooled    bool  // it has a share of the pool
+
+	fresh *receiving // to be told, after the mutex, which it will want, that there is something to write
 }
 
 // newSession returns a session of c that answers the peer whose first message had
@@ -98,22 +100,22 @@ func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
 // Err is why the session has ended, nil before.
 func (s *Session) Err() error { return context.Cause(s.ctx) }
 
-// deliverTogether is how many messages are delivered between two looks at their events.
+// deliverTogether is how many messages are delivered while others wait for the mutex.
 const deliverTogether = 64
 
 // Deliver takes messages that arrived together. They lie in the memory of from,
 // which Deliver retains if it needs them longer; with a nil from it copies. The
 // carrier then looks at Poll and Deadline again. It never blocks.
 func (s *Session) Deliver(now time.Time, from *Buffer, msgs ...[]byte) {
-	s.mu.Lock()
 	for some := range slices.Chunk(msgs, deliverTogether) {
+		s.mu.Lock()
 		for _, m := range some {
 			_ = s.eng.Receive(now, m) // what it drops it counts
 		}
 		s.drain(from)
+		s.hear(now)
+		s.unlock()
 	}
-	s.hear(now)
-	s.unlock()
 }
 
 // hear notes that the peer lives if it has said something new. The mutex is held.
@@ -386,7 +388,12 @@ func (s *Session) unlock() {
 	active := s.conn.ep.pool.needed(s.coming) && !s.ended
 	pooled := s.pooled
 	s.pooled = active
+	fresh := s.fresh
+	s.fresh = nil
 	s.mu.Unlock()
+	if fresh != nil {
+		notify(fresh.wake)
+	}
 	if active != pooled {
 		s.conn.ep.pool.set(s, active)
 	}
