@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -145,6 +146,10 @@ func (c *LinkCarrier) read() {
 		msg[0] = nil // while it waits it holds no memory
 		b.Release()
 		c.look()
+		if n > mediumBuffer {
+			// The worker has it while it is in the caches; the reader would empty the socket first.
+			runtime.Gosched()
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -374,6 +375,7 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 	if p.last {
 		u.out.BodySent()
 	}
+	runtime.Gosched() // the writer has it while it is in the caches
 	return p.offset + int64(p.n), p.last, over(err)
 }
 
