@@ -80,6 +80,9 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		cfg.FirstWindow -= cfg.FirstWindow / 6 // the rest is for what is kept beside the payload, at both ends
 		cfg.PadHello, cfg.Unproven = wire.InitialMessage, true
 	}
+	if s.info.reliable() {
+		cfg.FirstWindow -= cfg.FirstWindow / 32 // stacks, and buffers that are a little larger than what is in them
+	}
 	if first != nil {
 		cfg.RemoteCID, cfg.FirstCID = first.Source, first.Dest
 		if !s.info.Ordered {

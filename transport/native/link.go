@@ -33,8 +33,10 @@ type LinkInfo struct {
 	// Ordered: messages arrive in the order they were written, if they arrive.
 	// A gap then is definite loss.
 	Ordered bool
-	// Reliable: every message arrives until the link fails. With Ordered, loss
-	// recovery is absent and nothing is ever sent twice on this link.
+	// Reliable: every message arrives as it was sent until the link fails, as over
+	// TCP. With Ordered, loss recovery is absent, nothing is ever sent twice on this
+	// link, and checksums leave an image's bytes to its digest, which costs a block
+	// where they were changed after all. Both ends must say the same of a link.
 	Reliable bool
 	// MaxMessage is the largest message in bytes, at least 256.
 	MaxMessage int
