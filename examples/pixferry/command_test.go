@@ -263,7 +263,7 @@ func TestEveryFileIsReported(t *testing.T) {
 
 func TestMessages(t *testing.T) {
 	t.Parallel()
-	recv := startRecv(t, "-dir", t.TempDir(), "-idle", "300ms", "udp://127.0.0.1:0")
+	recv := startRecv(t, "-dir", t.TempDir(), "-idle", "3s", "udp://127.0.0.1:0")
 	if out, errOut, code := runs(t, nil, "send", "-message", "a \"text\"", recv.url); code != 0 || out+errOut != "" {
 		t.Errorf("exit %d: %s%s", code, out, errOut)
 	}

@@ -242,7 +242,7 @@ func TestSignalled(t *testing.T) {
 	}
 	onEach(t, func(t *testing.T, url string) {
 		for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-			recv := startRecv(t, "-dir", t.TempDir(), "-idle", "500ms", url)
+			recv := startRecv(t, "-dir", t.TempDir(), "-idle", "3s", url)
 			hold, feed, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
