@@ -17,7 +17,7 @@ const (
 	// maxRead is how many packets are read at once while there are many, and maxMemory how
 	// much memory they may have.
 	maxRead   = 64
-	maxMemory = 1 << 20
+	maxMemory = 1 << 19
 	// lightReads is after how many reads that give few packets fewer are read at once.
 	lightReads = 64
 	// maxFailures is how many reads in a row may fail before the socket counts as

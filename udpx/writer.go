@@ -2,17 +2,11 @@ package udpx
 
 import (
 	"bytes"
+	"net"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/internal/wire"
-)
-
-const (
-	// arenaSize is how much is written at once: two trains.
-	arenaSize = 2 << 16
-	// batchPackets is how many packets are written at once, or a few more.
-	batchPackets = 64
 )
 
 // writer polls sessions, writes what they say and keeps their timers. It has a goroutine;
@@ -20,18 +14,14 @@ const (
 // what it has been woken for, to spare that the way through another goroutine.
 type writer struct {
 	*socket
-	turn    chan struct{} // holds a token while somebody uses what follows
-	arena   []byte
-	used    int
-	packets []udpsock.Packet
-	owners  []*carrier // of packets
-	lengths []int      // of messages, scratch
+	turn    chan struct{} // holds a token while somebody polls
+	writing chan struct{} // and while somebody writes: one burst after the other
+	lengths []int         // of messages, scratch
 	timer   *time.Timer
-	ended   []*carrier // to be released after the next write
 }
 
 func newWriter(s *socket) *writer {
-	return &writer{socket: s, turn: make(chan struct{}, 1), arena: make([]byte, arenaSize), timer: time.NewTimer(time.Hour)}
+	return &writer{socket: s, turn: make(chan struct{}, 1), writing: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 }
 
 // run is the writer's goroutine.
@@ -50,13 +40,14 @@ func (w *writer) run() {
 		w.awake()
 	}
 	<-w.read
+	w.writing <- struct{}{} // the last burst is written
 	if !w.owned {
 		w.conn.Resume()
 	}
 	close(w.done)
 }
 
-// help writes one batch, unless somebody is at it, and leaves the rest to the goroutine.
+// help writes one burst, unless somebody is at it, and leaves the rest to the goroutine.
 func (w *writer) help() {
 	more := true
 	select {
@@ -72,18 +63,28 @@ func (w *writer) help() {
 	}
 }
 
-// work writes a batch of what sessions say and reports whether there may be more.
+// work writes a burst of what sessions say and reports whether there may be more. If so it
+// does not wait: the next burst is polled while this one is written.
 func (w *writer) work() (more bool) {
-	defer w.flush()
-	for {
+	b := newBurst()
+	for !more {
 		c := w.next()
 		if c == nil {
-			return false
+			break
 		}
-		if w.poll(c) {
-			return true
-		}
+		more = w.poll(b, c)
 	}
+	if b.empty() {
+		b.recycle()
+		return false
+	}
+	w.writing <- struct{}{}
+	if more {
+		go w.flush(b)
+	} else {
+		w.flush(b)
+	}
+	return more
 }
 
 // sleep sets the timer, as the goroutine is about to wait for it.
@@ -153,9 +154,9 @@ func (s *socket) next() (c *carrier) {
 	}
 }
 
-// poll takes messages from a session until it has none or the batch is full, which it
+// poll takes messages from a session until it has none or the burst is full, which it
 // reports.
-func (w *writer) poll(c *carrier) (full bool) {
+func (w *writer) poll(b *burst, c *carrier) (full bool) {
 	if c.ending {
 		return false
 	}
@@ -164,14 +165,14 @@ func (w *writer) poll(c *carrier) (full bool) {
 		s.Fail(errUnproven)
 	}
 	ended := s.Err() != nil
-	if w.take(c, now, ended) {
+	if w.take(b, c, now, ended) {
 		w.later(c)
 		return true
 	}
 	due := s.Deadline()
 	if !due.IsZero() && !due.After(now) {
 		s.Advance(now)
-		if w.take(c, now, ended) {
+		if w.take(b, c, now, ended) {
 			w.later(c)
 			return true
 		}
@@ -179,33 +180,26 @@ func (w *writer) poll(c *carrier) (full bool) {
 	}
 	if ended {
 		c.ending = true
-		w.ended = append(w.ended, c)
+		b.ended = append(b.ended, c)
 	} else {
 		w.schedule(c, due)
 	}
 	return false
 }
 
-// take adds a session's messages to the batch and reports whether it is full.
-func (w *writer) take(c *carrier, now time.Time, ended bool) (full bool) {
-	var p *udpsock.Packet // the train that grows
-	if last := len(w.packets) - 1; last >= 0 && w.owners[last] == c {
-		p = &w.packets[last]
-	}
-	w.lengths, full = c.session.PollEach(now, w.arena[w.used:], w.largest(), w.lengths[:0])
+// take adds a session's messages to the burst and reports whether it is full.
+func (w *writer) take(b *burst, c *carrier, now time.Time, ended bool) (full bool) {
+	w.lengths, full = c.session.PollEach(now, b.arena[b.used:], w.largest(), w.lengths[:0])
 	for _, n := range w.lengths {
-		msg := w.arena[w.used : w.used+n]
-		w.used += n
+		msg := b.arena[b.used : b.used+n]
 		if ended {
 			c.farewell = bytes.Clone(msg)
 		}
-		if p != nil && joins(p, n) {
-			p.Data = p.Data[:len(p.Data)+n]
-		} else {
-			p = w.begin(c, msg)
+		if !b.add(c, msg) {
+			b.packets[len(b.packets)-1].Addr = w.address(c, msg)
 		}
 	}
-	return full || len(w.packets) >= batchPackets
+	return full || b.full()
 }
 
 // overdue reports whether the peer has not proven its address in time.
@@ -236,30 +230,20 @@ func (s *socket) largest() int {
 	return 0
 }
 
-// joins reports whether a message of n bytes may lengthen the train p. Only the last of a
-// train may be shorter than the others.
-func joins(p *udpsock.Packet, n int) bool {
-	size := len(p.Data)
-	return n <= p.Segment && size%p.Segment == 0 && size/p.Segment < udpsock.MaxTrain && size+n <= udpsock.MaxDatagram
-}
-
-// begin makes a packet of a message.
-func (w *writer) begin(c *carrier, msg []byte) *udpsock.Packet {
+// address returns where a session's messages go, of which msg is one.
+func (w *writer) address(c *carrier, msg []byte) net.Addr {
 	remote, _, _ := wire.PeekDest(msg)
 	w.mu.Lock()
-	peer := c.peer
+	defer w.mu.Unlock()
 	if remote != c.remote {
 		delete(w.sessions.byRemote, c.remote)
 		c.remote = remote
 		w.sessions.byRemote[remote] = c
 	}
-	w.mu.Unlock()
 	if w.conn.Connected() {
-		peer = nil
+		return nil
 	}
-	w.packets = append(w.packets, udpsock.Packet{Data: msg, Segment: len(msg), Addr: peer})
-	w.owners = append(w.owners, c)
-	return &w.packets[len(w.packets)-1]
+	return c.peer
 }
 
 // later has a carrier polled again after the others.
@@ -269,27 +253,25 @@ func (w *writer) later(c *carrier) {
 	w.mu.Unlock()
 }
 
-// flush writes the batch and releases the carriers whose last messages were in it.
-func (w *writer) flush() {
-	if len(w.packets) > 0 {
+// flush writes a burst, releases the carriers whose last messages were in it, and lets the
+// next one be written.
+func (w *writer) flush(b *burst) {
+	if len(b.packets) > 0 {
 		// A socket that is closed is the reader's to report.
-		_ = w.conn.Write(w.packets)
-		for i := range w.packets {
-			if err := w.packets[i].Err; err != nil {
-				w.refused(w.owners[i], &w.packets[i])
-			}
-		}
-		clear(w.packets)
-		clear(w.owners)
-		w.packets, w.owners, w.used = w.packets[:0], w.owners[:0], 0
+		_ = w.conn.Write(b.packets)
 	}
-	for _, c := range w.ended {
+	for i := range b.packets {
+		if b.packets[i].Err != nil {
+			w.refused(b.owners[i], &b.packets[i])
+		}
+	}
+	for _, c := range b.ended {
 		w.leave(c)
 		c.last = w.release()
 		close(c.over)
 	}
-	clear(w.ended)
-	w.ended = w.ended[:0]
+	b.recycle()
+	<-w.writing
 }
 
 // refused handles a packet that the system did not send. What cannot leave at the
