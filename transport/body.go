@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/memory"
 )
 
 // A Body is where an image's bytes come from. Make one with File, Bytes,
@@ -167,7 +168,7 @@ func openFile(ctx context.Context, path string) (*os.File, error) {
 }
 
 // Bytes sends b, which must not change while a Send that uses it runs.
-func Bytes(b []byte) Body { return Content(bytes.NewReader(b), int64(len(b))) }
+func Bytes(b []byte) Body { return Content(memory.NewReader(b), int64(len(b))) }
 
 // Content sends size bytes of r, which is never buffered and must allow
 // concurrent reads.
@@ -204,7 +205,7 @@ func Encode(img image.Image, mediaType string) Body {
 		if err != nil {
 			return nil, err
 		}
-		return &OpenBody{Size: int64(len(b)), ReaderAt: bytes.NewReader(b)}, nil
+		return &OpenBody{Size: int64(len(b)), ReaderAt: memory.NewReader(b)}, nil
 	}}
 }
 

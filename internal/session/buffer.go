@@ -25,8 +25,9 @@ func pool(size int) *sync.Pool {
 
 // A Buffer is memory shared by those who hold a reference.
 type Buffer struct {
-	mem  []byte
-	refs atomic.Int32
+	mem      []byte
+	refs     atomic.Int32
+	borrowed bool // mem is somebody else's
 
 	filled int
 	crc    uint32 // of the first filled bytes
@@ -40,6 +41,13 @@ func NewBuffer(size int) *Buffer {
 	} else {
 		b = &Buffer{mem: make([]byte, size)}
 	}
+	b.refs.Store(1)
+	return b
+}
+
+// borrow returns a buffer with one reference whose memory, for reading only, stays its owner's.
+func borrow(mem []byte) *Buffer {
+	b := &Buffer{mem: mem, borrowed: true}
 	b.refs.Store(1)
 	return b
 }
@@ -77,7 +85,7 @@ func (b *Buffer) Retain() { b.refs.Add(1) }
 
 // Release gives a reference up; the last one frees the buffer for others.
 func (b *Buffer) Release() {
-	if b.refs.Add(-1) > 0 {
+	if b.refs.Add(-1) > 0 || b.borrowed {
 		return
 	}
 	if p := poolOf(len(b.mem)); p != nil {

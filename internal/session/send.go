@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/arq"
+	"github.com/pixferry/pixferry/internal/memory"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -43,7 +43,7 @@ func (c *Conn) Send(ctx context.Context, img *transport.Image, o *transport.Send
 // SendMessage implements transport.Conn.
 func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 	meta := wire.Metadata{MessageType: m.Type}
-	body := &transport.OpenBody{Size: int64(len(m.Data)), ReaderAt: bytes.NewReader(m.Data)}
+	body := &transport.OpenBody{Size: int64(len(m.Data)), ReaderAt: memory.NewReader(m.Data)}
 	out := &transport.Outgoing{ID: transport.NewID()}
 	u := &upload{conn: c, op: "message", out: out, sent: &chunk.Ranges{}, src: newSource(body, c.ep.cfg.Digest)}
 	u.offer = wire.Offer{ID: out.ID, Kind: wire.KindMessage, Flags: wire.OfferInteractive, Algorithm: c.ep.cfg.Digest.ID, Meta: meta.Append(nil)}
@@ -154,7 +154,7 @@ func (u *upload) wait(ctx context.Context, x *sending) {
 
 // read calls f, which reads the body, unless ctx has ended.
 func (u *upload) read(ctx context.Context, f func() error) error {
-	u.reading.Store(true)
+	u.reading.Store(!u.src.inMemory())
 	defer u.reading.Store(false)
 	if err := ctx.Err(); err != nil {
 		return err
@@ -323,23 +323,36 @@ type piece struct {
 // next reads the next piece from offset on.
 func (u *upload) next(ctx context.Context, s *Session, offset int64) (p piece, err error) {
 	p.offset = u.skip.RunEnd(offset)
-	size := largePiece
-	if u.src.size >= 0 {
-		size = int(min(int64(size), u.src.size-p.offset))
-	}
-	p.memory = NewBuffer(size)
-	err = u.read(ctx, func() (err error) { p.n, err = u.src.piece(p.offset, p.memory.mem[:size]); return err })
+	err = u.read(ctx, func() (err error) { p.memory, p.n, err = u.fetch(s, p.offset); return err })
 	if p.last = p.n == 0 || !u.src.once() && p.offset+int64(p.n) == u.src.size; p.last && err == nil {
 		p.digest, err = u.src.finish()
 	}
 	if err != nil || p.n == 0 {
-		p.memory.Release()
+		if p.memory != nil {
+			p.memory.Release()
+		}
 		return piece{offset: p.offset, last: p.last, digest: p.digest}, err
 	}
 	if s.apart && !s.info.reliable() { // where the checksum is of the payload too
 		p.memory.fill(p.n)
 	}
 	return p, nil
+}
+
+// fetch returns memory with the bytes from offset on, and how many they are. A body in memory is
+// copied only where a writer may be at it when Send has returned.
+func (u *upload) fetch(s *Session, offset int64) (b *Buffer, n int, err error) {
+	if u.src.inMemory() && !s.apart {
+		lent, err := u.src.lend(offset)
+		return borrow(lent), len(lent), err
+	}
+	size := largePiece
+	if u.src.size >= 0 {
+		size = int(min(int64(size), u.src.size-offset))
+	}
+	b = NewBuffer(size)
+	n, err = u.src.piece(offset, b.mem[:size])
+	return b, n, err
 }
 
 // hand gives a piece to the engine, or frees it.

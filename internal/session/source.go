@@ -1,12 +1,12 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/memory"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -17,6 +17,7 @@ type source struct {
 	alg  chunk.Algorithm
 	size int64 // -1 until the end of a Reader was found
 	tree *chunk.Tree
+	lent *memory.Reader // of body, if all of it lies in memory
 
 	hash *chunk.BlockHasher
 	upTo int64 // where hash is, within the block that it is in
@@ -24,7 +25,8 @@ type source struct {
 }
 
 func newSource(body *transport.OpenBody, alg chunk.Algorithm) *source {
-	return &source{body: body, alg: alg, size: body.Size, tree: chunk.NewTree(alg), hash: chunk.NewBlockHasher(alg)}
+	lent, _ := body.ReaderAt.(*memory.Reader)
+	return &source{body: body, lent: lent, alg: alg, size: body.Size, tree: chunk.NewTree(alg), hash: chunk.NewBlockHasher(alg)}
 }
 
 // resumable says that blocks which the receiver holds can be compared and skipped.
@@ -35,10 +37,10 @@ func (s *source) resumable() bool { return s.body.ReaderAt != nil && s.size > ch
 func (s *source) once() bool { return s.body.ReaderAt == nil }
 
 // ready says that reading all of it takes no time: it is small and in memory.
-func (s *source) ready() bool {
-	_, memory := s.body.ReaderAt.(*bytes.Reader)
-	return memory && s.size <= largePiece
-}
+func (s *source) ready() bool { return s.inMemory() && s.size <= largePiece }
+
+// inMemory says that reading never waits.
+func (s *source) inMemory() bool { return s.lent != nil }
 
 // restart goes back to the start of the body for a new attempt.
 func (s *source) restart() error {
@@ -58,12 +60,8 @@ func (s *source) rewind() {
 // piece reads the bytes at offset, which is where a block begins or the last piece
 // has ended, into p and returns how many: as many as fit, but never beyond a
 // block. At the end it returns 0, and the size is known.
-func (s *source) piece(offset int64, p []byte) (int, error) {
-	n := int(min(int64(len(p)), chunk.BlockSize-offset%chunk.BlockSize))
-	if s.size >= 0 {
-		n = int(min(int64(n), s.size-offset))
-	}
-	var err error
+func (s *source) piece(offset int64, p []byte) (n int, err error) {
+	n = s.fit(offset, len(p))
 	if s.body.ReaderAt != nil {
 		err = chunk.ReadFullAt(s.body.ReaderAt, p[:n], offset)
 	} else {
@@ -72,14 +70,29 @@ func (s *source) piece(offset int64, p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if offset%chunk.BlockSize == 0 {
-		s.rewind()
-	}
 	return n, s.add(p[:n], offset)
+}
+
+// lend is piece of a body in memory, without a copy.
+func (s *source) lend(offset int64) ([]byte, error) {
+	p := s.lent.Bytes()[offset:][:s.fit(offset, largePiece)]
+	return p, s.add(p, offset)
+}
+
+// fit returns how many bytes a piece at offset has, at most n.
+func (s *source) fit(offset int64, n int) int {
+	n = int(min(int64(n), chunk.BlockSize-offset%chunk.BlockSize))
+	if s.size >= 0 {
+		n = int(min(int64(n), s.size-offset))
+	}
+	return n
 }
 
 // add hashes a piece, and notes the digest of the block that ends with it.
 func (s *source) add(p []byte, offset int64) error {
+	if offset%chunk.BlockSize == 0 {
+		s.rewind()
+	}
 	end := s.upTo
 	if len(p) > 0 {
 		end = offset + int64(len(p))

@@ -10,19 +10,27 @@ import (
 	"testing/iotest"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/memory"
 	"github.com/pixferry/pixferry/transport"
 )
 
-// readAll reads a source to its end in pieces of at most n bytes.
+// readAll reads a source to its end in pieces of at most n bytes, or in those that it lends.
 func readAll(s *source, n int) ([]byte, error) {
 	var all []byte
-	buf := make([]byte, n)
+	next := func() ([]byte, error) { return s.lend(int64(len(all))) }
+	if !s.inMemory() {
+		buf := make([]byte, n)
+		next = func() ([]byte, error) {
+			k, err := s.piece(int64(len(all)), buf)
+			return buf[:k], err
+		}
+	}
 	for {
-		k, err := s.piece(int64(len(all)), buf)
-		if err != nil || k == 0 {
+		p, err := next()
+		if err != nil || len(p) == 0 {
 			return all, err
 		}
-		all = append(all, buf[:k]...)
+		all = append(all, p...)
 	}
 }
 
@@ -41,6 +49,7 @@ func TestSourceDigests(t *testing.T) {
 		h := chunk.NewHasher(transport.XXH3)
 		h.Write(b)
 		for name, body := range map[string]*transport.OpenBody{
+			"memory":       {Size: int64(size), ReaderAt: memory.NewReader(b)},
 			"ReaderAt":     {Size: int64(size), ReaderAt: bytes.NewReader(b)},
 			"Reader":       {Size: int64(size), Reader: iotest.HalfReader(bytes.NewReader(b))},
 			"unknown size": {Size: -1, Reader: iotest.DataErrReader(bytes.NewReader(b))},
