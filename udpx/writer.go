@@ -3,6 +3,7 @@ package udpx
 import (
 	"bytes"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/udpsock"
@@ -15,13 +16,17 @@ import (
 type writer struct {
 	*socket
 	turn    chan struct{} // holds a token while somebody polls
-	writing chan struct{} // and while somebody writes: one burst after the other
 	lengths []int         // of messages, scratch
 	timer   *time.Timer
+
+	flushing sync.Mutex
+	busy     bool        // somebody writes
+	queued   int         // bursts that whoever writes is to write too
+	next     chan *burst // through which they come
 }
 
 func newWriter(s *socket) *writer {
-	return &writer{socket: s, turn: make(chan struct{}, 1), writing: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+	return &writer{socket: s, turn: make(chan struct{}, 1), timer: time.NewTimer(time.Hour), next: make(chan *burst, 1)}
 }
 
 // run is the writer's goroutine.
@@ -40,7 +45,6 @@ func (w *writer) run() {
 		w.awake()
 	}
 	<-w.read
-	w.writing <- struct{}{} // the last burst is written
 	if !w.owned {
 		w.conn.Resume()
 	}
@@ -63,12 +67,12 @@ func (w *writer) help() {
 	}
 }
 
-// work writes a burst of what sessions say and reports whether there may be more. If so it
-// does not wait: the next burst is polled while this one is written.
+// work writes a burst of what sessions say and reports whether there may be more. If so the next
+// one is polled while this one is written.
 func (w *writer) work() (more bool) {
 	b := newBurst()
 	for !more {
-		c := w.next()
+		c := w.ready()
 		if c == nil {
 			break
 		}
@@ -78,13 +82,39 @@ func (w *writer) work() (more bool) {
 		b.recycle()
 		return false
 	}
-	w.writing <- struct{}{}
-	if more {
+	switch {
+	case w.queues():
+		w.next <- b
+	case more:
 		go w.flush(b)
-	} else {
+	default:
 		w.flush(b)
 	}
 	return more
+}
+
+// queues reports whether somebody writes, who then waits for a burst in next.
+func (w *writer) queues() bool {
+	w.flushing.Lock()
+	defer w.flushing.Unlock()
+	if w.busy {
+		w.queued++
+	}
+	queues := w.busy
+	w.busy = true
+	return queues
+}
+
+// follows reports whether there is another burst to write. If not, nobody writes any more.
+func (w *writer) follows() bool {
+	w.flushing.Lock()
+	defer w.flushing.Unlock()
+	if w.queued == 0 {
+		w.busy = false
+		return false
+	}
+	w.queued--
+	return true
 }
 
 // sleep sets the timer, as the goroutine is about to wait for it.
@@ -127,8 +157,8 @@ func (s *socket) enqueue(c *carrier) {
 	}
 }
 
-// next returns a carrier to poll now, nil if there is none.
-func (s *socket) next() (c *carrier) {
+// ready returns a carrier to poll now, nil if there is none.
+func (s *socket) ready() (c *carrier) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -253,9 +283,15 @@ func (w *writer) later(c *carrier) {
 	w.mu.Unlock()
 }
 
-// flush writes a burst, releases the carriers whose last messages were in it, and lets the
-// next one be written.
+// flush writes a burst, and those that are queued meanwhile, one after the other.
 func (w *writer) flush(b *burst) {
+	for w.write(b); w.follows(); w.write(b) {
+		b = <-w.next
+	}
+}
+
+// write writes a burst and releases the carriers whose last messages were in it.
+func (w *writer) write(b *burst) {
 	if len(b.packets) > 0 {
 		// A socket that is closed is the reader's to report.
 		_ = w.conn.Write(b.packets)
@@ -271,7 +307,6 @@ func (w *writer) flush(b *burst) {
 		close(c.over)
 	}
 	b.recycle()
-	<-w.writing
 }
 
 // refused handles a packet that the system did not send. What cannot leave at the

@@ -60,12 +60,16 @@ func leadingNumber(b []byte) (n int, rest []byte) {
 func (m *mmsg) read(ps []Packet) (int, error) {
 	ps = ps[:min(len(ps), batchSize)]
 	for len(m.in) < len(ps) {
-		m.in = append(m.in, ipv4.Message{Buffers: make([][]byte, 1), OOB: make([]byte, controlSize)})
+		msg := ipv4.Message{Buffers: make([][]byte, 1)}
+		if m.conn.joins {
+			msg.OOB = make([]byte, controlSize)
+		}
+		m.in = append(m.in, msg)
 	}
 	in := m.in[:len(ps)]
 	for i := range in {
 		in[i].Buffers[0] = ps[i].Data
-		in[i].OOB = in[i].OOB[:controlSize]
+		in[i].OOB = in[i].OOB[:cap(in[i].OOB)]
 	}
 	n, err := m.pc.ReadBatch(in, 0)
 	if err != nil {
