@@ -88,7 +88,10 @@ func (w *writer) work() (more bool) {
 	case more:
 		go w.flush(b)
 	default:
-		w.flush(b)
+		w.write(b)
+		if w.follows() { // which is not for a caller who has other things to do
+			go w.flush(<-w.next)
+		}
 	}
 	return more
 }
