@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"github.com/pixferry/pixferry/mqttx/face"
@@ -32,7 +31,8 @@ type bridge struct {
 	rules    []rule
 	outbox   *outbox
 	terminal *face.Transport
-	listener atomic.Pointer[face.Listener] // nil before the broker is there
+	ready    chan struct{}  // closed when the broker is there
+	listener *face.Listener // once it is
 	web      net.Listener
 	client   *http.Client
 	counts   counts
@@ -42,7 +42,7 @@ func newBridge(c config, log *slog.Logger) (*bridge, error) {
 	if u, err := url.Parse(c.callback); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("-callback %q is no http URL", c.callback)
 	}
-	b := &bridge{config: c, log: log, client: &http.Client{Timeout: postTime}}
+	b := &bridge{config: c, log: log, client: &http.Client{Timeout: postTime}, ready: make(chan struct{})}
 	b.counts.since = time.Now()
 	var err error
 	if b.rules, err = readRules(c.rules); err != nil {
@@ -121,7 +121,8 @@ func (b *bridge) receive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.listener.Store(l.(*face.Listener))
+	b.listener = l.(*face.Listener)
+	close(b.ready)
 	err = srv.Serve(ctx, l) // ends when all that has come is in the outbox
 	ending, done := context.WithTimeout(context.Background(), endTime)
 	defer done()
@@ -211,7 +212,7 @@ func body(r face.Record) []byte {
 func (b *bridge) command(ctx context.Context, e event) {
 	for _, c := range commands(b.rules, e, time.Now()) {
 		ctx, cancel := context.WithTimeout(ctx, commandTime)
-		err := b.listener.Load().Command(ctx, e.terminal, c)
+		err := b.listener.Command(ctx, e.terminal, c)
 		cancel()
 		if err != nil {
 			b.log.Warn("a command was not sent", "sn", e.terminal, "err", err)

@@ -190,11 +190,7 @@ func start(t testing.TB, args ...string) (url string, stop func()) {
 		b.client.CloseIdleConnections()
 	})
 	t.Cleanup(stop)
-	for deadline := time.Now().Add(patience); b.listener.Load() == nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the bridge has found no broker")
-		}
-	}
+	await(t, "the broker", b.ready)
 	return "http://" + b.web.Addr().String(), stop
 }
 

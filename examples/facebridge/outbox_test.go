@@ -83,11 +83,7 @@ func TestOutbox(t *testing.T) {
 	fail = nil
 	mu.Unlock()
 	o.start()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if n, _ := o.state(); n == 0 {
-			break
-		}
-	}
+	o.working.Wait() // a lane ends when it is empty
 	o.close(t.Context())
 	next := [2]int{0, 1}
 	for _, p := range posted {
@@ -127,11 +123,7 @@ func TestOneWorkerForEachLane(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		if n, _ := o.state(); n == 0 {
-			break
-		}
-	}
+	o.working.Wait() // a lane ends when it is empty
 	o.close(t.Context())
 	for body, n := range posted {
 		if n != 1 {

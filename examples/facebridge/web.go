@@ -47,12 +47,13 @@ func (b *bridge) postCommand(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	l := b.listener.Load()
-	if l == nil {
+	select {
+	case <-b.ready:
+	default:
 		http.Error(w, "there is no broker yet: try again later", http.StatusServiceUnavailable)
 		return
 	}
-	if err := b.sendAll(r.Context(), l, to, c); err != nil {
+	if err := b.sendAll(r.Context(), to, c); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
@@ -63,11 +64,11 @@ func subset(some, all []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
-func (b *bridge) sendAll(ctx context.Context, l *face.Listener, to []string, command []byte) (all error) {
+func (b *bridge) sendAll(ctx context.Context, to []string, command []byte) (all error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTime)
 	defer cancel()
 	for _, sn := range to {
-		err := l.Command(ctx, sn, command)
+		err := b.listener.Command(ctx, sn, command)
 		b.counts.command(sn, err)
 		if err != nil {
 			all = errors.Join(all, fmt.Errorf("terminal %s: %w", sn, err))

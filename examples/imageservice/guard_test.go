@@ -151,10 +151,15 @@ func TestFetch(t *testing.T) {
 			w.Header().Set("Content-Length", "100")
 			w.Write(make([]byte, 50))
 		case "/endless":
+			trickle := time.NewTicker(10 * time.Millisecond)
+			defer trickle.Stop()
 			for r.Context().Err() == nil {
 				w.Write(make([]byte, 100))
 				w.(http.Flusher).Flush()
-				time.Sleep(10 * time.Millisecond)
+				select {
+				case <-trickle.C:
+				case <-r.Context().Done():
+				}
 			}
 		case "/silent":
 			<-r.Context().Done()

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -223,9 +224,99 @@ func TestServiceWithoutBase(t *testing.T) {
 	isProblem(t, get(t, service+"/image?url="+images.URL), 504)
 }
 
-// TestServiceQueue has BASE hold an image while others queue, one client leaves, and the
-// service is told to end.
-func TestServiceQueue(t *testing.T) {
+// holding is a BASE that holds each image until it is told to leave it.
+type holding struct {
+	entered chan int // widths
+	leave   chan struct{}
+}
+
+func (h holding) Send(ctx context.Context, img *transport.Image, _ *transport.SendOptions) (transport.Receipt, error) {
+	body, err := img.Body.Open(ctx)
+	if err != nil {
+		return transport.Receipt{}, err
+	}
+	defer body.Close()
+	m, err := jpeg.Decode(body)
+	if err != nil {
+		return transport.Receipt{}, err
+	}
+	h.entered <- m.Bounds().Dx()
+	<-h.leave
+	return transport.Receipt{Level: transport.Received}, nil
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestServiceOrder has BASE hold an image while others queue, of which the first is given up.
+func TestServiceOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFetcher(true)
+		f.client = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			var n int
+			fmt.Sscanf(r.URL.Path, "/%d", &n)
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(bytes.NewReader(encoded(t, "png", scene(n, 10))))}, nil
+		})}
+		base := holding{make(chan int), make(chan struct{})}
+		s := newService(base, f, 4, slog.New(slog.DiscardHandler))
+		answers := make(map[int]*httptest.ResponseRecorder)
+		ask := func(n int) context.CancelFunc {
+			ctx, leave := context.WithCancel(t.Context())
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("/image?url=http://images.example/%d", n), nil)
+			w := httptest.NewRecorder()
+			answers[n] = w
+			go s.image(w, r)
+			return leave
+		}
+		code := func(n int) int {
+			synctest.Wait()
+			return answers[n].Code
+		}
+		defer ask(11)()
+		if got := <-base.entered; got != 11 {
+			t.Fatalf("image %d came, want 11", got)
+		}
+		leave12 := ask(12)
+		synctest.Wait() // it queues before the next one
+		defer ask(13)()
+		synctest.Wait()
+		defer ask(14)()
+		synctest.Wait()
+		defer ask(15)()
+		if got := code(15); got != http.StatusServiceUnavailable {
+			t.Errorf("with a full queue: %d", got)
+		}
+		leave12()
+		if got := code(12); got != http.StatusServiceUnavailable {
+			t.Errorf("given up: %d", got)
+		}
+		for _, n := range []int{11, 13, 14} {
+			if n > 11 {
+				if got := <-base.entered; got != n {
+					t.Fatalf("image %d came, want %d", got, n)
+				}
+			}
+			synctest.Wait()
+			select {
+			case got := <-base.entered:
+				t.Fatalf("image %d overtakes %d", got, n)
+			default:
+			}
+			if body := answers[n].Body.String(); body != "" {
+				t.Fatalf("%q before BASE has image %d", body, n)
+			}
+			base.leave <- struct{}{}
+			if got := code(n); got != http.StatusOK || answers[n].Body.Len() == 0 {
+				t.Errorf("image %d: %d", n, got)
+			}
+		}
+	})
+}
+
+// TestServiceEndsWithItsQueue tells the service to end while BASE holds an image, others queue and one
+// client has left. TestServiceOrder is about their order.
+func TestServiceEndsWithItsQueue(t *testing.T) {
 	url1 := broker(t)
 	entered, leave := make(chan int), make(chan struct{})
 	takes(t, url1, func(_ string, content []byte) {
@@ -263,11 +354,10 @@ func TestServiceQueue(t *testing.T) {
 	var leaves []context.CancelFunc
 	for n := 11; n <= 14; n++ {
 		leaves = append(leaves, ask(n))
-		<-fetched
+		<-fetched // it has its place in the queue
 		if n == 11 {
 			<-entered
 		}
-		time.Sleep(150 * time.Millisecond) // so that it queues before the next one
 	}
 	a := get(t, fmt.Sprintf("%s/image?url=%s/15", service, images.URL))
 	if isProblem(t, a, 503); a.header.Get("Retry-After") == "" {
@@ -279,23 +369,19 @@ func TestServiceQueue(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- end() }()
-	for _, n := range []int{11, 13, 14} {
-		if n > 11 {
-			if got := <-entered; got != n {
-				t.Fatalf("image %d came, want %d", got, n)
-			}
-		}
-		select {
-		case got := <-entered:
-			t.Fatalf("image %d overtakes %d", got, n)
-		case r := <-results:
-			t.Fatalf("%+v before BASE has it", r)
-		case <-time.After(20 * time.Millisecond):
-		}
+	seen := make(map[int]bool)
+	for n := 11; len(seen) < 3; {
+		seen[n] = true
 		leave <- struct{}{}
 		if r := <-results; r.n != n || r.err != nil || r.status != 200 {
 			t.Fatalf("%+v, want the answer to %d", r, n)
 		}
+		if len(seen) < 3 {
+			n = <-entered
+		}
+	}
+	if !seen[13] || !seen[14] {
+		t.Errorf("BASE has had %v", seen)
 	}
 	if err := <-ended; err != nil {
 		t.Error("the end:", err)

@@ -196,7 +196,7 @@ func TestEveryProtocolAtOnce(t *testing.T) {
 		}
 		urls = append(urls, q.scheme+"://"+host+q.query)
 	}
-	startRecv(t, append(args, urls...)...)
+	recv := startRecv(t, append(args, urls...)...)
 	picture := filepath.Join(t.TempDir(), "cam.jpg")
 	if err := os.WriteFile(picture, testimage.JPEG(1, 160, 120), 0o600); err != nil {
 		t.Fatal(err)
@@ -214,21 +214,27 @@ func TestEveryProtocolAtOnce(t *testing.T) {
 			t.Errorf("%s: %+v, %v", url, r, err)
 		}
 	}
-	kept := 0
-	deadline := time.Now().Add(10 * time.Second)
-	for kept < len(urls)-1 && time.Now().Before(deadline) { // what was only sent is kept a moment later
-		kept = 0
-		filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.Name() == ".pixferry" {
-				return filepath.SkipDir
+	late := time.After(10 * time.Second)
+	for told := 0; told < len(urls)-1; { // what was only sent is kept a moment later
+		select {
+		case line := <-recv.lines:
+			if strings.Contains(line, `"delivered"`) {
+				told++
 			}
-			if err == nil && d.Type().IsRegular() {
-				kept++
-			}
-			return nil
-		})
-		time.Sleep(10 * time.Millisecond) // of another process
+		case <-late:
+			t.Fatalf("recv tells of %d images of %d", told, len(urls)-1)
+		}
 	}
+	kept := 0
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == ".pixferry" {
+			return filepath.SkipDir
+		}
+		if err == nil && d.Type().IsRegular() {
+			kept++
+		}
+		return nil
+	})
 	if kept != len(urls)-1 {
 		t.Errorf("%d of %d kept", kept, len(urls)-1)
 	}
