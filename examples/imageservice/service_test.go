@@ -72,10 +72,14 @@ func takes(t *testing.T, broker string, handler func(name string, content []byte
 
 // starts runs the whole program and returns its URL, and how to end it.
 func starts(t *testing.T, args ...string) (url string, end func() error) {
+	return startsLogging(t, t.Output(), args...)
+}
+
+func startsLogging(t *testing.T, log io.Writer, args ...string) (url string, end func() error) {
 	ctx, stop := context.WithCancel(context.Background())
 	addr, ended := make(chan net.Addr, 1), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, append([]string{"-listen", "127.0.0.1:0", "-to", "to", "-from", "from"}, args...), t.Output(), func(a net.Addr) { addr <- a })
+		ended <- run(ctx, append([]string{"-listen", "127.0.0.1:0", "-to", "to", "-from", "from"}, args...), log, func(a net.Addr) { addr <- a })
 	}()
 	var result error
 	finished := false
@@ -314,6 +318,14 @@ func TestServiceOrder(t *testing.T) {
 	})
 }
 
+// writer is called with each line of a log.
+type writer func(line string)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(string(p))
+	return len(p), nil
+}
+
 // TestServiceEndsWithItsQueue tells the service to end while BASE holds an image, others queue and one
 // client has left. TestServiceOrder is about their order.
 func TestServiceEndsWithItsQueue(t *testing.T) {
@@ -335,7 +347,12 @@ func TestServiceEndsWithItsQueue(t *testing.T) {
 		w.Write(encoded(t, "png", scene(n, 10)))
 		fetched <- n
 	})
-	service, end := starts(t, "-broker", url1, "-allow-private", "-queue", "4")
+	gaveUp := make(chan struct{})
+	service, end := startsLogging(t, writer(func(line string) {
+		if strings.Contains(line, images.URL+"/12") {
+			close(gaveUp)
+		}
+	}), "-broker", url1, "-allow-private", "-queue", "4")
 	type result struct {
 		n int
 		answer
@@ -367,6 +384,7 @@ func TestServiceEndsWithItsQueue(t *testing.T) {
 	if r := <-results; r.n != 12 || r.err == nil {
 		t.Fatalf("%+v", r)
 	}
+	<-gaveUp // the service has noticed
 	ended := make(chan error, 1)
 	go func() { ended <- end() }()
 	seen := make(map[int]bool)
