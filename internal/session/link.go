@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -133,6 +132,7 @@ func (c *LinkCarrier) Wait() { c.wg.Wait() }
 
 func (c *LinkCarrier) read() {
 	msg := make([][]byte, 1)
+	var worker yielder
 	for {
 		b, n, err := c.receive()
 		if err != nil {
@@ -147,8 +147,7 @@ func (c *LinkCarrier) read() {
 		b.Release()
 		c.look()
 		if n > mediumBuffer {
-			// The worker has it while it is in the caches; the reader would empty the socket first.
-			runtime.Gosched()
+			worker.yield()
 		}
 	}
 }
