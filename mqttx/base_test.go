@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/testbroker"
@@ -95,52 +97,46 @@ func TestBaseLargest(t *testing.T) {
 	}
 }
 
+// The Sends of all Conns of one Base take turns, in the order in which they came.
 func TestBaseQueue(t *testing.T) {
-	b := testbroker.Embedded(t, testbroker.Options{})
-	base := &Base{Broker: b.URL()}
-	entered, leave := make(chan string), make(chan struct{})
-	l, err := base.Listen(within(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := &transport.Server{Handler: func(_ context.Context, in *transport.Incoming) error {
-		entered <- in.Image.Name
-		<-leave
-		return nil
-	}}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(context.Background(), l) }()
-	t.Cleanup(func() { srv.Shutdown(within(t)); <-served })
-
-	conns := []transport.Conn{dial(t, base), dial(t, base)} // of both the Sends take turns
-	sent := make(chan error, 10)
-	for i := range 10 {
-		ready := make(chan struct{})
-		body := transport.OpenFunc(func(ctx context.Context) (io.ReadCloser, int64, error) {
-			close(ready)
-			return unknown(random(10))(ctx)
-		})
-		go func() {
-			_, err := conns[i%2].Send(within(t), &transport.Image{Name: fmt.Sprint(i), Body: body}, nil)
-			sent <- err
-		}()
-		<-ready
-		time.Sleep(100 * time.Millisecond) // so that it queues before the next one
-	}
-	for i := range 10 {
-		if name := <-entered; name != fmt.Sprint(i) {
-			t.Errorf("image %s came as number %d", name, i)
+	synctest.Test(t, func(t *testing.T) {
+		base := &Base{Broker: "mqtt://nobody.example"}
+		if err := base.start(); err != nil {
+			t.Fatal(err)
 		}
-		select {
-		case name := <-entered:
-			t.Fatalf("%s overtakes %d", name, i)
-		case <-time.After(10 * time.Millisecond):
+		link := &baseLink{in: make(chan []byte, baseQueue), out: make(chan []byte, baseQueue)}
+		conns := []transport.Conn{&baseConn{base: base, link: link}, &baseConn{base: base, link: link}}
+		sent := make(chan error, 10)
+		for i := range cap(sent) {
+			go func() {
+				img := &transport.Image{Name: fmt.Sprint(i), Body: transport.OpenFunc(unknown(random(10)))}
+				_, err := conns[i%2].Send(t.Context(), img, nil)
+				sent <- err
+			}()
+			synctest.Wait() // it has its place
 		}
-		leave <- struct{}{}
-	}
-	for range 10 {
-		if err := <-sent; err != nil {
-			t.Error(err)
+		field := &simBase{baseReceiver: base.newReceiver()}
+		var began []string
+		for len(field.kept) < cap(sent) {
+			p := <-link.out
+			answers := field.receive(p, time.Now())
+			if field.state == baseFinishing {
+				answers = append(answers, field.tick(time.Now())...)
+			}
+			if p[4] == byte(BaseBegin) {
+				began = append(began, field.head.Name)
+			}
+			for _, a := range answers {
+				link.in <- a
+			}
 		}
-	}
+		for range cap(sent) {
+			if err := <-sent; err != nil {
+				t.Error(err)
+			}
+		}
+		if got := strings.Join(began, ""); got != "0123456789" {
+			t.Errorf("the images came in the order %s", got)
+		}
+	})
 }
