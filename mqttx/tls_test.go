@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"encoding/pem"
@@ -42,7 +43,18 @@ func TestTLS(t *testing.T) {
 	content := random(1 << 20)
 	mustSend(t, c, "image", content)
 	r.expect(t, "image", content)
-	if _, err := (&Transport{Broker: url, Peer: "receiver"}).Dial(within(t)); err == nil {
-		t.Error("a certificate of an unknown authority is taken")
+	if _, err := (&Transport{Broker: url, Peer: "receiver"}).Dial(within(t)); err == nil || strings.Contains(err.Error(), "use mqtt") {
+		t.Errorf("a certificate of an unknown authority: %v", err)
+	}
+	plain := testbroker.Mosquitto(t, "")
+	for broker, use := range map[string]string{
+		b.URL():                             "if it expects TLS, use mqtts://",
+		"mqtts" + plain.URL()[len("mqtt"):]: "if it does not speak TLS, use mqtt://",
+		"wss" + plain.URL()[len("mqtt"):]:   "if it does not speak TLS, use ws://",
+		"mqtts" + testbroker.Embedded(t, testbroker.Options{}).URL()[len("mqtt"):]: "if it does not speak TLS, use mqtt://",
+	} {
+		if _, err := (&Transport{Broker: broker, Peer: "receiver", TLS: config}).Dial(within(t)); err == nil || !strings.HasSuffix(err.Error(), use) {
+			t.Errorf("%s: %v, want %q", broker, err, use)
+		}
 	}
 }

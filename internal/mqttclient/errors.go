@@ -1,8 +1,12 @@
 package mqttclient
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"strings"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
@@ -46,5 +50,27 @@ func ConnectError(broker string, err error) error {
 			return &refusal{fmt.Sprintf("the broker %s %s", broker, text), cause}
 		}
 	}
-	return fmt.Errorf("cannot connect to the broker %s: %w", broker, err)
+	return fmt.Errorf("cannot connect to the broker %s: %w%s", broker, err, hint(broker, err))
+}
+
+// hint is what the likely cause is if one side speaks TLS and the other does not.
+func hint(broker string, err error) string {
+	scheme, _, _ := strings.Cut(broker, "://")
+	switch {
+	case !ended(err):
+		return ""
+	case scheme == "mqtt" || scheme == "tcp":
+		return "; if it expects TLS, use mqtts://"
+	case scheme == "ws":
+		return "; if it expects TLS, use wss://"
+	case scheme == "wss":
+		return "; if it does not speak TLS, use ws://"
+	}
+	return "; if it does not speak TLS, use mqtt://"
+}
+
+// ended reports whether the other side of a connection has answered with its end, or with no TLS.
+func ended(err error) bool {
+	op, noTLS := (*net.OpError)(nil), tls.RecordHeaderError{}
+	return errors.Is(err, io.EOF) || errors.As(err, &noTLS) || errors.As(err, &op) && op.Op == "read" && !op.Timeout()
 }
