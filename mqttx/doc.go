@@ -54,4 +54,13 @@
 //     broker may forget the one that stays, which then hears nothing, and is not told.
 //   - A broker with a limit for messages: sessions begin with 16 KiB and try larger ones
 //     carefully. Set MaxMessage where 16 KiB are too much.
+//
+// # Speed
+//
+// The broker is the slow part. mosquitto gives the memory of each message back to the
+// system, where it is built with glibc. These in its environment have it keep some, which
+// doubles its speed (go run -C internal/bench . -suite mqtt -only '^mosquitto: 1 GiB: pixferry$',
+// with and without them):
+//
+//	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=33554432
 package mqttx
