@@ -135,13 +135,14 @@ func (f *flow) send(size int64, done func()) {
 	id := [16]byte{1}
 	binary.BigEndian.PutUint32(id[12:], f.images)
 	offer := &wire.Offer{ID: id, Size: size, Algorithm: chunk.SHA256.ID}
-	now, began := f.clock.Now(), time.Now()
-	h, err := f.ends[0].Offer(offer)
-	if err != nil {
+	f.sending = append(f.sending, flowImage{size: size, done: done})
+	img, a := &f.sending[len(f.sending)-1], f.ends[0]
+	now, began := a.flow.clock.Now(), time.Now() // the flow is in the caches now; the engine is not
+	var err error
+	if img.handle, err = a.Offer(offer); err != nil {
 		panic(err)
 	}
-	f.sending = append(f.sending, flowImage{handle: h, size: size, done: done})
-	f.ends[0].pump(now, began)
+	a.pump(now, began)
 }
 
 func (f *flow) sender(ev arq.Event) {
