@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"image"
@@ -108,7 +109,7 @@ func (o *OpenBody) Close() error {
 }
 
 // File reads the named file, opened at each Send. A file whose size or
-// modification time changes meanwhile is ErrSourceChanged.
+// modification time changes meanwhile, or that is cut, is ErrSourceChanged.
 func File(path string) Body {
 	if path == "" {
 		return noBody("File was given an empty path")
@@ -137,8 +138,22 @@ func File(path string) Body {
 			}
 			return err
 		}
-		return &OpenBody{Size: before.Size(), ReaderAt: f, check: check, close: f.Close}, nil
+		return &OpenBody{Size: before.Size(), ReaderAt: &checkedFile{f, check}, check: check, close: f.Close}, nil
 	}}
+}
+
+// checkedFile says of a file that ends too early that it has changed.
+type checkedFile struct {
+	*os.File
+	check func() error
+}
+
+func (f *checkedFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if err == io.EOF {
+		err = cmp.Or(f.check(), err)
+	}
+	return n, err
 }
 
 // openFile opens a file. A named pipe opens only when somebody writes to it: that
@@ -224,6 +239,9 @@ func OpenFunc(open func(ctx context.Context) (r io.ReadCloser, size int64, err e
 			return nil, err
 		case r == nil:
 			return nil, configError("the function of transport.OpenFunc returned no reader")
+		case size < -1:
+			r.Close()
+			return nil, configError("the function of transport.OpenFunc returned a size of %d: use -1 for an unknown one", size)
 		}
 		return &OpenBody{Size: size, Reader: r, close: r.Close}, nil
 	}}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -107,5 +109,43 @@ func TestBodySizeIsHeld(t *testing.T) {
 		if string(got) != "0123456789"[:c.n] || !errors.Is(err, c.want) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
+	}
+}
+
+func TestOpenFuncWithoutSize(t *testing.T) {
+	closed := false
+	_, err := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+		return closer{strings.NewReader("x"), func() error { closed = true; return nil }}, -7, nil
+	}).Open(t.Context())
+	if !errors.Is(err, ErrConfig) || !closed {
+		t.Errorf("%v, closed: %v", err, closed)
+	}
+}
+
+type closer struct {
+	io.Reader
+	close func() error
+}
+
+func (c closer) Close() error { return c.close() }
+
+func TestCutFileHasChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.jpg")
+	if err := os.WriteFile(path, picture(1, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := File(path).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := os.Truncate(path, 40); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(b); !errors.Is(err, ErrSourceChanged) || !strings.Contains(err.Error(), "x.jpg") || len(got) != 40 {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if err := chunk.ReadFullAt(b.ReaderAt, make([]byte, 50), 0); !errors.Is(err, ErrSourceChanged) {
+		t.Error(err)
 	}
 }

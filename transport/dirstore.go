@@ -42,7 +42,8 @@ type DirStore struct {
 	Existing Existing
 	// Path returns where an image goes, as a slash-separated path below Dir, whose
 	// directories are made. nil: its Name. It is called for the offer, where that
-	// has a name, to refuse in time, and for the whole image; concurrently.
+	// has a name, to refuse in time, and for the whole image; concurrently. A path that
+	// cannot be used refuses the image, as ReasonName, and so does a panic.
 	Path func(img *Image) string
 	// Expire is how long a partial image waits for its sender; 0: 7 days.
 	Expire time.Duration

@@ -19,7 +19,10 @@ const (
 func (d *openDir) target(img *Image) (string, error) {
 	name := img.Name
 	if d.path != nil {
-		name = filepath.ToSlash(d.path(img))
+		var err error
+		if name, err = d.ask(img); err != nil {
+			return "", err
+		}
 	}
 	first, _, _ := strings.Cut(name, "/")
 	if len(name) > maxPath || strings.Contains(name, "\x00") || name == "." || path.Clean(name) != name || !filepath.IsLocal(filepath.FromSlash(name)) ||
@@ -39,6 +42,16 @@ func (d *openDir) target(img *Image) (string, error) {
 		return "", existsError(name)
 	}
 	return name, nil
+}
+
+// ask asks the user's Path. The metadata that may make it panic are the sender's.
+func (d *openDir) ask(img *Image) (name string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &RejectedError{Reason: ReasonName, Text: "the receiver cannot tell where this image belongs", cause: fmt.Errorf("DirStore.Path panicked: %v", p)}
+		}
+	}()
+	return filepath.ToSlash(d.path(img)), nil
 }
 
 func nameError(name string) error {

@@ -348,6 +348,16 @@ func TestDirStorePath(t *testing.T) {
 	wantOnly(t, s.Dir, map[string][]byte{"2024/cam-1/a.jpg": []byte("1"), "2024/cam-1/a (1).jpg": []byte("2")})
 }
 
+func TestDirStorePathPanics(t *testing.T) {
+	s := newDirStore(t, &DirStore{Path: func(img *Image) string { return img.Name[5:] + ".jpg" }})
+	_, _, err := deliver(s, MakeID(1, 1), "cam", []byte("1"))
+	if r := (*RejectedError)(nil); !errors.As(err, &r) || r.Reason != ReasonName || r.Retryable {
+		t.Error(err)
+	}
+	mustDeliver(t, s, MakeID(1, 2), "cam-1", []byte("2")) // goes to .jpg
+	wantOnly(t, s.Dir, map[string][]byte{".jpg": []byte("2")})
+}
+
 func TestDirStoreNamesStayInside(t *testing.T) {
 	outside := t.TempDir()
 	dir := filepath.Join(outside, "store")

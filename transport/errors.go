@@ -53,7 +53,7 @@ type Outcome uint8
 
 const (
 	NotKept  Outcome = iota // the peer did not keep the image
-	Rejected                // the peer refused it; the cause is a *RejectedError
+	Rejected                // the peer, or this side on its behalf, refused it; the cause is a *RejectedError
 	Unknown                 // the Conn ended between the last byte and the receipt: ask again under the same ID
 )
 
@@ -63,7 +63,7 @@ func (o Outcome) String() string {
 
 // An Error is the failure of one operation on a Conn.
 type Error struct {
-	Op      string // "send", "message", "dial", "serve"
+	Op      string // "send", "message", "dial", "listen", "accept", "serve"
 	ID      ID     // zero where none was given or made
 	Outcome Outcome
 	Err     error // the cause

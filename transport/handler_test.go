@@ -158,6 +158,7 @@ func TestHandlerErrors(t *testing.T) {
 		"panic":      {func() error { panic("oh") }, ReasonHandler, true, "keep"},
 		"Goexit":     {func() error { runtime.Goexit(); return nil }, ReasonHandler, true, "keep"},
 		"huge error": {func() error { return errors.New(string(make([]byte, 10_000))) }, ReasonHandler, true, "keep"},
+		"typed nil":  {func() error { return (*RejectedError)(nil) }, ReasonHandler, false, "discard"},
 		"too large":  {func() error { return &TooLargeError{What: "image", Size: 2, Max: 1} }, ReasonTooLarge, false, "discard"},
 	} {
 		for _, streaming := range []bool{false, true} {

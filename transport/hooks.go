@@ -9,7 +9,7 @@ import "sync"
 // about: a hook may block, close the Conn or call Shutdown without holding a
 // transfer up. 1,024 events wait for a slow hook; what happens beyond that is
 // not told but counted, and Dropped says so when the hooks go on. Shutdown does
-// not wait for hooks.
+// not wait for hooks. A panic in one ends the program.
 type Hooks struct {
 	ConnOpened func(Info)
 	ConnClosed func(Info, error) // nil: an orderly end by the peer

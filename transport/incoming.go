@@ -169,5 +169,8 @@ func handlerError(err error) error {
 	if err == nil {
 		return nil
 	}
+	if r, ok := err.(*RejectedError); ok && r == nil { // which an interface does not show
+		return reject(ReasonHandler, "the handler has returned a nil *RejectedError as its error: return nil itself")
+	}
 	return asRejected(err, ReasonHandler)
 }

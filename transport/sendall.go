@@ -24,7 +24,8 @@ type SendAllOptions struct {
 	// failure cancels the rest.
 	CarryOn bool
 	// Each hears what became of each image that was begun, one call at a time
-	// and in the order in which they end. A slow one slows the sending.
+	// and in the order in which they end. A slow one slows the sending. It may run at the
+	// same time as the sequence and Send.
 	Each func(img *Image, r Receipt, err error)
 }
 
@@ -71,6 +72,9 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 	slots <- struct{}{}
 	cut := false
 	for img, err := range images {
+		if err == nil && img == nil {
+			err = configError("the sequence has yielded no image and no error")
+		}
 		if err != nil {
 			group.Go(func() error {
 				mu.Lock()

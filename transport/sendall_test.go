@@ -197,3 +197,17 @@ func TestSendAllOptionsOfEachImage(t *testing.T) {
 		}
 	})
 }
+
+func TestSendAllWithoutImage(t *testing.T) {
+	for _, carryOn := range []bool{false, true} {
+		err := transport.SendAll(t.Context(), &slowConn{}, func(yield func(*transport.Image, error) bool) { yield(nil, nil) }, &transport.SendAllOptions{
+			CarryOn: carryOn,
+			Send: func(img *transport.Image) *transport.SendOptions {
+				return &transport.SendOptions{Require: transport.Level(len(img.Name))}
+			},
+		})
+		if !errors.Is(err, transport.ErrConfig) {
+			t.Error(err)
+		}
+	}
+}
