@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"log/slog"
 	"math"
 	"time"
@@ -55,6 +56,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Transfers <= 0 {
 		c.Transfers = defaultTransfers
+	}
+	if c.Digest.New == nil {
+		c.Digest, _ = transport.AlgorithmByID(cmp.Or(c.Digest.ID, transport.XXH3.ID))
 	}
 	if c.Digest.New == nil {
 		c.Digest = transport.XXH3

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,7 @@ type Conn struct {
 	redialing chan struct{} // while that goroutine runs; closed at its end
 	episodes  int           // of redialling that came to nothing
 	why       error         // why the last of those did
+	apart     error         // why there is no session now; nil: nobody has tried
 	changed   chan struct{} // closed, and replaced, when s, episodes or ctx have changed
 	inbox     *transport.Inbox
 	serve     context.Context // that Serve was called with
@@ -57,6 +59,8 @@ func (c *Conn) session(ctx context.Context) (*Session, error) {
 		switch {
 		case c.ctx.Err() != nil:
 			return nil, context.Cause(c.ctx)
+		case ctx.Err() != nil && c.s == nil && c.apart != nil:
+			return nil, fmt.Errorf("%w, while there is no link to %s: %v", ctx.Err(), c.info.Peer, c.apart)
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case c.s != nil && c.s.Err() == nil:
@@ -94,7 +98,7 @@ func (c *Conn) adopt(s *Session) bool {
 	if c.ctx.Err() != nil || s.Err() != nil {
 		return false
 	}
-	c.s, c.last, c.info = s, s, s.carrier.Info()
+	c.s, c.last, c.info, c.apart = s, s, s.carrier.Info(), nil
 	c.change()
 	return true
 }
@@ -106,11 +110,11 @@ func (c *Conn) lost(s *Session, err error) {
 	if c.s != s {
 		return // it never became the present one, or the Conn has ended
 	}
-	c.s = nil
+	c.s, c.apart = nil, err
 	if c.dial == nil && errors.Is(err, errGoingAway) { // the end, where nobody can dial again
 		err = transport.ErrPeerClosed
 	}
-	if c.dial == nil || errors.Is(err, transport.ErrPeerClosed) {
+	if c.dial == nil || errors.Is(err, transport.ErrPeerClosed) || errors.Is(err, transport.ErrConfig) {
 		c.finish(err)
 		return
 	}

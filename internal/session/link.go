@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/pixferry/pixferry/transport"
 )
 
 // A Link is what native.Link is, described there.
@@ -136,7 +138,7 @@ func (c *LinkCarrier) read() {
 	for {
 		b, n, err := c.receive()
 		if err != nil {
-			c.s.Fail(linkError(err))
+			c.s.Fail(c.linkError(err))
 			<-c.s.Done() // whoever has ended it may be about to say so
 			c.Wake()     // the last writer begins before Wait could see that nothing runs
 			return
@@ -177,9 +179,12 @@ func (c *LinkCarrier) receive() (*Buffer, int, error) {
 	return b, n, nil
 }
 
-func linkError(err error) error {
+func (c *LinkCarrier) linkError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("the link has ended without a CLOSE: %w", io.ErrUnexpectedEOF)
+	}
+	if large := (*TooLarge)(nil); errors.As(err, &large) { // and adapt could not help
+		return fmt.Errorf("%w: the link says that it is reliable and takes messages of %d bytes, and then refuses one: %w", transport.ErrConfig, c.link.Info().MaxMessage, err)
 	}
 	return fmt.Errorf("the link has failed: %w", err)
 }
@@ -191,7 +196,7 @@ func (c *LinkCarrier) write() {
 		ended := c.s.Err() != nil
 		err := c.writeAll()
 		if err != nil {
-			c.s.Fail(linkError(err))
+			c.s.Fail(c.linkError(err))
 		}
 		if err != nil || ended {
 			c.stop()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // A Link is a pipe for messages: the medium below one session of the native
@@ -18,7 +19,8 @@ type Link interface {
 	ReadMessage(buf []byte) (int, error)
 	// WriteMessage sends one message. It may block and never keeps msg. For a
 	// message over what the medium takes at present it returns *TooLargeError,
-	// and the session lowers its message size.
+	// and the session lowers its message size. A link that is Ordered and Reliable must
+	// take MaxMessage: there it ends the Conn with transport.ErrConfig.
 	WriteMessage(msg []byte) error
 	// Info describes the medium as of now.
 	Info() LinkInfo
@@ -82,7 +84,15 @@ type single struct {
 	free   chan struct{} // has a token while there is none
 	ctx    context.Context
 	cancel context.CancelFunc
+
+	opened time.Time     // the last one
+	pause  time.Duration // before the next one
 }
+
+const (
+	lasting   = time.Second // for a link that was worth opening
+	leastWait = 5 * time.Millisecond
+)
 
 func (s *single) Accept(ctx context.Context) (Link, error) {
 	ctx, stop := context.WithCancel(ctx)
@@ -93,12 +103,34 @@ func (s *single) Accept(ctx context.Context) (Link, error) {
 	case <-ctx.Done():
 		return nil, s.ended(ctx.Err())
 	}
-	link, err := s.open(ctx)
+	var link Link
+	err := s.rest(ctx)
+	if err == nil {
+		s.opened = time.Now()
+		link, err = s.open(ctx)
+	}
 	if err != nil {
 		s.free <- struct{}{}
 		return nil, s.ended(err)
 	}
 	return &freeing{Link: link, free: sync.OnceFunc(func() { s.free <- struct{}{} })}, nil
+}
+
+// rest waits if the last links have ended soon, as those of a device do that is not there.
+func (s *single) rest(ctx context.Context) error {
+	if s.opened.IsZero() || time.Since(s.opened) >= lasting {
+		s.pause = 0
+		return nil
+	}
+	s.pause = min(max(2*s.pause, leastWait), lasting)
+	timer := time.NewTimer(s.pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (s *single) ended(err error) error {

@@ -2,8 +2,11 @@ package native_test
 
 import (
 	"context"
+	"errors"
 	"net"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -89,4 +92,72 @@ func TestOverOneAtATime(t *testing.T) {
 		}
 		return native.Over(nil, native.OneAtATime(plug), native.Config{}), func(net.Addr) transport.Transport { return native.Over(call, nil, native.Config{}) }
 	}, properties())
+}
+
+// narrow takes less than its Info says.
+type narrow struct{ native.Link }
+
+const narrowMost = 16 << 10
+
+func (n narrow) WriteMessage(msg []byte) error {
+	if len(msg) > narrowMost {
+		return &native.TooLargeError{Size: len(msg), Max: narrowMost}
+	}
+	return n.Link.WriteMessage(msg)
+}
+
+// Nothing is sent again on a reliable link, so that a refused message would be refused for ever.
+func TestReliableLinkThatRefusesItsMessages(t *testing.T) {
+	bubble(t, func(_ *transport.Server, m *medium) { m.wrap = func(l native.Link) native.Link { return narrow{l} } }, func(t *testing.T, e *ends) {
+		for _, retry := range []*transport.RetryPolicy{nil, {}} {
+			_, err := e.conn.Send(t.Context(), image("x", make([]byte, 300_000)), &transport.SendOptions{Retry: retry})
+			if tooLarge := (*native.TooLargeError)(nil); !errors.Is(err, transport.ErrConfig) || !errors.As(err, &tooLarge) || transport.Retryable(err) {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A device that is not there is not opened again and again without a pause.
+func TestOneAtATimeRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		opened := 0
+		l, err := native.Over(nil, native.OneAtATime(func(context.Context) (native.Link, error) {
+			opened++
+			near, far := memLinks(reliable, 64)
+			far.Close()
+			return near, nil
+		}), native.Config{}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, err := l.Accept(ctx); err == nil {
+			t.Error("a dead link is accepted")
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if opened < 5 || opened > 25 {
+			t.Errorf("opened %d times in 10 s", opened)
+		}
+	})
+}
+
+// What ends first is mostly the context; what kept the image from going says more.
+func TestDeadlineWhileTheLinkIsLost(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, e *ends) {
+		unplugged := errors.New("the cable is unplugged")
+		e.medium.mu.Lock()
+		e.fails = unplugged
+		e.medium.ends[0].Close()
+		e.medium.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := e.conn.Send(ctx, image("x", make([]byte, 1000)), nil)
+		if !errors.Is(err, context.DeadlineExceeded) || transport.Retryable(err) || !strings.Contains(err.Error(), unplugged.Error()) {
+			t.Error(err)
+		}
+	})
 }
