@@ -97,9 +97,9 @@ func sendSurely(ctx context.Context, conn transport.Conn, id transport.ID) (tran
 func whatNow(err error) string {
 	var failure *transport.Error
 	switch {
-	case !errors.As(err, &failure):
+	case err == nil:
 		return "it is kept"
-	case failure.Outcome == transport.Unknown:
+	case errors.As(err, &failure) && failure.Outcome == transport.Unknown:
 		return "ask again under the same ID: " + failure.ID.String()
 	case transport.Retryable(err):
 		return "try again later"
@@ -112,7 +112,7 @@ func sendMany(ctx context.Context, conn transport.Conn, images iter.Seq2[*transp
 	return transport.SendAll(ctx, conn, images, &transport.SendAllOptions{
 		Concurrency: 8,
 		CarryOn:     true,
-		Each:        func(img *transport.Image, r transport.Receipt, err error) { fmt.Println(img.Name, r.Level, err) },
+		Each:        func(img *transport.Image, r transport.Receipt, err error) { fmt.Println(img.Body.Name(), r.Level, err) },
 	})
 }
 

@@ -25,7 +25,7 @@ type Transport struct {
 	Broker string
 	// Name is what peers call this endpoint, and the client ID. Empty: a random one,
 	// which is enough to dial; Listen needs one. Of two endpoints with one name the later one fails,
-	// and of two that begin at once at least one.
+	// and of two that begin at once, or where the broker's rules hide one from the other, at least one.
 	Name string
 	// Peer is the name of the endpoint that Dial joins.
 	Peer string

@@ -12,7 +12,8 @@ import (
 // device protocol is one; changing the transport of a program changes one line.
 // Implementations are safe for concurrent use once configured.
 type Transport interface {
-	// Dial joins the peer. The context bounds the joining only.
+	// Dial joins the peer. The context bounds the joining only; Dial gives up by itself
+	// too, where nothing answers within 30 s at most.
 	Dial(ctx context.Context) (Conn, error)
 	// Listen begins to take peers. The context bounds the beginning only.
 	Listen(ctx context.Context) (Listener, error)
@@ -34,7 +35,8 @@ type Listener interface {
 type Conn interface {
 	// Send transfers one image and returns when the level that the options
 	// require is reached. Cancelling the context cancels this transfer, tells
-	// the peer, and leaves the Conn alone. Errors are *Error.
+	// the peer, and leaves the Conn alone. Errors are *Error. A Conn that was dialled
+	// outlives its link, also ErrIdle: the next Send joins the peer again.
 	Send(ctx context.Context, img *Image, o *SendOptions) (Receipt, error)
 	// SendMessage delivers a small text or binary message; nil means that the
 	// peer's program has taken it. errors.ErrUnsupported where the protocol
@@ -107,9 +109,11 @@ type SendOptions struct {
 	Progress func(acked, total int64)
 }
 
-// Live marks a frame of a live source.
+// Live marks a frame of a live source. A frame that waits for its turn gives way to a newer
+// one; one that has begun is delivered, and behind a link that was lost meanwhile it may
+// arrive after newer ones. Where order counts set Image.Captured, and compare it.
 type Live struct {
-	Source string        // frames of one source supersede each other
+	Source string        // frames of one source supersede each other; empty: Image.Source
 	MaxAge time.Duration // give the frame up after this time; 0: no limit
 }
 
