@@ -161,3 +161,26 @@ func TestDeadlineWhileTheLinkIsLost(t *testing.T) {
 		}
 	})
 }
+
+func TestDigestByItsID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMedium(reliable)
+		l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &transport.Server{Store: &transport.MemStore{}}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(context.Background(), l) }()
+		conn, err := native.Over(m.dial, nil, native.Config{Digest: chunk.Algorithm{ID: chunk.SHA256.ID}}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := conn.Send(t.Context(), image("x", []byte("x")), nil); err != nil || r.Digest.Algorithm() != chunk.SHA256.ID {
+			t.Errorf("%+v, %v", r, err)
+		}
+		conn.Close()
+		srv.Shutdown(t.Context())
+		<-served
+	})
+}
