@@ -122,7 +122,7 @@ func (c *carrier) advance() {
 	case since.After(c.asked):
 		c.asked = since
 	case time.Since(c.asked) >= answerTime:
-		c.session.Fail(fmt.Errorf("%q has not answered for %v: %w; if it does, the broker may not let %q write to %s",
+		c.session.Fail(fmt.Errorf("%q has not answered for %v: %w; if it does, the broker may not let %q write to %s, or read the answer",
 			c.peer, answerTime, transport.ErrNoReceiver, c.h.name, c.topic))
 	}
 }

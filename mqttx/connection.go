@@ -275,7 +275,7 @@ func (h *Hub) join(ctx context.Context) error {
 		case <-timer.C:
 			err := fmt.Errorf("there is no connection to the broker %s", h.broker)
 			if h.own == nil {
-				err = fmt.Errorf("%w: call the client's Connect, and set no handlers in its options after mqttx.Attach", err)
+				err = fmt.Errorf("%w: call mqttx.Attach before mqtt.NewClient, set no handlers in its options after that, and call the client's Connect", err)
 			}
 			return errors.Join(err, why)
 		}

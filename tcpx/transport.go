@@ -89,7 +89,7 @@ func handshakeError(addr string, err error) error {
 
 // dialTCP is the default of DialContext.
 func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
-	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" || !isPort(port) {
 		return nil, fmt.Errorf("%w: Addr is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, addr)
 	}
 	return new(net.Dialer).DialContext(ctx, network, addr)
@@ -97,10 +97,16 @@ func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 
 // listenTCP is what replaces a Listener that is not set.
 func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
-	if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
+	if _, port, err := net.SplitHostPort(addr); addr != "" && (err != nil || !isPort(port)) {
 		return nil, fmt.Errorf("%w: Addr is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, addr)
 	}
 	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
+}
+
+// isPort reports whether a port is a number or the name of one.
+func isPort(port string) bool {
+	_, err := net.LookupPort("tcp", port)
+	return err == nil
 }
 
 // userTimeout is how long the kernel waits for the peer to acknowledge bytes: as long
@@ -113,6 +119,9 @@ func (t *Transport) userTimeout() time.Duration {
 }
 
 func (t *Transport) listen(ctx context.Context) (native.LinkListener, error) {
+	if c := t.TLS; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
+		return nil, fmt.Errorf("%w: TLS has no certificate to listen with: set its Certificates or GetCertificate", transport.ErrConfig)
+	}
 	l := t.Listener
 	if l == nil {
 		var err error

@@ -1,6 +1,7 @@
 package tcpx_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
@@ -28,7 +29,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestAddressMistakes(t *testing.T) {
-	for _, addr := range []string{"", "127.0.0.1", "127.0.0.1:", "tcp://127.0.0.1:99"} {
+	for _, addr := range []string{"", "127.0.0.1", "127.0.0.1:", "tcp://127.0.0.1:99", "127.0.0.1:65536", "127.0.0.1:1x"} {
 		_, err := (&tcpx.Transport{Addr: addr}).Dial(t.Context())
 		device, _ := (&tcpx.Begin{Addr: addr}).Dial(t.Context()) // joins for each image
 		_, sent := device.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("BM"))}, nil)
@@ -38,7 +39,13 @@ func TestAddressMistakes(t *testing.T) {
 			}
 		}
 	}
-	if _, err := (&tcpx.Transport{Addr: "127.0.0.1"}).Listen(t.Context()); !errors.Is(err, transport.ErrConfig) {
-		t.Error("Listen without a port:", err)
+	for name, tr := range map[string]*tcpx.Transport{
+		"no port":        {Addr: "127.0.0.1"},
+		"not a port":     {Addr: "127.0.0.1:65536"},
+		"no certificate": {Addr: "127.0.0.1:0", TLS: &tls.Config{}},
+	} {
+		if _, err := tr.Listen(t.Context()); !errors.Is(err, transport.ErrConfig) {
+			t.Errorf("Listen with %s: %v", name, err)
+		}
 	}
 }

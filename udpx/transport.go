@@ -92,7 +92,7 @@ func (t *Transport) dial(ctx context.Context, addr string, join func(context.Con
 
 // checkPeer says what is wrong with the Addr of a side that dials.
 func checkPeer(what, addr string) error {
-	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" || !isPort(port) {
 		return fmt.Errorf("%w: the Addr of %s is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, what, addr)
 	}
 	return nil
@@ -100,10 +100,16 @@ func checkPeer(what, addr string) error {
 
 // checkLocal says what is wrong with the Addr of a side that listens.
 func checkLocal(what, addr string) error {
-	if _, _, err := net.SplitHostPort(addr); err != nil && addr != "" {
+	if _, port, err := net.SplitHostPort(addr); addr != "" && (err != nil || !isPort(port)) {
 		return fmt.Errorf("%w: the Addr of %s is %q: set it to the host:port to listen on, for example :9999", transport.ErrConfig, what, addr)
 	}
 	return nil
+}
+
+// isPort reports whether a port is a number or the name of one.
+func isPort(port string) bool {
+	_, err := net.LookupPort("udp", port)
+	return err == nil
 }
 
 func dialError(err error) error { return &transport.Error{Op: "dial", Err: err} }

@@ -53,7 +53,7 @@ func TestLossyNetwork(t *testing.T) {
 }
 
 func TestAddressMistakes(t *testing.T) {
-	for _, addr := range []string{"", "127.0.0.1", "127.0.0.1:", "udp://127.0.0.1:99"} {
+	for _, addr := range []string{"", "127.0.0.1", "127.0.0.1:", "udp://127.0.0.1:99", "127.0.0.1:65536", "127.0.0.1:1x"} {
 		if _, err := (&udpx.Transport{Addr: addr}).Dial(t.Context()); !errors.Is(err, transport.ErrConfig) || !strings.Contains(err.Error(), "set it to the peer's host:port") {
 			t.Errorf("Dial %q: %v", addr, err)
 		}
