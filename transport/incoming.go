@@ -169,7 +169,7 @@ func handlerError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if r, ok := err.(*RejectedError); ok && r == nil { // which an interface does not show
+	if r := (*RejectedError)(nil); errors.As(err, &r) && r == nil { // which an interface does not show
 		return reject(ReasonHandler, "the handler has returned a nil *RejectedError as its error: return nil itself")
 	}
 	return asRejected(err, ReasonHandler)

@@ -60,7 +60,7 @@ func (c *Conn) session(ctx context.Context) (*Session, error) {
 		case c.ctx.Err() != nil:
 			return nil, context.Cause(c.ctx)
 		case ctx.Err() != nil && c.s == nil && c.apart != nil:
-			return nil, fmt.Errorf("%w, while there is no link to %s: %v", ctx.Err(), c.info.Peer, c.apart)
+			return nil, fmt.Errorf("%w, while there is no link to %s: %s", ctx.Err(), c.info.Peer, c.apart.Error())
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case c.s != nil && c.s.Err() == nil:
