@@ -32,7 +32,7 @@ type Conn struct {
 	redialing chan struct{} // while that goroutine runs; closed at its end
 	episodes  int           // of redialling that came to nothing
 	why       error         // why the last of those did
-	apart     error         // why there is no session now; nil: nobody has tried
+	absent    error         // why there is no session now; nil: nobody has tried
 	changed   chan struct{} // closed, and replaced, when s, episodes or ctx have changed
 	inbox     *transport.Inbox
 	serve     context.Context // that Serve was called with
@@ -59,8 +59,8 @@ func (c *Conn) session(ctx context.Context) (*Session, error) {
 		switch {
 		case c.ctx.Err() != nil:
 			return nil, context.Cause(c.ctx)
-		case ctx.Err() != nil && c.s == nil && c.apart != nil:
-			return nil, fmt.Errorf("%w, while there is no link to %s: %s", ctx.Err(), c.info.Peer, c.apart.Error())
+		case ctx.Err() != nil && c.s == nil && c.absent != nil:
+			return nil, fmt.Errorf("%w, while there is no link to %s: %s", ctx.Err(), c.info.Peer, c.absent.Error())
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case c.s != nil && c.s.Err() == nil:
@@ -98,7 +98,7 @@ func (c *Conn) adopt(s *Session) bool {
 	if c.ctx.Err() != nil || s.Err() != nil {
 		return false
 	}
-	c.s, c.last, c.info, c.apart = s, s, s.carrier.Info(), nil
+	c.s, c.last, c.info, c.absent = s, s, s.carrier.Info(), nil
 	c.change()
 	return true
 }
@@ -110,7 +110,7 @@ func (c *Conn) lost(s *Session, err error) {
 	if c.s != s {
 		return // it never became the present one, or the Conn has ended
 	}
-	c.s, c.apart = nil, err
+	c.s, c.absent = nil, err
 	if c.dial == nil && errors.Is(err, errGoingAway) { // the end, where nobody can dial again
 		err = transport.ErrPeerClosed
 	}

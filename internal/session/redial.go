@@ -82,7 +82,7 @@ func (c *Conn) reach() (*Session, error) {
 		cause = fmt.Errorf("%w: %w", transport.ErrIdle, err)
 		c.ep.cfg.Logger.Debug("cannot redial", "err", err)
 		c.mu.Lock()
-		c.apart = err
+		c.absent = err
 		c.mu.Unlock()
 		wait := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
