@@ -154,9 +154,7 @@ func TestChangedFileIsSentAfresh(t *testing.T) {
 	if err := send.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for sent.Load() < size/4 {
-		time.Sleep(time.Millisecond) // a real process
-	}
+	sent.await(t, size/4)
 	f, err := os.OpenFile(file, os.O_RDWR, 0) // in place, with the size as before
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,16 +138,16 @@ func media(t *testing.T, f func(t *testing.T, m medium)) {
 
 type medium struct {
 	recv  string // where recv listens, known beforehand so that it can be started again there
-	proxy func(t *testing.T, target string) (addr string, sent *atomic.Int64)
+	proxy func(t *testing.T, target string) (addr string, sent *counter)
 }
 
 // through is the URL at which send reaches recv through the proxy.
-func (m medium) through(t *testing.T) (string, *atomic.Int64) {
+func (m medium) through(t *testing.T) (string, *counter) {
 	u, err := url.Parse(m.recv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sent *atomic.Int64
+	var sent *counter
 	u.Host, sent = m.proxy(t, u.Host)
 	return u.String(), sent
 }
@@ -172,13 +171,13 @@ func freePort(t *testing.T, network string) string {
 }
 
 // countTCP forwards connections and counts what goes towards the target.
-func countTCP(t *testing.T, target string) (string, *atomic.Int64) {
+func countTCP(t *testing.T, target string) (string, *counter) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	sent := new(atomic.Int64)
+	sent := new(counter)
 	go func() {
 		for {
 			a, err := l.Accept()
@@ -191,7 +190,7 @@ func countTCP(t *testing.T, target string) (string, *atomic.Int64) {
 				continue
 			}
 			closeBoth := sync.OnceFunc(func() { a.Close(); b.Close() })
-			go func() { defer closeBoth(); io.Copy(io.MultiWriter(b, counter{sent}), a) }()
+			go func() { defer closeBoth(); io.Copy(io.MultiWriter(b, sent), a) }()
 			go func() { defer closeBoth(); io.Copy(a, b) }()
 		}
 	}()
@@ -199,14 +198,14 @@ func countTCP(t *testing.T, target string) (string, *atomic.Int64) {
 }
 
 // countUDP forwards datagrams, a socket for each sender.
-func countUDP(t *testing.T, target string) (string, *atomic.Int64) {
+func countUDP(t *testing.T, target string) (string, *counter) {
 	front, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	front.SetReadBuffer(4 << 20)
 	t.Cleanup(func() { front.Close() })
-	sent := new(atomic.Int64)
+	sent := new(counter)
 	go func() {
 		backs := make(map[string]net.Conn)
 		defer func() {
@@ -239,18 +238,58 @@ func countUDP(t *testing.T, target string) (string, *atomic.Int64) {
 					}
 				}()
 			}
-			sent.Add(int64(n))
+			sent.Write(buf[:n])
 			back.Write(buf[:n])
 		}
 	}()
 	return front.LocalAddr().String(), sent
 }
 
-type counter struct{ n *atomic.Int64 }
+// counter counts bytes.
+type counter struct {
+	mu   sync.Mutex
+	n    int64
+	more chan struct{} // to be closed when n grows; nil: nobody waits
+}
 
-func (c counter) Write(p []byte) (int, error) {
-	c.n.Add(int64(len(p)))
+func (c *counter) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n += int64(len(p))
+	if c.more != nil {
+		close(c.more)
+		c.more = nil
+	}
 	return len(p), nil
+}
+
+func (c *counter) count() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+// await returns when there are n bytes.
+func (c *counter) await(t *testing.T, n int64) {
+	t.Helper()
+	for patience := time.After(time.Minute); ; {
+		c.mu.Lock()
+		if c.n >= n {
+			c.mu.Unlock()
+			return
+		}
+		if c.more == nil {
+			c.more = make(chan struct{})
+		}
+		more := c.more
+		c.mu.Unlock()
+		select {
+		case <-more:
+		case <-patience:
+			t.Errorf("%d bytes of %d have gone over the wire after a minute", c.count(), n)
+			return
+		}
+	}
 }
 
 // TestProcessKilledGoesOn kills either side at random points of the transfer
@@ -277,9 +316,7 @@ func TestProcessKilledGoesOn(t *testing.T) {
 					if err := sender.Start(); err != nil {
 						t.Fatal(err)
 					}
-					for at := int64(kill)*size/kills + random.Int64N(size/kills/2); sent.Load() < at; {
-						time.Sleep(time.Millisecond) // a real process; there is no fake clock
-					}
+					sent.await(t, int64(kill)*size/kills+random.Int64N(size/kills/2))
 					if _, err := os.Stat(final); err == nil {
 						t.Fatal("visible before it was whole")
 					}
@@ -296,7 +333,7 @@ func TestProcessKilledGoesOn(t *testing.T) {
 					t.Fatalf("the last send: %+v, %v", r, err)
 				}
 				sameFiles(t, file, final)
-				if extra := sent.Load() - size; extra > kills*window+size/50 {
+				if extra := sent.count() - size; extra > kills*window+size/50 {
 					t.Errorf("%.1f MB went over the wire again after %d kills, more than a window for each", float64(extra)/1e6, kills)
 				}
 			})
@@ -317,9 +354,7 @@ func TestProcessReceiverRestartIsSurvived(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			for sent.Load() < size/3 {
-				time.Sleep(time.Millisecond)
-			}
+			sent.await(t, size/3)
 			recv.Process.Kill()
 			recv.Wait()
 			recv = startRecv(t, "-dir", dir, "-count", "1", m.recv)

@@ -193,9 +193,7 @@ func TestProcessInterruptedGoesOn(t *testing.T) {
 				if err := send.Start(); err != nil {
 					t.Fatal(err)
 				}
-				for sent.Load() < size/3 {
-					time.Sleep(time.Millisecond)
-				}
+				sent.await(t, size/3)
 				if side == "send" {
 					send.Process.Signal(os.Interrupt)
 				} else {
