@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"log/slog"
 	"math"
 	"time"
@@ -58,10 +57,10 @@ func (c Config) withDefaults() Config {
 		c.Transfers = defaultTransfers
 	}
 	if c.Digest.New == nil {
-		c.Digest, _ = transport.AlgorithmByID(cmp.Or(c.Digest.ID, transport.XXH3.ID))
-	}
-	if c.Digest.New == nil {
-		c.Digest = transport.XXH3
+		known, ok := transport.AlgorithmByID(c.Digest.ID)
+		if c.Digest = transport.XXH3; ok {
+			c.Digest = known
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

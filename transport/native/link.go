@@ -85,7 +85,7 @@ type single struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	opened time.Time     // the last one
+	opened time.Time     // the last one; zero: that failed
 	pause  time.Duration // before the next one
 }
 
@@ -106,10 +106,11 @@ func (s *single) Accept(ctx context.Context) (Link, error) {
 	var link Link
 	err := s.rest(ctx)
 	if err == nil {
-		s.opened = time.Now()
 		link, err = s.open(ctx)
+		s.opened = time.Now()
 	}
 	if err != nil {
+		s.opened = time.Time{} // whoever accepts rests after an error
 		s.free <- struct{}{}
 		return nil, s.ended(err)
 	}
