@@ -12,8 +12,7 @@ import (
 // device protocol is one; changing the transport of a program changes one line.
 // Implementations are safe for concurrent use once configured.
 type Transport interface {
-	// Dial joins the peer. The context bounds the joining only; Dial gives up by itself
-	// too, where nothing answers within 30 s at most.
+	// Dial joins the peer. The context bounds the joining only.
 	Dial(ctx context.Context) (Conn, error)
 	// Listen begins to take peers. The context bounds the beginning only.
 	Listen(ctx context.Context) (Listener, error)
@@ -35,8 +34,7 @@ type Listener interface {
 type Conn interface {
 	// Send transfers one image and returns when the level that the options
 	// require is reached. Cancelling the context cancels this transfer, tells
-	// the peer, and leaves the Conn alone. Errors are *Error. A Conn that was dialled
-	// outlives its link, also ErrIdle: the next Send joins the peer again.
+	// the peer, and leaves the Conn alone. Errors are *Error.
 	Send(ctx context.Context, img *Image, o *SendOptions) (Receipt, error)
 	// SendMessage delivers a small text or binary message; nil means that the
 	// peer's program has taken it. errors.ErrUnsupported where the protocol

@@ -29,7 +29,7 @@ type Config struct {
 	// others wait at the peer. 0: 64.
 	MaxTransfers int
 	// Digest is the algorithm of digests of what is sent. The zero value is XXH3-128,
-	// which finds accidents; [chunk.SHA256] finds forgeries too.
+	// which finds accidents; [chunk.SHA256] finds forgeries too. Of these two the ID is enough.
 	Digest chunk.Algorithm
 	// Logger hears about lost links and refused peers; nil is silent.
 	Logger *slog.Logger
