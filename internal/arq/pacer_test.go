@@ -28,3 +28,22 @@ func TestPacerKeepsTheRateHoweverOftenItIsAsked(t *testing.T) {
 		}
 	}
 }
+
+// What follows what is in flight is paced, however long the rest before it.
+func TestSmallImageLeavesAnIdleSessionInOneTrain(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	_, end := x.flight(20_000)
+	x.wait(50 * time.Millisecond)
+	x.acks(0, int64(end))
+	x.wait(time.Second)
+	x.send(pattern(10_000), nil)
+	first, end := x.poll()
+	if n := end - first; n < 9 {
+		t.Errorf("%d messages at once for 10,000 bytes", n)
+	}
+	x.wait(10 * time.Millisecond)
+	x.send(pattern(10_000), nil)
+	if first, end = x.poll(); end-first > 3 {
+		t.Errorf("%d messages at once while others are in flight", end-first)
+	}
+}

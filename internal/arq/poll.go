@@ -48,7 +48,7 @@ func (e *Engine) build(b *builder, buf []byte) int {
 		return e.pollClose(b, buf)
 	}
 	limit := e.room(len(buf))
-	may := limit > 0 && (e.recovery == nil || e.recovery.may(e.now))
+	may := limit > 0 && (e.recovery == nil || e.recovery.may(e.now, e.size.current))
 	if !may && !e.acks.now || limit == 0 {
 		return 0
 	}

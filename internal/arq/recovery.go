@@ -70,8 +70,12 @@ func (r *recovery) ask(message int) {
 	}
 }
 
-// may reports whether a message that asks for an acknowledgement may leave now.
-func (r *recovery) may(now time.Duration) bool {
+// idleBurst is how many messages may leave at once when nothing is in flight: a small image goes in one
+// train, as RFC 9002, section 7.7, has it for the initial window.
+const idleBurst = 10
+
+// may reports whether a message that asks for an acknowledgement may leave now; full ones have size bytes.
+func (r *recovery) may(now time.Duration, size int) bool {
 	late := time.Duration(0)
 	if r.wake > 0 {
 		late = max(now-r.wake, 0)
@@ -84,7 +88,11 @@ func (r *recovery) may(now time.Duration) bool {
 		return false
 	}
 	if r.rate > 0 {
-		r.pacer.refill(now, r.rate, r.burst, late)
+		burst := r.burst
+		if r.inFlight == 0 {
+			burst = max(burst, idleBurst*int64(size))
+		}
+		r.pacer.refill(now, r.rate, burst, late)
 		if wait := r.pacer.wait(r.rate); wait > 0 {
 			r.wake, r.woken = now+wait, false
 			return false
