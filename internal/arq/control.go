@@ -86,14 +86,15 @@ func (q *controls) repeatAt() time.Duration {
 	return q.repeat
 }
 
-// advance queues the second copies that are due.
-func (q *controls) advance(now time.Duration) {
+// advance queues the second copies that are due, and reports whether there are any.
+func (q *controls) advance(now time.Duration) bool {
 	if len(q.again) == 0 || now < q.repeat {
-		return
+		return false
 	}
 	for i, c := range q.again {
 		q.resend(c)
 		q.again[i] = nil
 	}
 	q.again = q.again[:0]
+	return true
 }

@@ -2,7 +2,6 @@ package arq
 
 import (
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -197,7 +196,7 @@ func (e *Engine) Quiet() bool {
 		return false
 	}
 	if e.recovery == nil {
-		return !slices.ContainsFunc(e.ins.list, func(in entry[incoming]) bool { return !in.value.answered })
+		return !e.receiving()
 	}
 	return e.ins.len() == 0 && e.sent.firstOutstanding() == e.sent.next
 }

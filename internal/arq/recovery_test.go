@@ -228,3 +228,35 @@ func TestUnreportedRangeIsUnknown(t *testing.T) {
 		t.Errorf("%d lost though nothing is known of them", lost)
 	}
 }
+
+// The copy of a receipt takes the ACK along, which the first may have been lost with. Then a sender waits for
+// neither, and the ACK is not sent again by itself.
+func TestCopyOfAReceiptTakesTheAckAlong(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.wait(time.Second)
+	x.poll()
+	image := pattern(500)
+	d := digest(image)
+	m := (&wire.Header{Dest: 11, Number: x.number}).Append(nil)
+	m = (&wire.Offer{ID: [16]byte{1}, Attempt: 1, Size: 500, Algorithm: 2}).Append(m)
+	m = (&wire.Fin{Attempt: 1, Size: 500, Algorithm: 2, Digest: d.Append(nil)}).Append(m)
+	m = append((&wire.Data{}).Append(m), image...)
+	x.receive(m)
+	end := x.now.Add(100 * time.Millisecond) // before the probe timer
+	for next, copies := len(x.sent), 0; ; {
+		for x.poll(); next < len(x.sent); next++ {
+			types, _ := x.frames(next)
+			if len(types) != 2 || types[0] != wire.TypeAck || types[1] != wire.TypeReceipt {
+				t.Errorf("message %d at %v: %v", next, x.now.Sub(start), types)
+			}
+			copies++
+		}
+		if x.Deadline().After(end) {
+			if copies != 2 {
+				t.Errorf("the receipt was sent %d times", copies)
+			}
+			return
+		}
+		x.fire()
+	}
+}

@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/wire"
@@ -103,9 +104,15 @@ func (e *Engine) deadline() time.Duration {
 	return at
 }
 
-// repeatsAcks reports whether the last ACK is to be sent again at acks.again: a sender may wait for it.
+// repeatsAcks reports whether the last ACK is to be sent again at acks.again: a sender may wait for it. One that
+// has its answer does not, and the copies of an answer take the ACK along.
 func (e *Engine) repeatsAcks() bool {
-	return e.acks.again > 0 && e.recovery != nil && e.ins.len() > 0
+	return e.acks.again > 0 && e.recovery != nil && e.receiving()
+}
+
+// receiving reports whether a transfer from the peer waits for its answer.
+func (e *Engine) receiving() bool {
+	return slices.ContainsFunc(e.ins.list, func(in entry[incoming]) bool { return !in.value.answered })
 }
 
 func (e *Engine) advance() {
@@ -119,7 +126,9 @@ func (e *Engine) advance() {
 	if a := &e.acks; a.due > 0 && a.due <= e.now || e.repeatsAcks() && a.again <= e.now {
 		a.now = true
 	}
-	e.controls.advance(e.now)
+	if e.controls.advance(e.now) {
+		e.acks.now = e.acks.now || e.acks.largest >= 0
+	}
 	if p := &e.persist; p.at > 0 && p.at <= e.now {
 		p.at = 0
 		p.interval = min(2*p.interval, maxPTO)
