@@ -172,12 +172,21 @@ func TestNoBroker(t *testing.T) {
 	}
 }
 
-func TestNamesOfTransports(t *testing.T) {
+func TestMistakesInTransports(t *testing.T) {
 	const broker = "mqtt://127.0.0.1:1"
 	_, noPeer := (&Transport{Broker: broker}).Dial(t.Context())
 	_, self := (&Transport{Broker: broker, Name: "me", Peer: "me"}).Dial(t.Context())
 	_, noName := (&Transport{Broker: broker}).Listen(t.Context())
-	for want, err := range map[string]error{"Transport.Peer": noPeer, "own name": self, "Transport.Name": noName} {
+	small := &Transport{Broker: broker, Name: "me", Peer: "you", MaxMessage: -1}
+	_, smallDial := small.Dial(t.Context())
+	_, smallListen := small.Listen(t.Context())
+	hasty := &Transport{Broker: broker, Name: "me", Peer: "you", Config: native.Config{IdleTimeout: 30}}
+	_, hastyDial := hasty.Dial(t.Context())
+	_, hastyListen := hasty.Listen(t.Context())
+	for err, want := range map[error]string{
+		noPeer: "Transport.Peer", self: "own name", noName: "Transport.Name", smallDial: "MaxMessage is -1", smallListen: "MaxMessage is -1",
+		hastyDial: "IdleTimeout is 30ns", hastyListen: "IdleTimeout is 30ns",
+	} {
 		if !errors.Is(err, transport.ErrConfig) || transport.Retryable(err) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v; want %q in a mistake of configuration", err, want)
 		}
@@ -209,7 +218,7 @@ func TestSameClientID(t *testing.T) {
 	b := testbroker.Mosquitto(t, "")
 	first := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
 	at := &Transport{Broker: b.URL(), Name: "receiver"}
-	at.start()
+	_ = at.check()
 	var err error
 	if at.hub, err = at.connect(); err != nil { // without a question whether another is there
 		t.Fatal(err)

@@ -105,6 +105,9 @@ func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 		return nil, fmt.Errorf("%w: mqttx.Attach: add a broker to the client's options first", transport.ErrConfig)
 	}
 	h := newHub(name, opts.Servers[0], newSizes(o.MaxMessage, true), newEndpoint(o.Config), logger(o.Config))
+	if err := errors.Join(checkSize(o.MaxMessage), h.endpoint.Check()); err != nil {
+		return nil, fmt.Errorf("mqttx.Attach: %w", err)
+	}
 	h.named = true
 	h.chain(opts)
 	return h, nil

@@ -157,6 +157,9 @@ func TestAttachRefuses(t *testing.T) {
 	if _, err := Attach(mqtt.NewClientOptions(), &HubOptions{Name: "x"}); err == nil {
 		t.Error("a hub without a broker")
 	}
+	if _, err := Attach(mqtt.NewClientOptions().AddBroker("tcp://127.0.0.1:1"), &HubOptions{Name: "x", MaxMessage: 10}); !errors.Is(err, transport.ErrConfig) {
+		t.Error("messages that are too small for anything:", err)
+	}
 	if _, err := Attach(mqtt.NewClientOptions().AddBroker("tcp://127.0.0.1:1"), &HubOptions{Name: strings.Repeat("x", maxName+1)}); err == nil {
 		t.Error("a name that is too long")
 	}

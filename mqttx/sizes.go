@@ -2,10 +2,12 @@ package mqttx
 
 import (
 	"cmp"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
 )
 
 // ladder holds the message sizes that sessions probe for, in bytes: what brokers
@@ -38,12 +40,20 @@ type sizes struct {
 	used  map[int]time.Time // since when this connection has carried messages over firstSize
 }
 
+// checkSize says what is wrong with a MaxMessage.
+func checkSize(n int) error {
+	if n != 0 && n < wire.MinMessage {
+		return fmt.Errorf("%w: MaxMessage is %d: set it to %d bytes or more, or to 0 for what the broker takes", transport.ErrConfig, n, wire.MinMessage)
+	}
+	return nil
+}
+
 func newSizes(limit int, shared bool) *sizes {
 	limit = min(cmp.Or(limit, largestSize), largestSize)
 	if shared {
 		limit = min(limit, sharedSize)
 	}
-	return &sizes{limit: max(limit, wire.MinMessage), used: make(map[int]time.Time)}
+	return &sizes{limit: limit, used: make(map[int]time.Time)}
 }
 
 // begin returns the size that a session begins with and those that it may probe for.

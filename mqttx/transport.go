@@ -58,8 +58,11 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if t.Peer == "" {
 		return nil, dialError(fmt.Errorf("%w: set mqttx.Transport.Peer to the receiver's name", transport.ErrConfig))
 	}
+	if err := t.check(); err != nil {
+		return nil, dialError(err)
+	}
 	var last atomic.Pointer[Hub]
-	conn, err := t.start().Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
+	conn, err := t.endpoint.Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
 		if h := last.Load(); h != nil { // to redial
 			if err := h.failure(); err != nil && !errors.Is(err, transport.ErrClosed) && final(err) {
 				return nil, err
@@ -102,7 +105,9 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 	if t.Name == "" {
 		return nil, listenError(fmt.Errorf("%w: set mqttx.Transport.Name to what peers call this receiver", transport.ErrConfig))
 	}
-	t.start()
+	if err := t.check(); err != nil {
+		return nil, listenError(err)
+	}
 	h, err := t.open(ctx)
 	if err != nil {
 		return nil, listenError(err)
@@ -110,9 +115,10 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 	return h.listen(ctx)
 }
 
-func (t *Transport) start() *session.Endpoint {
+// check makes the endpoint, and says what is wrong with the settings.
+func (t *Transport) check() error {
 	t.once.Do(func() { t.endpoint, t.sizes = newEndpoint(t.Config), newSizes(t.MaxMessage, false) })
-	return t.endpoint
+	return errors.Join(checkSize(t.MaxMessage), t.endpoint.Check())
 }
 
 // open returns a hub with a reference for the caller. It need not be connected yet.

@@ -13,6 +13,7 @@ import (
 	"github.com/pixferry/pixferry/internal/parity"
 	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/internal/udpsock"
+	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
 )
@@ -76,8 +77,11 @@ func (t *Transport) DialAddr(ctx context.Context, peer net.Addr) (transport.Conn
 }
 
 func (t *Transport) dial(ctx context.Context, addr string, join func(context.Context) (session.Carrier, error)) (transport.Conn, error) {
+	if err := t.check(); err != nil {
+		return nil, dialError(err)
+	}
 	began := time.Now()
-	c, err := t.start().Dial(ctx, join)
+	c, err := t.endpoint.Dial(ctx, join)
 	waited := time.Since(began).Round(time.Millisecond)
 	switch {
 	case err == nil:
@@ -136,7 +140,9 @@ func (t *Transport) dialShared(ctx context.Context, peer net.Addr) (session.Carr
 
 // Listen takes peers at Addr, or on Conn, where one Listener may be open at a time.
 func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
-	t.start()
+	if err := t.check(); err != nil {
+		return nil, &transport.Error{Op: "listen", Err: err}
+	}
 	s, err := t.listenSocket(ctx)
 	if err == nil {
 		var l *listener
@@ -163,7 +169,8 @@ func (t *Transport) listenSocket(ctx context.Context) (*socket, error) {
 	return t.newSocket(conn, true), nil
 }
 
-func (t *Transport) start() *session.Endpoint {
+// check makes the endpoint, and says what is wrong with the settings.
+func (t *Transport) check() error {
 	t.once.Do(func() {
 		c := t.Config
 		if t.log = c.Logger; t.log == nil {
@@ -174,7 +181,13 @@ func (t *Transport) start() *session.Endpoint {
 			Coder: &parity.Coder{},
 		})
 	})
-	return t.endpoint
+	switch {
+	case t.MaxDatagram != 0 && t.MaxDatagram < wire.InitialMessage:
+		return fmt.Errorf("%w: MaxDatagram is %d: set it to %d or more, or to 0 for %d", transport.ErrConfig, t.MaxDatagram, wire.InitialMessage, defaultDatagram)
+	case t.MaxPeers < 0:
+		return fmt.Errorf("%w: MaxPeers is %d: set it to a number of sessions, or to 0 for %d", transport.ErrConfig, t.MaxPeers, defaultSessions)
+	}
+	return t.endpoint.Check()
 }
 
 // share returns the socket on Conn with a reference for the caller.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/transport/transporttest"
 	"github.com/pixferry/pixferry/udpx"
 )
@@ -63,6 +64,23 @@ func TestAddressMistakes(t *testing.T) {
 	}
 	if _, err := new(udpx.Transport).DialAddr(t.Context(), &net.UDPAddr{}); !errors.Is(err, transport.ErrConfig) {
 		t.Error("DialAddr without a socket:", err)
+	}
+}
+
+func TestMistakenSettings(t *testing.T) {
+	for says, tr := range map[string]*udpx.Transport{
+		"MaxDatagram is 100":  {MaxDatagram: 100},
+		"MaxPeers is -1":      {MaxPeers: -1},
+		"IdleTimeout is 30ns": {Config: native.Config{IdleTimeout: 30}},
+	} {
+		_, listen := tr.Listen(t.Context())
+		tr.Addr = "127.0.0.1:9"
+		_, dial := tr.Dial(t.Context())
+		for _, err := range []error{listen, dial} {
+			if !errors.Is(err, transport.ErrConfig) || !strings.Contains(err.Error(), says) {
+				t.Errorf("%v, which is to be a configuration mistake that says %q", err, says)
+			}
+		}
 	}
 }
 

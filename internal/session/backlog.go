@@ -19,6 +19,7 @@ type Backlog struct {
 
 	mu   sync.Mutex // of adding to conns
 	over bool       // closed is
+	err  error      // of Accept then
 }
 
 // NewBacklog returns an empty Backlog.
@@ -45,24 +46,27 @@ func (b *Backlog) Ready(c *Conn) {
 func (b *Backlog) Accept(ctx context.Context) (transport.Conn, error) {
 	select {
 	case <-b.closed:
-		return nil, transport.ErrClosed
+		return nil, b.err
 	default:
 	}
 	select {
 	case c := <-b.conns:
 		return c, nil
 	case <-b.closed:
-		return nil, transport.ErrClosed
+		return nil, b.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
 // Close ends Accept and closes the Conns that nobody has taken.
-func (b *Backlog) Close() {
+func (b *Backlog) Close() { b.Fail(transport.ErrClosed) }
+
+// Fail is Close where Accept is to return another error.
+func (b *Backlog) Fail(err error) {
 	b.mu.Lock()
 	if !b.over {
-		b.over = true
+		b.over, b.err = true, err
 		close(b.closed)
 	}
 	b.mu.Unlock()

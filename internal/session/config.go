@@ -1,6 +1,8 @@
 package session
 
 import (
+	"cmp"
+	"fmt"
 	"log/slog"
 	"math"
 	"time"
@@ -45,17 +47,25 @@ const (
 	receiptTime = 10 * time.Millisecond // for a receipt that is just being made when nobody waits any more
 )
 
-func (c Config) withDefaults() Config {
-	if c.Idle <= 0 {
-		c.Idle = defaultIdle
+// check says what is wrong with the settings, nil if nothing is.
+func (c Config) check() error {
+	switch {
+	case c.Idle < 0 || 0 < c.Idle && c.Idle < time.Millisecond:
+		return fmt.Errorf("%w: Config.IdleTimeout is %v: set it with its unit, for example 30*time.Second, or to 0 for %v", transport.ErrConfig, c.Idle, defaultIdle)
+	case c.Window < 0:
+		return fmt.Errorf("%w: Config.Window is %d: set it to a number of bytes, or to 0 for the default", transport.ErrConfig, c.Window)
+	case c.Transfers < 0:
+		return fmt.Errorf("%w: Config.MaxTransfers is %d: set it to a number of transfers, or to 0 for %d", transport.ErrConfig, c.Transfers, defaultTransfers)
 	}
-	c.largest = c.Window
-	if c.Window <= 0 {
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	c.Idle = cmp.Or(c.Idle, defaultIdle)
+	if c.largest = c.Window; c.Window == 0 {
 		c.Window, c.largest = defaultWindow, largestWindow
 	}
-	if c.Transfers <= 0 {
-		c.Transfers = defaultTransfers
-	}
+	c.Transfers = cmp.Or(c.Transfers, defaultTransfers)
 	if c.Digest.New == nil {
 		known, ok := transport.AlgorithmByID(c.Digest.ID)
 		if c.Digest = transport.XXH3; ok {

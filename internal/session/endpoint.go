@@ -14,6 +14,7 @@ import (
 // An Endpoint is what the Conns of one Transport share. It is safe for concurrent use.
 type Endpoint struct {
 	cfg      Config
+	wrong    error  // with the settings that it was made of
 	instance uint64 // of this run, in HELLO
 	pool     *creditPool
 	paths    paths
@@ -21,12 +22,20 @@ type Endpoint struct {
 	crew     crew
 }
 
-// NewEndpoint returns an Endpoint with the defaults for what cfg leaves out.
+// NewEndpoint returns an Endpoint with the defaults for what cfg leaves out, and for all of
+// it if something is wrong with it, which Check says then.
 func NewEndpoint(cfg Config) *Endpoint {
-	e := &Endpoint{cfg: cfg.withDefaults(), instance: randomUint64()}
+	e := &Endpoint{wrong: cfg.check(), instance: randomUint64()}
+	if e.wrong != nil {
+		cfg = Config{}
+	}
+	e.cfg = cfg.withDefaults()
 	e.pool = newCreditPool(&e.cfg)
 	return e
 }
+
+// Check says what is wrong with the settings, nil if nothing is. Dial does it too; who listens asks first.
+func (e *Endpoint) Check() error { return e.wrong }
 
 func randomUint64() uint64 {
 	var b [8]byte
@@ -37,6 +46,9 @@ func randomUint64() uint64 {
 // Dial returns a Conn whose first session is established. It calls dial now, with
 // this context, and for each reconnect.
 func (e *Endpoint) Dial(ctx context.Context, dial func(context.Context) (Carrier, error)) (*Conn, error) {
+	if e.wrong != nil {
+		return nil, e.wrong
+	}
 	c := newConn(e, dial)
 	s, err := c.join(ctx)
 	if err == nil && !c.adopt(s) {

@@ -8,7 +8,8 @@ import (
 	"github.com/pixferry/pixferry/internal/session"
 )
 
-// Config are the settings of the native protocol. The zero value works.
+// Config are the settings of the native protocol. The zero value works. With a negative number, or an IdleTimeout
+// under a millisecond, Dial and Listen fail with transport.ErrConfig.
 type Config struct {
 	// IdleTimeout is how long the peer may be silent while transfers run, and how
 	// long a Conn that has lost its link tries to join the peer again. The smaller

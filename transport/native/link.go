@@ -40,7 +40,7 @@ type LinkInfo struct {
 	// link, and checksums leave an image's bytes to its digest, which costs a block
 	// where they were changed after all. Both ends must say the same of a link.
 	Reliable bool
-	// MaxMessage is the largest message in bytes, at least 256.
+	// MaxMessage is the largest message in bytes, at least 256; less is transport.ErrConfig.
 	MaxMessage int
 	// Sizes are larger message sizes, ascending, that the session may probe for
 	// (path MTU, a broker's limit); nil: none. MaxMessage is used meanwhile.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -41,6 +42,10 @@ func (o *over) Dial(ctx context.Context) (transport.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := checkLink(l); err != nil {
+			l.Close()
+			return nil, err
+		}
 		return session.Carry(adapter(l)), nil
 	})
 	if err != nil {
@@ -52,6 +57,9 @@ func (o *over) Dial(ctx context.Context) (transport.Conn, error) {
 func (o *over) Listen(ctx context.Context) (transport.Listener, error) {
 	if o.listen == nil {
 		return nil, &transport.Error{Op: "listen", Err: fmt.Errorf("this transport only dials: %w", errors.ErrUnsupported)}
+	}
+	if err := o.ep.Check(); err != nil {
+		return nil, &transport.Error{Op: "listen", Err: err}
 	}
 	links, err := o.listen(ctx)
 	if err != nil {
@@ -108,6 +116,11 @@ func (l *listener) accept() {
 // begin waits for the session of a link.
 func (l *listener) begin(link Link) {
 	defer func() { <-l.pending }()
+	if err := checkLink(link); err != nil {
+		link.Close()
+		l.backlog.Fail(err)
+		return
+	}
 	a := adapter(link)
 	c, err := l.over.ep.AcceptLink(l.ctx, a)
 	if err != nil {
@@ -132,6 +145,14 @@ func (l *listener) Close() error {
 	err := l.links.Close()
 	l.work.Wait()
 	return err
+}
+
+// checkLink says what is wrong with what a Link says of itself.
+func checkLink(l Link) error {
+	if n := l.Info().MaxMessage; n < wire.MinMessage {
+		return fmt.Errorf("%w: the Link's Info has a MaxMessage of %d bytes: %d is the least that carries a session", transport.ErrConfig, n, wire.MinMessage)
+	}
+	return nil
 }
 
 // adapter is a Link as package session knows it.
