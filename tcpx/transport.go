@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -58,7 +60,7 @@ func (t *Transport) dial(ctx context.Context) (native.Link, error) {
 	}
 	conn, err := dial(ctx, "tcp", t.Addr)
 	if err != nil {
-		return nil, err
+		return nil, unreached(t.Addr, err)
 	}
 	if t.TLS == nil {
 		return newLink(conn, t.userTimeout()), nil
@@ -93,6 +95,15 @@ func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 		return nil, fmt.Errorf("%w: Addr is %q: set it to the peer's host:port, for example 192.168.1.7:9999", transport.ErrConfig, addr)
 	}
 	return new(net.Dialer).DialContext(ctx, network, addr)
+}
+
+// unreached says so of an error of connect, and leaves others as they are.
+func unreached(addr string, err error) error {
+	op, call := (*net.OpError)(nil), (*os.SyscallError)(nil)
+	if errors.As(err, &op) && op.Op == "dial" && (op.Timeout() || errors.As(op.Err, &call) && strings.HasPrefix(call.Syscall, "connect")) {
+		return fmt.Errorf("nothing listens at tcp %s: %w (%w)", addr, transport.ErrNoReceiver, err)
+	}
+	return err
 }
 
 // listenTCP is what replaces a Listener that is not set.

@@ -1,11 +1,13 @@
 package tcpx_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -47,5 +49,36 @@ func TestAddressMistakes(t *testing.T) {
 		if _, err := tr.Listen(t.Context()); !errors.Is(err, transport.ErrConfig) {
 			t.Errorf("Listen with %s: %v", name, err)
 		}
+	}
+}
+
+// Whoever does not answer is told by the address and what to look at, on every level.
+func TestNobodyAnswers(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	nobody, silent := l.Addr().String(), mute.Addr().String()
+
+	_, refused := (&tcpx.Transport{Addr: nobody}).Dial(t.Context())
+	device, _ := (&tcpx.Begin{Addr: nobody}).Dial(t.Context())
+	defer device.Close()
+	_, sent := device.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("BM"))}, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, unanswered := (&tcpx.Transport{Addr: silent}).Dial(ctx)
+	for err, addr := range map[error]string{refused: nobody, sent: nobody, unanswered: silent} {
+		if !errors.Is(err, transport.ErrNoReceiver) || !strings.Contains(err.Error(), "at tcp "+addr) {
+			t.Errorf("at %s: %v", addr, err)
+		}
+	}
+	if !transport.Retryable(refused) || !errors.Is(unanswered, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", refused, unanswered)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -77,6 +78,21 @@ func TestStreamThatWasReadIsFinal(t *testing.T) {
 		})
 		if !errors.Is(err, ErrBodyConsumed) || !errors.Is(err, cause) || Retryable(err) || n != 1 {
 			t.Errorf("%v after %d attempts", err, n)
+		}
+	}
+}
+
+// Where a stream fails before its first byte, another attempt finds it used; the error is the stream's still.
+func TestStreamThatFailsSaysWhy(t *testing.T) {
+	cause := errors.New("the camera is gone")
+	for _, o := range []*SendOptions{nil, {Retry: &RetryPolicy{Initial: 1}}} {
+		var s Sender
+		_, err := s.Send(t.Context(), everything, &Image{Body: Stream(iotest.ErrReader(cause))}, o, func(context.Context, *Outgoing) (Receipt, error) {
+			t.Error("an attempt without a body")
+			return Receipt{}, nil
+		})
+		if !errors.Is(err, cause) || o != nil && Retryable(err) {
+			t.Errorf("%v", err)
 		}
 	}
 }

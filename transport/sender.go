@@ -120,8 +120,13 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		case <-ctx.Done():
 		}
 	}
+	var last error // of the attempt before
 	err = Retry(ctx, o.Retry, func(ctx context.Context) error {
 		if err := out.open(ctx, img); err != nil {
+			if last != nil && errors.Is(err, ErrBodyConsumed) {
+				err = notAgain(last)
+			}
+			last = err
 			return err
 		}
 		if info.MaxImage > 0 && out.size > info.MaxImage {
@@ -147,8 +152,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 			err = e.Err
 		}
 		if out.consumed() && Retryable(err) {
-			err = fmt.Errorf("%w (%w)", ErrBodyConsumed, err)
+			err = notAgain(err)
 		}
+		last = err
 		return err
 	})
 	if err == nil {
@@ -159,6 +165,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 	}
 	return r, err
 }
+
+// notAgain is a failure that another attempt might have overcome, had the body not been read.
+func notAgain(err error) error { return fmt.Errorf("%w, and no other try: %w", err, ErrBodyConsumed) }
 
 // enter registers a Send, whose context ends with the Sender; that of a live
 // frame also at its MaxAge, and with a newer one while it waits for its turn.

@@ -3,7 +3,6 @@ package udpx
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -82,16 +81,10 @@ func (t *Transport) dial(ctx context.Context, addr string, join func(context.Con
 	}
 	began := time.Now()
 	c, err := t.endpoint.Dial(ctx, join)
-	waited := time.Since(began).Round(time.Millisecond)
-	switch {
-	case err == nil:
-		return c, nil
-	case errors.Is(err, context.DeadlineExceeded):
-		err = fmt.Errorf("nothing answers at udp %s within %v: %w (%w)", addr, waited, transport.ErrNoReceiver, err)
-	case errors.Is(err, transport.ErrNoReceiver):
-		err = fmt.Errorf("nothing answers at udp %s (after %v): %w", addr, waited, err)
+	if err != nil {
+		return nil, dialError(session.Unanswered(err, "udp", addr, began))
 	}
-	return nil, dialError(err)
+	return c, nil
 }
 
 // checkPeer says what is wrong with the Addr of a side that dials.

@@ -1,8 +1,10 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/wire"
@@ -36,6 +38,18 @@ func endError(err error) error {
 		case wire.CodeBusy:
 			return &transport.RejectedError{Reason: transport.ReasonBusy, Retryable: true, Text: closed.Text}
 		}
+	}
+	return err
+}
+
+// Unanswered adds to an error of Dial where nothing has answered since it began, if it is for want of an answer.
+func Unanswered(err error, protocol, peer string, began time.Time) error {
+	waited := time.Since(began).Round(time.Millisecond)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("nothing answers at %s %s within %v: %w (%w)", protocol, peer, waited, transport.ErrNoReceiver, err)
+	case errors.Is(err, transport.ErrNoReceiver):
+		return fmt.Errorf("nothing answers at %s %s (after %v): %w", protocol, peer, waited, err)
 	}
 	return err
 }

@@ -37,6 +37,7 @@ func (o *over) Dial(ctx context.Context) (transport.Conn, error) {
 	if o.dial == nil {
 		return nil, &transport.Error{Op: "dial", Err: fmt.Errorf("this transport only listens: %w", errors.ErrUnsupported)}
 	}
+	began, joined := time.Now(), LinkInfo{}
 	c, err := o.ep.Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
 		l, err := o.dial(ctx)
 		if err != nil {
@@ -46,9 +47,13 @@ func (o *over) Dial(ctx context.Context) (transport.Conn, error) {
 			l.Close()
 			return nil, err
 		}
+		joined = l.Info()
 		return session.Carry(adapter(l)), nil
 	})
 	if err != nil {
+		if joined.Protocol != "" {
+			err = session.Unanswered(err, joined.Protocol, joined.Peer, began)
+		}
 		return nil, &transport.Error{Op: "dial", Err: err}
 	}
 	return c, nil
