@@ -332,7 +332,7 @@ func storeError(ctx context.Context, err error) error {
 func writeError(err error) error {
 	switch {
 	case errors.Is(err, chunk.ErrTooLarge):
-		return reject(ReasonTooLarge, "%v", err)
+		return reject(ReasonTooLarge, "%v: that is Limits.MaxImage", err)
 	case errors.Is(err, chunk.ErrBeyondSize), errors.Is(err, chunk.ErrSizeConflict), errors.Is(err, chunk.ErrFragmented):
 		return reject(ReasonMalformed, "%v", err)
 	}

@@ -66,6 +66,9 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	if s.Dir == "" {
 		return nil, configError("no directory: set DirStore.Dir to the one that is to hold the images")
 	}
+	if s.Existing > Refuse {
+		return nil, configError("DirStore.Existing is %d: set it to KeepBoth, Replace or Refuse", s.Existing)
+	}
 	if err := os.MkdirAll(s.Dir, 0o755); errors.Is(err, syscall.ENOTDIR) {
 		return nil, configError("%w: set DirStore.Dir to a directory", err)
 	} else if err != nil {

@@ -105,6 +105,8 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		return r, configError("no image: pass a *transport.Image")
 	case o.Require > Kept:
 		return r, configError("SendOptions.Require is %d: set it to Sent, Received or Kept", o.Require)
+	case o.Priority > Interactive:
+		return r, configError("SendOptions.Priority is %d: set it to Bulk or Interactive", o.Priority)
 	case o.Require > info.Confirms:
 		return r, fmt.Errorf("%v is wanted, %s confirms %v: %w", o.Require, info.Protocol, info.Confirms, ErrUnconfirmed)
 	}

@@ -48,6 +48,7 @@ func TestSendRefusesBeforeAnAttempt(t *testing.T) {
 		"unconfirmed":    {Info{Confirms: Sent}, &Image{Body: one}, &SendOptions{Require: Received}, NotKept, ErrUnconfirmed},
 		"kept by nobody": {Info{Confirms: Received}, &Image{Body: one}, &SendOptions{Require: Kept}, NotKept, ErrUnconfirmed},
 		"no level":       {everything, &Image{Body: one}, &SendOptions{Require: 9}, NotKept, ErrConfig},
+		"no priority":    {everything, &Image{Body: one}, &SendOptions{Priority: 9}, NotKept, ErrConfig},
 		"short content":  {everything, &Image{Body: Content(strings.NewReader("x"), 5)}, nil, NotKept, chunk.ErrSourceShort},
 	} {
 		t.Run(name, func(t *testing.T) {

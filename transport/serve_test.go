@@ -109,7 +109,7 @@ func TestServerConfigurationMistakes(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for want, store := range map[string]Store{"set Store": nil, "set DirStore.Dir to the one": &DirStore{}, "to a directory": &DirStore{Dir: file}} {
+	for want, store := range map[string]Store{"set Store": nil, "set DirStore.Dir to the one": &DirStore{}, "DirStore.Existing is 9": &DirStore{Dir: t.TempDir(), Existing: 9}, "to a directory": &DirStore{Dir: file}} {
 		s := &Server{Store: store}
 		l, c := newListener(), newTap("p")
 		for _, err := range []error{s.Serve(t.Context(), l), s.ServeConn(t.Context(), c)} {
