@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -58,7 +59,8 @@ func main() {
 	flag.Parse()
 	command := "go run -C internal/bench . " + strings.Join(os.Args[1:], " ")
 	runAsTest(func(t *testing.T) {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		// A reader of the output that has had enough is a SIGPIPE; brokers are to end then too.
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 		defer stop()
 		o.t = t
 		if err := run(ctx, &o, newReport(command)); err != nil {
