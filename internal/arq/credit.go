@@ -70,7 +70,7 @@ type receiveCredit struct {
 	toldBytes    int64 // the window in the last ACK
 	toldMessages int
 	since        int64 // bytes received since the last ACK
-	most         int64 // largest window ever told
+	most         int64 // that may wait by the windows told so far
 }
 
 func newReceiveCredit(cfg *Config) receiveCredit {
@@ -152,6 +152,6 @@ func (c *receiveCredit) used() bool { return c.since > 0 && c.since >= c.maxByte
 func (c *receiveCredit) tell() (bytes uint32, messages uint16) {
 	c.toldBytes, c.toldMessages = c.window()
 	c.since = 0
-	c.most = max(c.most, c.toldBytes)
+	c.most = max(c.most, c.waiting+c.toldBytes)
 	return uint32(c.toldBytes), uint16(c.toldMessages)
 }

@@ -47,3 +47,28 @@ func TestLoweredWindowHoldsAtOnce(t *testing.T) {
 		t.Error("data over the lowered window is taken")
 	}
 }
+
+// A window that grows while something waits: the sender may fill all of it, on a link where what is over the
+// window ends the session.
+func TestWindowGrownWhileBytesWait(t *testing.T) {
+	for _, reliable := range []bool{true, false} {
+		a, b := couple(t, func(ca, cb *Config) {
+			ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = true, reliable, true, reliable
+			cb.Local.Window = 64 << 10
+		})
+		b.hold = true
+		h := a.send(pattern(3<<20), nil)
+		now := settleUntil(start, a, b, func() bool { return b.held > 60<<10 })
+		b.SetWindow(1<<20, wire.NoMessageLimit)
+		now = settleUntil(now, a, b, func() bool { return b.held > 1020<<10 || b.closed != nil })
+		if b.closed != nil {
+			t.Fatalf("reliable %v: the session has ended with %d bytes: %v", reliable, b.held, b.closed)
+		}
+		if n := b.Stats().ReceivedMessages; a.Stats().LostMessages > 0 {
+			t.Errorf("reliable %v: %d messages lost, %d received", reliable, a.Stats().LostMessages, n)
+		}
+		b.hold = false
+		b.Consumed(b.held, b.count)
+		settleUntil(now, a, b, func() bool { return a.receipts[h] })
+	}
+}
