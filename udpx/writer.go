@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/internal/wire"
 )
@@ -23,6 +24,14 @@ type writer struct {
 	busy     bool        // somebody writes
 	queued   int         // bursts that whoever writes is to write too
 	next     chan *burst // through which they come
+	refusals []refusal   // that sessions are still to hear of
+}
+
+// refusal is what a session is to hear about a packet that the system did not send.
+type refusal struct {
+	session *session.Session
+	fits    int   // this size may; 0: none
+	err     error // why none
 }
 
 func newWriter(s *socket) *writer {
@@ -70,6 +79,7 @@ func (w *writer) help() {
 // work writes a burst of what sessions say and reports whether there may be more. If so the next
 // one is polled while this one is written.
 func (w *writer) work() (more bool) {
+	w.tellRefusals()
 	b := newBurst()
 	for !more {
 		c := w.ready()
@@ -301,7 +311,7 @@ func (w *writer) write(b *burst) {
 	}
 	for i := range b.packets {
 		if b.packets[i].Err != nil {
-			w.refused(b.owners[i], &b.packets[i])
+			w.refuse(b.owners[i], &b.packets[i])
 		}
 	}
 	for _, c := range b.ended {
@@ -312,13 +322,36 @@ func (w *writer) write(b *burst) {
 	b.recycle()
 }
 
-// refused handles a packet that the system did not send. What cannot leave at the
-// moment, for want of a route or of memory, is lost as packets are.
-func (w *writer) refused(c *carrier, p *udpsock.Packet) {
+// refuse notes that the system did not send a packet. What cannot leave at the moment, for want
+// of a route or of memory, is lost as packets are. The session hears of it from whoever polls next:
+// it may want to be polled itself then, and who writes must not wait for a burst to be written.
+func (w *writer) refuse(c *carrier, p *udpsock.Packet) {
+	r := refusal{session: c.session}
 	switch {
 	case udpsock.TooLarge(p.Err):
-		c.session.LimitMessage(below(p.Segment))
+		r.fits = below(p.Segment)
 	case udpsock.Refused(p.Err) && w.conn.Connected():
-		c.session.Fail(refusedError(p.Err))
+		r.err = refusedError(p.Err)
+	default:
+		return
+	}
+	w.flushing.Lock()
+	w.refusals = append(w.refusals, r)
+	w.flushing.Unlock()
+	w.signal()
+}
+
+// tellRefusals tells sessions what was noted.
+func (w *writer) tellRefusals() {
+	w.flushing.Lock()
+	all := w.refusals
+	w.refusals = nil
+	w.flushing.Unlock()
+	for _, r := range all {
+		if r.fits > 0 {
+			r.session.LimitMessage(r.fits)
+		} else {
+			r.session.Fail(r.err)
+		}
 	}
 }

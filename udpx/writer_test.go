@@ -2,11 +2,17 @@ package udpx
 
 import (
 	"cmp"
+	"context"
+	"errors"
+	"os"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/internal/udpsock"
+	"github.com/pixferry/pixferry/transport"
 )
 
 func TestJoins(t *testing.T) {
@@ -48,4 +54,48 @@ func TestHelpHastensTheWriter(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A peer that is gone in the middle of an image ends the session with a burst refused while another one, polled
+// meanwhile, waits for the goroutine that writes.
+func TestRefusedPacketEndsTheSession(t *testing.T) {
+	l, err := (&Transport{Addr: "127.0.0.1:0"}).Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	tr := &Transport{Addr: l.Addr().String()}
+	if err := tr.check(); err != nil {
+		t.Fatal(err)
+	}
+	var c *carrier
+	conn, err := tr.endpoint.Dial(t.Context(), func(ctx context.Context) (session.Carrier, error) {
+		own, err := tr.dialOwn(ctx)
+		if c == nil {
+			c = own.(*carrier)
+		}
+		return own, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	w, s := c.socket.writer, c.session
+	w.turn <- struct{}{} // nobody else polls
+	for w.queues() {     // until what is being written is, and this goroutine is who writes
+		w.next <- newBurst()
+	}
+	if !w.queues() {
+		t.Fatal("nobody writes")
+	}
+	w.next <- newBurst()
+	<-w.turn
+	w.refuse(c, &udpsock.Packet{Err: os.NewSyscallError("sendmmsg", syscall.ECONNREFUSED)})
+	for w.follows() {
+		w.write(<-w.next)
+	}
+	<-s.Done()
+	if err := s.Err(); !errors.Is(err, transport.ErrNoReceiver) {
+		t.Error(err)
+	}
 }
