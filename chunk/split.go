@@ -118,6 +118,26 @@ func checkChunkSize(n int) error {
 	return nil
 }
 
+// ReadFull reads until p is full, or r ends with io.EOF or another error, and returns how many bytes came. Unlike
+// io.ReadFull it leaves r's errors as they are, above all an io.ErrUnexpectedEOF, which says that r is cut: as the
+// end of an image that would be kept as a whole one. Of those that come with the last byte it leaves out io.EOF.
+func ReadFull(r io.Reader, p []byte) (n int, err error) {
+	for idle := 0; n < len(p); {
+		var more int
+		more, err = r.Read(p[n:])
+		n += more
+		if err != nil && (n < len(p) || err != io.EOF) {
+			return n, err
+		}
+		if more > 0 {
+			idle = 0
+		} else if idle++; idle == 100 {
+			return n, io.ErrNoProgress
+		}
+	}
+	return n, nil
+}
+
 // ReadFullAt fills p with the bytes of r from offset off on. If r ends before the
 // error is ErrSourceShort.
 func ReadFullAt(r io.ReaderAt, p []byte, off int64) error {
@@ -154,7 +174,7 @@ func Split(r io.Reader, size int64, chunkSize int) iter.Seq2[Chunk, error] {
 		buf := make([]byte, n+1)
 		have := 0
 		for off := int64(0); ; off += int64(n) {
-			more, err := fill(r, buf[have:])
+			more, err := ReadFull(r, buf[have:])
 			have += more
 			end := err == io.EOF //nolint:errorlint // a wrapped EOF is a failure and no end
 			switch total := off + int64(have); {
@@ -182,23 +202,4 @@ func Split(r io.Reader, size int64, chunkSize int) iter.Seq2[Chunk, error] {
 			buf[0], have = buf[n], 1
 		}
 	}
-}
-
-// fill reads until p is full or r ends, with io.EOF. Unlike io.ReadFull it keeps
-// an io.ErrUnexpectedEOF of r, which says that the image is incomplete, apart.
-func fill(r io.Reader, p []byte) (n int, err error) {
-	for idle := 0; n < len(p); {
-		var more int
-		more, err = r.Read(p[n:])
-		n += more
-		if err != nil && (n < len(p) || err != io.EOF) {
-			return n, err
-		}
-		if more > 0 {
-			idle = 0
-		} else if idle++; idle == 100 {
-			return n, io.ErrNoProgress
-		}
-	}
-	return n, nil
 }

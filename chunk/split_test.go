@@ -255,3 +255,28 @@ func ExampleSplitter() {
 	// 3 "ima" false <nil>
 	// 0 "an " false <nil>
 }
+
+// "above all an io.ErrUnexpectedEOF, which says that r is cut"
+func TestReadFull(t *testing.T) {
+	wrapped := fmt.Errorf("lost: %w", io.EOF)
+	for name, c := range map[string]struct {
+		r    io.Reader
+		n    int
+		want error
+	}{
+		"full":                {strings.NewReader("0123456789"), 8, nil},
+		"end":                 {strings.NewReader("0123"), 4, io.EOF},
+		"nothing":             {strings.NewReader(""), 0, io.EOF},
+		"byte by byte":        {iotest.OneByteReader(strings.NewReader("0123456789")), 8, nil},
+		"end with the bytes":  {iotest.DataErrReader(strings.NewReader("01234567")), 8, nil},
+		"cut":                 {io.MultiReader(strings.NewReader("0123"), iotest.ErrReader(io.ErrUnexpectedEOF)), 4, io.ErrUnexpectedEOF},
+		"cut with the bytes":  {iotest.DataErrReader(io.MultiReader(strings.NewReader("01234567"), iotest.ErrReader(io.ErrUnexpectedEOF))), 8, io.ErrUnexpectedEOF},
+		"failed":              {io.MultiReader(strings.NewReader("0123"), iotest.ErrReader(wrapped)), 4, wrapped},
+		"a reader that rests": {iotest.ErrReader(nil), 0, io.ErrNoProgress},
+	} {
+		p := make([]byte, 8)
+		if n, err := ReadFull(c.r, p); n != c.n || err != c.want { //nolint:errorlint // as they are
+			t.Errorf("%s: %d bytes, %v; want %d, %v", name, n, err, c.n, c.want)
+		}
+	}
+}

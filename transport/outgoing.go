@@ -197,15 +197,15 @@ type source struct {
 	head []byte
 	pos  int   // in head
 	past bool  // bytes after head were asked for
-	err  error // a read was left alone: nothing more can be read
+	err  error // nothing more can be read: r has ended, or a read was left alone
 }
 
 func (s *source) peek(n int) ([]byte, error) {
 	s.head = make([]byte, n)
-	n, err := io.ReadFull(readerFunc(s.read), s.head)
+	n, err := chunk.ReadFull(readerFunc(s.read), s.head)
 	s.head = s.head[:n]
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = nil
+	if err == io.EOF { //nolint:errorlint // a wrapped EOF is a failure and no end
+		s.err, err = err, nil
 	}
 	return s.head, err
 }

@@ -202,8 +202,8 @@ func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int
 		if err := ctx.Err(); err != nil {
 			return chunk.Digest{}, 0, err
 		}
-		n, err := io.ReadFull(out.Body, buf)
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		n, err := chunk.ReadFull(out.Body, buf)
+		if err != nil && err != io.EOF { //nolint:errorlint // a wrapped EOF is a failure and no end
 			return chunk.Digest{}, 0, err
 		}
 		if n > 0 {

@@ -118,30 +118,13 @@ func (s *source) next(p []byte, offset int64) (n int, err error) {
 	case offset != s.read:
 		return 0, transport.ErrBodyConsumed
 	case len(p) == 0: // the size was stated: is this the end?
-		n, err = fill(s.body, make([]byte, 1))
+		n, err = chunk.ReadFull(s.body, make([]byte, 1))
 	default:
-		n, err = fill(s.body, p)
+		n, err = chunk.ReadFull(s.body, p)
 	}
 	s.read += int64(n)
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF { //nolint:errorlint // a wrapped EOF is a failure and no end
 		s.size, err = s.read, nil
-	}
-	return n, err
-}
-
-// fill reads until p is full or r ends. io.ReadFull would hide an
-// io.ErrUnexpectedEOF of r, which says that the body is cut.
-func fill(r io.Reader, p []byte) (n int, err error) {
-	for idle := 0; n < len(p) && err == nil; idle++ {
-		var k int
-		if k, err = r.Read(p[n:]); k > 0 {
-			n, idle = n+k, 0
-		} else if err == nil && idle == 100 {
-			err = io.ErrNoProgress
-		}
-	}
-	if n == len(p) && err == io.EOF {
-		err = nil // the next call says it again
 	}
 	return n, err
 }

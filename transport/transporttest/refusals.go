@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -161,6 +162,18 @@ func failing(b []byte, err error) io.ReadCloser {
 	return io.NopCloser(io.MultiReader(&fitful{b}, readerFunc(func([]byte) (int, error) { return 0, err })))
 }
 
+// cut is a stream that says once that it was cut after b, and then that it ends, as the body of an HTTP request does.
+func cut(b []byte, err error) transport.Body {
+	said := false
+	return transport.Stream(io.MultiReader(&fitful{b}, readerFunc(func([]byte) (int, error) {
+		if said {
+			return 0, io.EOF
+		}
+		said = true
+		return 0, err
+	})))
+}
+
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
@@ -168,13 +181,15 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 func checkBadSource(t testing.TB, k transportKit) {
 	r := k.rig(t, nil)
 	b := make([]byte, k.usual())
-	half := b[:len(b)/2]
-	for _, tt := range []struct {
+	half, head := b[:len(b)/2], b[:len(b)/3%10]
+	ended := fmt.Errorf("reading the upload: %w", io.EOF) // a failure, as it does not say that this is the end
+	type source struct {
 		name string
 		body transport.Body
 		want error // nil: any
 		late bool  // the failure comes after bytes have left
-	}{
+	}
+	sources := []source{
 		{"no body", transport.Body{}, nil, false},
 		{"a file that is not there", transport.File(filepath.Join(t.TempDir(), "x")), os.ErrNotExist, false},
 		{"a body that does not open", transport.OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
@@ -187,7 +202,16 @@ func checkBadSource(t testing.TB, k transportKit) {
 			return io.NopCloser(&fitful{half}), int64(len(b)), nil
 		}), nil, true},
 		{"a ReaderAt that ends early", transport.Content(bytes.NewReader(half), int64(len(b))), nil, true},
-	} {
+	}
+	if k.UnknownSize {
+		sources = append(sources, []source{
+			{"a stream that is cut", cut(half, io.ErrUnexpectedEOF), io.ErrUnexpectedEOF, true},
+			{"a stream that is cut in its first bytes", cut(head, io.ErrUnexpectedEOF), io.ErrUnexpectedEOF, false},
+			{"a stream whose connection ends", cut(half, ended), ended, true},
+			{"a stream whose connection ends in its first bytes", cut(head, ended), ended, false},
+		}...)
+	}
+	for _, tt := range sources {
 		if len(b) < 2 && tt.late {
 			continue
 		}
@@ -198,5 +222,5 @@ func checkBadSource(t testing.TB, k transportKit) {
 		}
 		r.works(tt.late, tt.name)
 	}
-	r.nothing(b, half)
+	r.nothing(b, half, head)
 }
