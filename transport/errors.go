@@ -17,6 +17,7 @@ var (
 	ErrBodyConsumed  = errors.New("the stream was already read: use File, Bytes, Content or OpenFunc for bodies that may be sent again")
 	ErrSourceChanged = errors.New("the source changed while it was sent: send it again when it is complete")
 	ErrSuperseded    = errors.New("a newer frame of the same live source took its place")
+	ErrTooOld        = errors.New("the live frame has no receipt within its MaxAge, and was given up")
 	ErrNoReceiver    = errors.New("no receiver answers: check that it runs, its name or address, and what stands between, such as a firewall")
 	ErrNameTaken     = errors.New("another receiver uses that name: give each receiver its own")
 	ErrClientIDTaken = errors.New("another client uses that MQTT client ID: give each client its own")
@@ -167,7 +168,7 @@ func Retryable(err error) bool {
 		return false // a local file; a network's errors are of other types
 	}
 	for _, final := range []error{context.Canceled, context.DeadlineExceeded, ErrUnconfirmed, ErrSourceChanged,
-		ErrSuperseded, ErrNameTaken, ErrClientIDTaken, ErrServed, ErrClosed, ErrServerClosed, ErrIDUsed, ErrConfig, errors.ErrUnsupported,
+		ErrSuperseded, ErrTooOld, ErrNameTaken, ErrClientIDTaken, ErrServed, ErrClosed, ErrServerClosed, ErrIDUsed, ErrConfig, errors.ErrUnsupported,
 		chunk.ErrSourceShort, chunk.ErrSourceLong} {
 		if errors.Is(err, final) {
 			return false

@@ -74,8 +74,9 @@ func (o *Outgoing) LastByteSent() {
 	o.BodySent()
 }
 
-// BodySent says that the image's bytes have left, so that the next live frame of
-// its source may begin. LastByteSent and the end of the attempt say so too.
+// BodySent says that the image's bytes are out of the way of the next live frame of its
+// source, which then begins: that they have arrived, if the protocol tells, as otherwise frames
+// pile up on a slow path and get old there. LastByteSent and the end of the attempt say so too.
 func (o *Outgoing) BodySent() {
 	if o.bodySent != nil {
 		o.bodySent()

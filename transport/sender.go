@@ -70,8 +70,6 @@ func (c cut) Error() string { return c.err.Error() }
 // maxFailed bounds the failures that a Sender remembers.
 const maxFailed = 1024
 
-var errTooOld = fmt.Errorf("the live frame is older than its MaxAge: %w", context.DeadlineExceeded)
-
 // Send is the frame of a Conn's Send. It calls attempt, again and again as
 // o.Retry says, with an Outgoing that is ready to go, until it returns a receipt;
 // all of its errors are *Error. The context of an attempt also ends when a live
@@ -205,7 +203,7 @@ func (s *Sender) enter(ctx context.Context, img *Image, out *Outgoing) (context.
 		}
 	}
 	if live.MaxAge > 0 {
-		t := time.AfterFunc(live.MaxAge, func() { cancel(cut{errTooOld}) })
+		t := time.AfterFunc(live.MaxAge, func() { cancel(cut{ErrTooOld}) })
 		context.AfterFunc(ctx, func() { t.Stop() })
 	}
 	return ctx, me, nil

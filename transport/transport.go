@@ -107,12 +107,14 @@ type SendOptions struct {
 	Progress func(acked, total int64)
 }
 
-// Live marks a frame of a live source. A frame that waits for its turn gives way to a newer
-// one; one that has begun is delivered, and behind a link that was lost meanwhile it may
+// Live marks a frame of a live source. A frame begins when the one before has arrived, so that none
+// gets old in a queue on the way; this is at most one for each round trip. One that waits for its turn gives
+// way to a newer one, with ErrSuperseded: call Send for each frame on a goroutine of its own, as it returns with
+// the receipt. A frame that has begun is delivered, and behind a link that was lost meanwhile it may
 // arrive after newer ones. Where order counts set Image.Captured, and compare it.
 type Live struct {
 	Source string        // frames of one source supersede each other; empty: Image.Source
-	MaxAge time.Duration // give the frame up after this time; 0: no limit
+	MaxAge time.Duration // until the receipt: give the frame up after this time, with ErrTooOld; 0: no limit
 }
 
 // Priority orders the transfers of one Conn.

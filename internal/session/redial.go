@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -48,8 +49,9 @@ func (c *Conn) redial() {
 			last.carrier.Wait()
 		}
 		s, err := c.reach()
-		if err == nil && !c.adopt(s) {
-			err = s.Err() // it has ended already
+		if err == nil && !c.adopt(s) { // it has ended already, or the Conn has
+			s.close(wire.CodeDone)
+			err = s.Err()
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()

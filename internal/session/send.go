@@ -202,6 +202,9 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 		want := s.eng.Want(x.handle)
 		unsure := s.unsure && u.src.once()
 		s.mu.Unlock()
+		if finished && u.acked.Load() >= u.src.size { // what has left may still wait, in the kernel or a broker
+			u.out.BodySent()
+		}
 		switch {
 		case receipt != nil:
 			return u.receipted(ctx, receipt, finished)
@@ -264,8 +267,6 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 	switch {
 	case !running:
 		err = errLost
-	case finished:
-		u.out.BodySent()
 	case errors.Is(err, arq.ErrTooLarge):
 		err = s.tooLarge(&offer)
 	}
@@ -384,9 +385,6 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 		if p.memory != nil {
 			p.memory.Release()
 		}
-	}
-	if p.last {
-		u.out.BodySent()
 	}
 	runtime.Gosched() // the writer has it while it is in the caches
 	return p.offset + int64(p.n), p.last, over(err)

@@ -31,7 +31,9 @@ func (x *sending) event(ev *arq.Event) {
 			x.up.acked.Store(ev.Offset)
 			notify(x.up.moved)
 		}
-		return
+		if x.up.out.Options.Live == nil {
+			return
+		}
 	case arq.Accepted:
 		x.held = append(x.held, ev.Accept)
 	case arq.Receipted:

@@ -2,9 +2,13 @@ package native_test
 
 import (
 	"context"
+	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
 )
 
@@ -48,4 +52,78 @@ func TestBothEndsClose(t *testing.T) {
 		}
 		l.Close()
 	}
+}
+
+// watchedLink says when its first message was read, and when it is closed.
+type watchedLink struct {
+	native.Link
+	read   func()
+	closed atomic.Bool
+}
+
+func (l *watchedLink) ReadMessage(b []byte) (int, error) {
+	n, err := l.Link.ReadMessage(b)
+	l.read()
+	return n, err
+}
+
+func (l *watchedLink) Close() error {
+	l.closed.Store(true)
+	return l.Link.Close()
+}
+
+// Close of a Conn that is just joining its peer again leaves no session behind, of which nobody would know.
+func TestCloseWhileRedialling(t *testing.T) {
+	m := newMedium(reliable)
+	l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &transport.Server{Store: &transport.MemStore{}}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(t.Context(), l) }()
+	for round := range 300 {
+		var c transport.Conn
+		var links []*watchedLink
+		closed := make(chan struct{})
+		c, err := native.Over(func(ctx context.Context) (native.Link, error) {
+			inner, err := m.dial(ctx)
+			if err != nil {
+				return nil, err
+			}
+			link := &watchedLink{Link: inner, read: func() {}}
+			if links = append(links, link); len(links) == 2 {
+				link.read = sync.OnceFunc(func() {
+					go func() {
+						for range rand.N(3000) { // until the session is established, or a little more or less
+							runtime.Gosched()
+						}
+						c.Close()
+						close(closed)
+					}()
+				})
+			}
+			return link, nil
+		}, nil, native.Config{}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		links[0].Link.Close()
+		sent := make(chan error, 1)
+		go func() {
+			_, err := c.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("x"))}, nil)
+			sent <- err
+		}()
+		<-closed
+		<-sent
+		for i, link := range links {
+			if !link.closed.Load() {
+				t.Errorf("round %d: link %d of %d is still open after Close", round, i, len(links))
+			}
+		}
+	}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-served
 }

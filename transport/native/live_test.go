@@ -1,0 +1,89 @@
+package native_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// A camera with 20 frames a second on a path that carries 6, with much room for what waits on its way.
+func TestLiveFramesStayYoung(t *testing.T) {
+	const frames, size, piece = 100, 40_000, 4 << 10
+	for name, info := range map[string]native.LinkInfo{
+		"reliable": {Protocol: "mem", Peer: "peer", Ordered: true, Reliable: true, MaxMessage: piece},
+		"ordered":  {Protocol: "mem", Peer: "peer", Ordered: true, MaxMessage: piece},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMedium(info)
+				m.depth = 10_000
+				m.wrap = func(l native.Link) native.Link { return newSlowReader(l, 16*time.Millisecond) }
+				var mu sync.Mutex
+				var ages []time.Duration
+				s := &transport.Server{Store: &transport.MemStore{}, Handler: func(_ context.Context, in *transport.Incoming) error {
+					mu.Lock()
+					defer mu.Unlock()
+					ages = append(ages, time.Since(in.Image.Captured))
+					return nil
+				}}
+				l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				served := make(chan error, 1)
+				go func() { served <- s.Serve(t.Context(), l) }()
+				c, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				var wg sync.WaitGroup
+				for range frames {
+					img := &transport.Image{Name: "frame.jpg", Captured: time.Now(), Body: transport.Bytes(make([]byte, size))}
+					wg.Go(func() {
+						_, err := c.Send(t.Context(), img, &transport.SendOptions{Live: &transport.Live{Source: "camera", MaxAge: time.Second}})
+						if err != nil && !errors.Is(err, transport.ErrSuperseded) {
+							t.Error(err)
+						}
+					})
+					time.Sleep(50 * time.Millisecond)
+				}
+				wg.Wait()
+				c.Close()
+				if err := s.Shutdown(t.Context()); err != nil {
+					t.Error(err)
+				}
+				<-served
+				if n := len(ages); n < 20 || n > 40 {
+					t.Errorf("%d frames have arrived in 5 s; the path carries 6 a second", n)
+				}
+				for _, age := range ages {
+					if age > 450*time.Millisecond { // its own time on the path twice, and the wait for its turn
+						t.Errorf("a frame is %v old", age)
+					}
+				}
+			})
+		})
+	}
+}
+
+// slowReader is a Link whose messages come at a pace, from memory for many.
+type slowReader struct {
+	native.Link
+	pace time.Duration
+}
+
+func newSlowReader(l native.Link, pace time.Duration) native.Link { return &slowReader{l, pace} }
+
+func (s *slowReader) ReadMessage(buf []byte) (int, error) {
+	n, err := s.Link.ReadMessage(buf)
+	if err == nil && n > 200 {
+		time.Sleep(s.pace)
+	}
+	return n, err
+}
