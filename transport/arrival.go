@@ -20,6 +20,7 @@ type Arrival struct {
 	duplicate bool
 	held      []chunk.Block
 	received  atomic.Int64
+	told      atomic.Bool // hooks and log have been
 
 	// Guarded by the turn of asm.
 	over    bool

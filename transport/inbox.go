@@ -233,8 +233,12 @@ func withCause(err error) error {
 	return err
 }
 
-// complete tells hooks and log what has become of an Arrival, once for each.
+// complete tells hooks and log what has become of an Arrival, once for each: one whose Conn ended while it was
+// opened comes here twice.
 func (a *Arrival) complete(r Receipt, err error) {
+	if a.told.Swap(true) {
+		return
+	}
 	s := a.in.srv
 	if err != nil {
 		err = withCause(err)

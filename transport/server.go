@@ -246,7 +246,7 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 // When the context ends first, Shutdown returns its error: images that were not
 // complete are given up, kept for a resume where the sender can, the contexts of
 // Handlers end, and the Conns are closed. Handlers that do not heed their
-// context are left running. A Handler that calls Shutdown would wait for itself:
+// context, and after another second calls of the Store, are left running. A Handler that calls Shutdown would wait for itself:
 // let it begin a goroutine that does. The Server cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.start()
@@ -272,12 +272,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err == nil {
 		err = s.serving.wait(ctx)
 	}
-	for _, v := range serves {
-		v.close()
+	closing := gather(serves, func(v *serve) { v.close() })
+	if err == nil {
+		<-closing
+	} else {
+		within(storeTime, closing)
 	}
 	s.endLife(ErrServerClosed)
 	return err
 }
+
+// storeTime is how long a Shutdown whose context has ended waits for calls of the Store that run: those
+// that hang are left behind.
+const storeTime = time.Second
 
 // abandon gives up what is not complete and hurries the Handlers.
 func (s *Server) abandon() {
@@ -285,8 +292,30 @@ func (s *Server) abandon() {
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.assemblies))
 	s.mu.Unlock()
-	for _, m := range all {
-		m.abandon(errGoingAway())
+	within(storeTime, gather(all, func(m *assembly) { m.abandon(errGoingAway()) }))
+}
+
+// gather calls f for each at once. The channel is closed when all have returned.
+func gather[T any](all []T, f func(T)) (done chan struct{}) {
+	done = make(chan struct{})
+	var running sync.WaitGroup
+	for _, v := range all {
+		running.Go(func() { f(v) })
+	}
+	go func() {
+		running.Wait()
+		close(done)
+	}()
+	return done
+}
+
+// within waits for done, at most so long.
+func within(most time.Duration, done <-chan struct{}) {
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
 	}
 }
 

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,4 +182,99 @@ func (s *slowStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// hungStore is one whose disk is away: its calls hang until their context ends, or for good.
+type hungStore struct {
+	MemStore
+	open, write bool // which hangs
+	hangs       chan struct{}
+	back        chan struct{} // closed when the disk is
+}
+
+type hungPartial struct {
+	Partial
+	s *hungStore
+}
+
+func (s *hungStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
+	if s.open {
+		close(s.hangs)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.back:
+		}
+	}
+	p, err := s.MemStore.Open(ctx, o)
+	return &hungPartial{p, s}, err
+}
+
+func (p *hungPartial) WriteAt(b []byte, off int64) (int, error) {
+	if p.s.write {
+		close(p.s.hangs)
+		<-p.s.back
+	}
+	return p.Partial.WriteAt(b, off)
+}
+
+func TestShutdownEndsThoughTheStoreHangs(t *testing.T) {
+	for name, store := range map[string]*hungStore{"Open": {open: true}, "WriteAt": {write: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				store.hangs, store.back = make(chan struct{}), make(chan struct{})
+				s := &Server{Store: store}
+				a, b := Pipe()
+				served, sent := make(chan error, 1), make(chan error, 1)
+				go func() { served <- s.ServeConn(t.Context(), b) }()
+				go func() {
+					_, err := a.Send(t.Context(), &Image{Name: "x", Body: Bytes([]byte("x"))}, nil)
+					sent <- err
+				}()
+				<-store.hangs
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				began := time.Now()
+				err := s.Shutdown(ctx)
+				if took := time.Since(began) - time.Minute; !errors.Is(err, context.DeadlineExceeded) || took > 2*storeTime {
+					t.Errorf("%v after the context, %v", took, err)
+				}
+				close(store.back)
+				a.Close()
+				<-served
+				if err := <-sent; err == nil {
+					t.Error("sent to a store that was away")
+				}
+			})
+		})
+	}
+}
+
+// A Conn that ends while the Store opens its image: hooks hear once of the end.
+func TestFinishedOnceForAnOfferWhoseConnEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &hungStore{open: true, hangs: make(chan struct{}), back: make(chan struct{})}
+		var offered, finished atomic.Int32
+		s := &Server{Store: store, Hooks: Hooks{
+			Offered:  func(TransferInfo) { offered.Add(1) },
+			Finished: func(TransferInfo, Receipt, error) { finished.Add(1) },
+		}}
+		in, c := inboxConn(t, s, "peer")
+		result := make(chan error, 1)
+		go func() {
+			_, err := in.Offer(context.Background(), Offer{ID: NewID(), Image: Image{Name: "a.jpg"}, Size: 3})
+			result <- err
+		}()
+		<-store.hangs
+		c.Close()
+		synctest.Wait()
+		close(store.back)
+		if err := <-result; err == nil {
+			t.Error("an offer over a Conn that has ended")
+		}
+		synctest.Wait()
+		if offered.Load() != 1 || finished.Load() != 1 {
+			t.Errorf("offered %d times, finished %d times", offered.Load(), finished.Load())
+		}
+	})
 }
