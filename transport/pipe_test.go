@@ -394,7 +394,7 @@ func TestPipeLive(t *testing.T) {
 
 		start := time.Now()
 		err := <-send("slow", &Live{MaxAge: time.Second})
-		if wantOutcome(t, err, Unknown, context.DeadlineExceeded); time.Since(start) != time.Second {
+		if wantOutcome(t, err, Unknown, ErrTooOld); time.Since(start) != time.Second {
 			t.Error(time.Since(start))
 		}
 		answer <- nil
