@@ -99,9 +99,12 @@ func (o *Outgoing) outcome(err error) Outcome {
 }
 
 // check completes a receipt and holds it against what was sent.
-func (o *Outgoing) check(r *Receipt) error {
+func (o *Outgoing) check(ctx context.Context, r *Receipt) error {
 	r.ID = o.ID
-	other := !o.Digest.IsZero() && o.Digest.Algorithm() == r.Digest.Algorithm() && o.Digest != r.Digest
+	other, err := o.differs(ctx, r.Digest)
+	if err != nil {
+		return err
+	}
 	if o.size >= 0 {
 		if r.Bytes == 0 {
 			r.Bytes = o.size
@@ -119,6 +122,31 @@ func (o *Outgoing) check(r *Receipt) error {
 		return ErrUnconfirmed
 	}
 	return nil
+}
+
+// differs reports whether a digest in a receipt is not that of the body, as far as both are known. One by another
+// algorithm is that of an image kept before, under the same ID: whether it is this one a body that cannot be read
+// again does not tell.
+func (o *Outgoing) differs(ctx context.Context, d chunk.Digest) (bool, error) {
+	switch {
+	case o.Digest.IsZero() || d.IsZero():
+		return false, nil
+	case o.Digest.Algorithm() == d.Algorithm():
+		return o.Digest != d, nil
+	}
+	alg, known := AlgorithmByID(d.Algorithm())
+	if !known || o.Body.ReaderAt == nil {
+		return true, nil
+	}
+	h := chunk.NewHasher(alg)
+	body := io.NewSectionReader(o.Body.ReaderAt, 0, o.size)
+	_, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		return body.Read(p)
+	}))
+	return h.Root() != d, err
 }
 
 // open makes Body ready for an attempt. A source that was not read beyond what

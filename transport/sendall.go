@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -49,10 +48,10 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 	var failures []error
 	failed := func(err error) error { // returns what is to end everything
 		failures = append(failures, err)
-		if o.CarryOn && !errors.Is(err, net.ErrClosed) {
-			return nil
+		if !o.CarryOn || errors.Is(err, ErrClosed) || errors.Is(err, ErrPeerClosed) { // not a body's net.ErrClosed
+			return err
 		}
-		return err
+		return nil
 	}
 	group, sending := errgroup.WithContext(ctx)
 	send := func(img *Image, so *SendOptions) error {

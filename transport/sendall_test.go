@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -196,6 +198,38 @@ func TestSendAllOptionsOfEachImage(t *testing.T) {
 			t.Errorf("%v: does not begin with the image's name", err)
 		}
 	})
+}
+
+// A body's own net.ErrClosed says nothing of the Conn.
+func TestSendAllCarriesOnAfterABodyThatWasClosed(t *testing.T) {
+	store := &transport.MemStore{}
+	a, b := transport.Pipe()
+	served := make(chan error, 1)
+	go func() { served <- (&transport.Server{Store: store}).ServeConn(t.Context(), b) }()
+	images := func(yield func(*transport.Image, error) bool) {
+		for i := range 10 {
+			img := &transport.Image{Name: fmt.Sprint(i, ".jpg"), Body: transport.Bytes([]byte("abc"))}
+			if i == 0 {
+				img.Body = transport.Stream(iotest.ErrReader(net.ErrClosed))
+			}
+			if !yield(img, nil) {
+				return
+			}
+		}
+	}
+	err := transport.SendAll(t.Context(), a, images, &transport.SendAllOptions{CarryOn: true, Concurrency: 1})
+	kept := 0
+	for range store.All() {
+		kept++
+	}
+	if !errors.Is(err, net.ErrClosed) || kept != 9 {
+		t.Errorf("%d of 9 others are kept: %v", kept, err)
+	}
+	a.Close()
+	<-served
+	if err := transport.SendAll(t.Context(), a, images, &transport.SendAllOptions{CarryOn: true, Concurrency: 1}); strings.Count(err.Error(), ".jpg") != 1 {
+		t.Errorf("over a Conn that is closed: %v", err)
+	}
 }
 
 func TestSendAllWithoutImage(t *testing.T) {

@@ -136,7 +136,7 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		out.Oldest, out.earlier = s.oldest(out.ID), out.wire.Load()
 		var err error
 		if r, err = attempt(ctx, out); err == nil {
-			if err = out.check(&r); err == nil && r.Level >= Received {
+			if err = out.check(ctx, &r); err == nil && r.Level >= Received {
 				out.Progress(r.Bytes)
 			}
 		}

@@ -186,7 +186,7 @@ func sentAll(err error) func(*Outgoing) error {
 
 func TestReceiptsAreChecked(t *testing.T) {
 	content := picture(1, 1000)
-	digest := digestOf(XXH3, content)
+	digest, sha256 := digestOf(XXH3, content), digestOf(chunk.SHA256, content)
 	for name, c := range map[string]struct {
 		r      Receipt
 		sent   int64
@@ -197,7 +197,8 @@ func TestReceiptsAreChecked(t *testing.T) {
 		"resent":           {Receipt{Level: Kept, Bytes: 1000, Reused: 300}, 800, Receipt{Level: Kept, Bytes: 1000, Reused: 300, Resent: 100}, nil},
 		"its own count":    {Receipt{Level: Kept, Bytes: 1000, Resent: 5}, 0, Receipt{Level: Kept, Bytes: 1000, Resent: 5}, nil},
 		"digest":           {Receipt{Level: Kept, Bytes: 1000, Digest: digest}, 0, Receipt{Level: Kept, Bytes: 1000, Digest: digest}, nil},
-		"other algorithm":  {Receipt{Level: Kept, Digest: digestOf(chunk.SHA256, nil)}, 0, Receipt{Level: Kept, Bytes: 1000, Digest: digestOf(chunk.SHA256, nil)}, nil},
+		"other algorithm":  {Receipt{Level: Kept, Digest: sha256}, 0, Receipt{Level: Kept, Bytes: 1000, Digest: sha256}, nil},
+		"another's by it":  {Receipt{Level: Kept, Digest: digestOf(chunk.SHA256, nil)}, 0, Receipt{}, ErrIDUsed},
 		"another size":     {Receipt{Level: Kept, Bytes: 999}, 0, Receipt{}, ErrIDUsed},
 		"another's digest": {Receipt{Level: Kept, Bytes: 1000, Digest: digestOf(XXH3, nil)}, 0, Receipt{}, ErrIDUsed},
 	} {
@@ -214,6 +215,16 @@ func TestReceiptsAreChecked(t *testing.T) {
 		if r != c.want || !errors.Is(err, c.target) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
+	}
+	// Nobody can tell any more.
+	var s Sender
+	_, err := s.Send(t.Context(), everything, &Image{Body: Stream(bytes.NewReader(content))}, nil, func(_ context.Context, out *Outgoing) (Receipt, error) {
+		io.Copy(io.Discard, out.Body)
+		out.Digest = digest
+		return Receipt{Level: Kept, Bytes: 1000, Digest: sha256}, nil
+	})
+	if !errors.Is(err, ErrIDUsed) {
+		t.Error("a stream, and a digest by another algorithm:", err)
 	}
 }
 

@@ -57,11 +57,12 @@ func (p *creditPool) share() (bytes, messages int) {
 	return bytes, messages
 }
 
-// set notes whether a session has a share, and changes those of the others if need be.
-func (p *creditPool) set(s *Session, active bool) {
+// set notes whether a session has a share, as of now, and changes those of the others if need be. Whoever
+// changes that calls it later, without the session's mutex, and so maybe after others who did.
+func (p *creditPool) set(s *Session) {
 	p.mu.Lock()
 	changed := []*Session{s}
-	if active {
+	if s.pooled.Load() {
 		p.active[s] = true
 	} else {
 		delete(p.active, s)

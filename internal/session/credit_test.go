@@ -30,7 +30,8 @@ func TestCreditPoolShares(t *testing.T) {
 		sessions := make([]*Session, c.sessions)
 		for i := range sessions {
 			sessions[i] = &Session{ended: true} // nothing to tell an engine
-			p.set(sessions[i], true)
+			sessions[i].pooled.Store(true)
+			p.set(sessions[i])
 		}
 		for _, s := range sessions {
 			if bytes, messages := p.window(s); bytes != c.bytes || messages != c.messages {
@@ -38,11 +39,26 @@ func TestCreditPoolShares(t *testing.T) {
 			}
 		}
 		for _, s := range sessions[1:] {
-			p.set(s, false)
+			s.pooled.Store(false)
+			p.set(s)
 		}
 		if bytes, _ := p.window(sessions[0]); bytes != cfg.largest {
 			t.Errorf("the last of %d sessions has %d bytes, want the whole window of %d", c.sessions, bytes, cfg.largest)
 		}
+	}
+}
+
+// Who noted that a session needs a share tells the pool after who noted that it has ended.
+func TestEndedSessionLeavesThePool(t *testing.T) {
+	cfg := Config{}.withDefaults()
+	p := newCreditPool(&cfg)
+	s := &Session{ended: true}
+	s.pooled.Store(true)
+	s.pooled.Store(false)
+	p.set(s)
+	p.set(s)
+	if len(p.active) != 0 {
+		t.Error("an ended session keeps its share")
 	}
 }
 

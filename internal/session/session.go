@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -45,9 +46,9 @@ type Session struct {
 	ended     bool
 	failed    bool // it has ended because the medium has
 	why       error
-	buried    bool  // all were told
-	coming    int64 // bytes of the transfers that run to this side
-	pooled    bool  // it has a share of the pool
+	buried    bool        // all were told
+	coming    int64       // bytes of the transfers that run to this side
+	pooled    atomic.Bool // it has a share of the pool
 
 	fresh *receiving // to be told, after the mutex, which it will want, that there is something to write
 }
@@ -389,8 +390,7 @@ func (s *Session) unlock() {
 		}
 	}
 	active := s.conn.ep.pool.needed(s.coming) && !s.ended
-	pooled := s.pooled
-	s.pooled = active
+	pooled := s.pooled.Swap(active)
 	fresh := s.fresh
 	s.fresh = nil
 	s.mu.Unlock()
@@ -398,7 +398,7 @@ func (s *Session) unlock() {
 		notify(fresh.wake)
 	}
 	if active != pooled {
-		s.conn.ep.pool.set(s, active)
+		s.conn.ep.pool.set(s)
 	}
 	if ready != nil {
 		ready(s.conn)
