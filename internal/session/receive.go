@@ -38,6 +38,7 @@ type receiving struct {
 	used    int     // of arena
 	resumed []*wire.Resume
 	fin     *wire.Fin
+	joined  bool // nobody needs its bytes
 	over    bool // answered, or nobody waits for the answer
 }
 
@@ -62,6 +63,10 @@ func (r *receiving) most() int64 {
 func (r *receiving) event(ev *arq.Event, from *Buffer) {
 	switch ev.Kind {
 	case arq.Received:
+		if r.joined {
+			r.s.eng.Consumed(len(ev.Data), 1)
+			return
+		}
 		if len(r.queue) == 0 { // otherwise it has been told, or is about to look
 			r.s.tell(r)
 		}
@@ -376,8 +381,13 @@ func (r *receiving) finish(a *transport.Arrival, size int64, digest chunk.Digest
 }
 
 // join waits for the receipt of an image that is here already. If the wait is given up the
-// receipt may be there too.
+// receipt may be there too. What comes meanwhile does not keep credit from other transfers.
 func (r *receiving) join(a *transport.Arrival) (transport.Receipt, error) {
+	r.s.mu.Lock()
+	bytes, events := r.drop()
+	r.joined = true
+	r.s.mu.Unlock()
+	r.s.consumed(bytes, events)
 	receipt, err := a.Finish(r.ctx, -1, chunk.Digest{})
 	if err != nil && r.ctx.Err() != nil && r.s.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), receiptTime)

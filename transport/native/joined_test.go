@@ -1,0 +1,74 @@
+package native_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
+)
+
+// A sender that was restarted offers an image again whose Handler runs still. What it sends for it, which is over
+// its window, does not hold up what else it sends.
+func TestImageThatIsHereAlreadyHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		entered, goOn := make(chan struct{}), make(chan struct{})
+		store := &transport.MemStore{}
+		s := &transport.Server{Store: store, Handler: func(_ context.Context, in *transport.Incoming) error {
+			if in.Image.Name == "big.jpg" {
+				close(entered)
+				<-goOn
+			}
+			return nil
+		}}
+		m := newMedium(reliable)
+		l, err := native.Over(nil, m.listen, native.Config{Window: 1 << 20}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(t.Context(), l) }()
+		big := bytes.Repeat([]byte("big"), 1<<20)
+		id, sent := transport.NewID(), make(chan error, 2)
+		dial := func() transport.Conn {
+			c, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		}
+		send := func(c transport.Conn) {
+			body := transport.OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+				return io.NopCloser(bytes.NewReader(big)), int64(len(big)), nil
+			})
+			_, err := c.Send(t.Context(), &transport.Image{Name: "big.jpg", Body: body}, &transport.SendOptions{ID: id})
+			sent <- err
+		}
+		first, second := dial(), dial()
+		go send(first)
+		<-entered
+		go send(second)
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := second.Send(ctx, &transport.Image{Name: "other.jpg", Body: transport.Bytes(big[:300_000])}, nil); err != nil {
+			t.Error("another image:", err)
+		}
+		close(goOn)
+		for range 2 {
+			if err := <-sent; err != nil {
+				t.Error("the image:", err)
+			}
+		}
+		first.Close()
+		second.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		<-served
+	})
+}
