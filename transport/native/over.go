@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,14 +71,17 @@ func (o *over) Listen(ctx context.Context) (transport.Listener, error) {
 	if err != nil {
 		return nil, &transport.Error{Op: "listen", Err: err}
 	}
-	l := &listener{over: o, links: links, backlog: session.NewBacklog(), pending: make(chan struct{}, maxPending)}
+	l := &listener{over: o, links: links, backlog: session.NewBacklog()}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.work.Go(l.accept)
 	return l, nil
 }
 
-// maxPending is how many links may be without an established session at once.
+// maxPending is how many links may be without an established session at once. The oldest of them makes room for
+// one more, so that peers which say nothing keep nobody out.
 const maxPending = 256
+
+var errCrowded = fmt.Errorf("no session began before %d other links came", maxPending)
 
 // listener turns accepted links into Conns with established sessions, so that a
 // port scanner never gets as far as Accept.
@@ -85,23 +89,22 @@ type listener struct {
 	over    *over
 	links   LinkListener
 	backlog *session.Backlog
-	pending chan struct{}
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	work    sync.WaitGroup
+
+	mu      sync.Mutex
+	pending []*joining // the oldest first
 }
+
+// joining is a link without a session so far.
+type joining struct{ cancel context.CancelCauseFunc }
 
 func (l *listener) accept() {
 	defer l.backlog.Close()
 	for pause := time.Duration(0); ; {
-		select {
-		case l.pending <- struct{}{}:
-		case <-l.ctx.Done():
-			return
-		}
 		link, err := l.links.Accept(l.ctx)
 		if err != nil {
-			<-l.pending
 			if errors.Is(err, net.ErrClosed) || l.ctx.Err() != nil {
 				return
 			}
@@ -114,20 +117,42 @@ func (l *listener) accept() {
 			continue
 		}
 		pause = 0
-		l.work.Go(func() { l.begin(link) })
+		ctx, done := l.join()
+		l.work.Go(func() {
+			defer done()
+			l.begin(ctx, link)
+		})
+	}
+}
+
+// join makes room for one more link. The context ends when that is needed again; done says that it is not.
+func (l *listener) join() (ctx context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(l.ctx)
+	j := &joining{cancel}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending) == maxPending {
+		l.pending[0].cancel(errCrowded)
+		l.pending = slices.Delete(l.pending, 0, 1)
+	}
+	l.pending = append(l.pending, j)
+	return ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		cancel(nil)
+		l.pending = slices.DeleteFunc(l.pending, func(other *joining) bool { return other == j })
 	}
 }
 
 // begin waits for the session of a link.
-func (l *listener) begin(link Link) {
-	defer func() { <-l.pending }()
+func (l *listener) begin(ctx context.Context, link Link) {
 	if err := checkLink(link); err != nil {
 		link.Close()
 		l.backlog.Fail(err)
 		return
 	}
 	a := adapter(link)
-	c, err := l.over.ep.AcceptLink(l.ctx, a)
+	c, err := l.over.ep.AcceptLink(ctx, a)
 	if err != nil {
 		l.over.log.Warn("refused a peer", "peer", link.Info().Peer, "err", err)
 		return

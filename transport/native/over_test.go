@@ -184,3 +184,39 @@ func TestDigestByItsID(t *testing.T) {
 		<-served
 	})
 }
+
+// Peers that open links and say nothing keep nobody out.
+func TestSilentLinksMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMedium(reliable)
+		l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var silent []native.Link
+		for range 300 {
+			link, err := m.dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			silent = append(silent, link)
+		}
+		began := time.Now()
+		c, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("joined after %v", took)
+		}
+		buf := make([]byte, reliable.MaxMessage)
+		if _, err := silent[0].ReadMessage(buf); err == nil {
+			t.Error("the oldest link was not ended")
+		}
+		c.Close()
+		l.Close()
+		for _, link := range silent {
+			link.Close()
+		}
+	})
+}
