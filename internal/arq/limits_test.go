@@ -178,3 +178,16 @@ func TestHandshakeTimeoutEndsTheSession(t *testing.T) {
 		t.Errorf("HELLO sent %d times, the smallest message of %d bytes", len(sizes), slices.Min(sizes))
 	}
 }
+
+// There are so many handles and no more.
+func TestOfferWithoutAHandle(t *testing.T) {
+	e := New(Config{Initiator: true, MaxMessage: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2}, start)
+	for i := range 1 << 16 {
+		if _, err := e.Offer(&wire.Offer{ID: [16]byte{1}, Size: 1}); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if _, err := e.Offer(&wire.Offer{ID: [16]byte{1}, Size: 1}); !errors.Is(err, errHandles) {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,9 @@
 package arq
 
 import (
+	"errors"
+	"math"
+
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
 )
@@ -38,6 +41,8 @@ func (w *waitingOffers) pop() *outgoing {
 	return o
 }
 
+var errHandles = errors.New("65,536 transfers run or wait on this session already: wait for some to end")
+
 // Offer begins a transfer and returns its handle; o.Meta is all of the metadata and o stays the
 // engine's. The handle and the sizes of the metadata are filled in. The transfer waits inside the
 // engine while the peer's limit of transfers at once is reached, interactive ones first. ErrTooLarge if
@@ -49,6 +54,9 @@ func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
 	if p := &e.handshake.peer; e.handshake.known && (len(f.Meta) > int(p.Metadata) ||
 		f.Kind == wire.KindMessage && f.Size > int64(p.MessageBytes)) || len(f.Meta) > 1<<16-1 {
 		return 0, ErrTooLarge
+	}
+	if e.outs.len() > math.MaxUint16 {
+		return 0, errHandles
 	}
 	for e.outs.get(e.waiting.handle) != nil {
 		e.waiting.handle++

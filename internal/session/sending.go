@@ -1,6 +1,7 @@
 package session
 
 import (
+	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
@@ -15,6 +16,7 @@ type sending struct {
 
 	lent    []*Buffer      // to the engine, in the order of Supply
 	held    []*wire.Accept // runs of blocks that the receiver holds, not yet answered
+	listed  int64          // blocks in those so far, and runs
 	receipt *wire.Receipt
 	reject  *wire.Reject
 	lost    bool
@@ -35,6 +37,11 @@ func (x *sending) event(ev *arq.Event) {
 			return
 		}
 	case arq.Accepted:
+		// Each may come twice, where an acknowledgement was late. More is a peer that wants memory.
+		x.listed += 1 + int64(ev.Accept.Count())
+		if !x.up.src.resumable() || x.listed > 4*(1+chunk.BlockCount(x.up.src.size)) {
+			return
+		}
 		x.held = append(x.held, ev.Accept)
 	case arq.Receipted:
 		x.receipt = ev.Receipt
