@@ -27,7 +27,6 @@ type placing struct {
 	logged   bool   // some intent of the image is in the log, or may be
 	recorded bool   // that with the current number is
 	placed   bool   // it has its final name
-	made     bool   // directories of the final name may be new
 	reserved string // the final name that choose has taken; guarded by openDir.naming
 }
 
@@ -177,13 +176,8 @@ func (d *openDir) finish(pl *placing) error {
 			return diskError(err)
 		}
 	}
-	for _, dir := range parents(pl.final()) {
-		if err := d.dirs.do(dir); err != nil {
-			return diskError(err)
-		}
-		if !pl.made {
-			break
-		}
+	if err := d.syncName(pl.final()); err != nil {
+		return diskError(err)
 	}
 	if err := d.disk.remove(contentFile(pl.token)); err != nil {
 		return diskError(err)
@@ -194,6 +188,45 @@ func (d *openDir) finish(pl *placing) error {
 	d.mu.Unlock()
 	d.release(pl)
 	return nil
+}
+
+// syncName makes a name durable, and the directories on the way to it: those that are not known to be may have
+// been made for another image just now, which is not so far.
+func (d *openDir) syncName(name string) error {
+	dirs := parents(name)
+	for _, dir := range dirs {
+		if err := d.dirs.do(dir); err != nil {
+			return err
+		}
+		d.mu.Lock()
+		durable := d.durable[dir]
+		d.mu.Unlock()
+		if durable {
+			break
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.durable) > maxDurable {
+		clear(d.durable)
+	}
+	for _, dir := range dirs {
+		d.durable[dir] = true
+	}
+	return nil
+}
+
+// maxDurable bounds the directories that are known to be durable: others are synced once more.
+const maxDurable = 1 << 12
+
+// makeDir makes a directory, which is not durable then.
+func (d *openDir) makeDir(dir string) error {
+	d.mu.Lock()
+	for _, dir := range append(parents(dir), dir) {
+		delete(d.durable, dir)
+	}
+	d.mu.Unlock()
+	return d.disk.mkdirAll(dir)
 }
 
 // record writes the intent to the log, if it is not there.
@@ -236,8 +269,7 @@ func (d *openDir) place(pl *placing) error {
 	from, to := contentFile(pl.token), pl.final()
 	err := d.put(from, to)
 	if dir := path.Dir(to); errors.Is(err, fs.ErrNotExist) && dir != "." {
-		pl.made = true
-		if err := d.disk.mkdirAll(dir); err != nil {
+		if err := d.makeDir(dir); err != nil {
 			return err
 		}
 		err = d.put(from, to)

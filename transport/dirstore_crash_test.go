@@ -341,3 +341,51 @@ func TestDirStoreDiskFullAtEveryStep(t *testing.T) {
 		}
 	}
 }
+
+// A directory that was made for one image is not safe yet when another one is stored in it: that one makes it so.
+// After that only the innermost is synced.
+func TestDirStoreSyncsADirectoryMadeForAnotherImage(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Path: func(img *Image) string { return "sub/" + img.Name }})
+	if _, _, err := s.Receipt(t.Context(), smallID); err != nil {
+		t.Fatal(err)
+	}
+	made, goOn := make(chan struct{}), make(chan struct{})
+	var mu sync.Mutex
+	links, synced := 0, make(map[string]int)
+	s.opened.disk.step = func(op, name string, n int) (int, error) {
+		mu.Lock()
+		if op == "syncdir" {
+			synced[name]++
+		}
+		if op == "link" && name == "sub/first.jpg" {
+			links++
+		}
+		stop := op == "link" && name == "sub/first.jpg" && links == 2 // the directory is there by now
+		mu.Unlock()
+		if stop {
+			close(made)
+			<-goOn
+		}
+		return 0, nil
+	}
+	first := make(chan error, 1)
+	go func() {
+		_, _, err := deliver(s, smallID, "first.jpg", small)
+		first <- err
+	}()
+	<-made
+	mustDeliver(t, s, deepID, "second.jpg", small)
+	mu.Lock()
+	if synced["."] != 1 || synced["sub"] != 1 {
+		t.Errorf("the second image: synced %v", synced)
+	}
+	mu.Unlock()
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	mustDeliver(t, s, bigID, "third.jpg", small)
+	if synced["."] != 1 || synced["sub"] != 3 {
+		t.Errorf("three images: synced %v", synced)
+	}
+}

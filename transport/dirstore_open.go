@@ -49,6 +49,7 @@ type openDir struct {
 	mu       sync.Mutex
 	receipts receipts
 	pending  map[ID]*placing          // on their way to their final names
+	durable  map[string]bool          // directories that are safe in their parents, those too
 	idle     map[journalKey]idleImage // by resume key: wait for their senders
 	expired  time.Time                // when idle was last searched for stale ones
 }
@@ -82,7 +83,7 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 		disk:     disk{root: root, noSync: s.NoSync, step: s.step},
 		existing: s.Existing, path: s.Path, expire: cmp.Or(s.Expire, defaultExpire), now: s.now, boot: bootID(),
 		receipts: newReceipts(s.MaxReceipts),
-		pending:  make(map[ID]*placing), reserved: make(map[string]bool), idle: make(map[journalKey]idleImage),
+		pending:  make(map[ID]*placing), durable: make(map[string]bool), reserved: make(map[string]bool), idle: make(map[journalKey]idleImage),
 	}
 	defer func() {
 		if err != nil {
@@ -183,7 +184,7 @@ func (d *openDir) recover() error {
 		switch {
 		case void:
 		case content[in.token]:
-			d.pending[id] = &placing{intent: in, logged: true, recorded: true, made: true}
+			d.pending[id] = &placing{intent: in, logged: true, recorded: true}
 		default:
 			d.receipts.add(in.receipt) // its partial file was removed after all else
 		}
