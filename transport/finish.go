@@ -138,9 +138,19 @@ func (m *assembly) refusal(err error) error {
 // patience: the Handler has agreed.
 func (m *assembly) commit(img *Image, digest chunk.Digest) (Receipt, error) {
 	r := Receipt{ID: m.id, Level: Kept, Digest: digest, Bytes: m.bytes.Size(), Resent: m.resent, Reused: m.reused}
-	name, err := m.part.Commit(context.WithoutCancel(m.srv.life), img, r)
+	ctx := context.WithoutCancel(m.srv.life)
+	name, err := m.part.Commit(ctx, img, r)
 	if err != nil {
 		return Receipt{}, asRejected(err, ReasonDisk)
+	}
+	if name == "" { // another Server of the Store may have kept another image under this ID: the sender compares
+		kept, known, err := m.srv.store.Receipt(ctx, m.id)
+		switch {
+		case err != nil:
+			return Receipt{}, asRejected(err, ReasonDisk)
+		case known && kept.Digest != digest:
+			return kept.reused(), nil
+		}
 	}
 	m.stored = name
 	m.srv.log.Debug("image committed", "id", m.id, "as", name)

@@ -232,7 +232,9 @@ func (p *memPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 	defer s.mu.Unlock()
 	_, twice := s.receipts.get(r.ID)
 	p.ended = true
-	s.receipts.add(r)
+	if !twice {
+		s.receipts.add(r)
+	}
 	if twice || s.receiptsOnly {
 		s.used -= p.charged
 		return "", nil

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,5 +96,39 @@ func TestFinishedHookSaysWhereTheImageIsStored(t *testing.T) {
 	}
 	if err := srv.Shutdown(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Two Servers, of two protocols maybe, with one Store get different images under one ID at once. One is kept, and
+// the sender of the other hears so.
+func TestTwoServersOfOneStore(t *testing.T) {
+	for name, store := range map[string]Store{"mem": &MemStore{}, "dir": newDirStore(t, &DirStore{Dir: t.TempDir()})} {
+		entered, goOn := make(chan struct{}, 2), make(chan struct{})
+		handler := func(context.Context, *Incoming) error {
+			entered <- struct{}{}
+			<-goOn
+			return nil
+		}
+		id, sent := NewID(), make(chan error, 2)
+		for i := range 2 {
+			a, b := Pipe()
+			s := &Server{Store: store, Handler: handler}
+			go s.ServeConn(t.Context(), b)
+			go func() {
+				_, err := a.Send(t.Context(), &Image{Name: "a.jpg", Body: Bytes(picture(uint64(i), 1000))}, &SendOptions{ID: id})
+				a.Close()
+				sent <- err
+			}()
+		}
+		<-entered
+		<-entered
+		close(goOn)
+		one, other := <-sent, <-sent
+		if one != nil {
+			one, other = other, one
+		}
+		if one != nil || !errors.Is(other, ErrIDUsed) && !Retryable(other) {
+			t.Errorf("%s: %v and %v", name, one, other)
+		}
 	}
 }
