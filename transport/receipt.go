@@ -30,7 +30,7 @@ type Receipt struct {
 	Digest chunk.Digest // zero where the protocol carries none
 	Bytes  int64        // size of the image
 	Resent int64        // bytes of it that went over the wire more than once
-	Reused int64        // bytes of it that the peer already held; at the sender, before this Send
+	Reused int64        // bytes of it that the peer held before this Send: all of them if it was kept already
 }
 
 // reused is r for a duplicate, of which nothing was needed.

@@ -403,3 +403,39 @@ func TestGarbage(t *testing.T) {
 		}
 	}
 }
+
+// A batch of which one file is missing: when it is run again nothing is stored twice. Once all are
+// delivered the same command is a new delivery.
+func TestBatchIsFinishedByTheSameCommand(t *testing.T) {
+	t.Parallel()
+	dir, journal := t.TempDir(), newJournal(t)
+	recv := startRecv(t, "-dir", dir, "tcp://127.0.0.1:0")
+	late := filepath.Join(t.TempDir(), "late")
+	files := []string{randomFile(t, 10), randomFile(t, 3<<20), late}
+	stored := func() (n int) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() {
+				n++
+			}
+		}
+		return n
+	}
+	send := func(wantCode, wantStored int) {
+		t.Helper()
+		stdout, _, code := runs(t, nil, append([]string{"send", "-json", "-journal", journal, recv.url}, files...)...)
+		if n := stored(); code != wantCode || n != wantStored {
+			t.Errorf("exit %d, %d files stored, want %d and %d:\n%s", code, n, wantCode, wantStored, stdout)
+		}
+	}
+	send(1, 2)
+	send(1, 2)
+	if err := os.WriteFile(late, []byte("late"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	send(0, 3)
+	send(0, 6)
+}

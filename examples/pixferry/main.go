@@ -8,7 +8,8 @@
 //
 // With the native protocol a receiver may be restarted or killed in mid-transfer: send
 // waits for it, for some minutes or the -timeout, and goes on. A send that has ended
-// early goes on when it is run again, under the ID that its journal remembers. Of two
+// early goes on when it is run again, under the ID that its journal remembers; of many files
+// those that were delivered are not stored again, until all are. Of two
 // sends of one file to one receiver at the same time the second goes on with the image,
 // and the first ends: it is stored once.
 //

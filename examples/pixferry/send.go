@@ -83,7 +83,7 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	out := newReport(stdout, stderr, *asJSON, *progress)
 	defer out.close()
-	s := &sender{out: out, stderr: stderr, journal: journal, receiver: endpoint.Redacted(url), fixed: fixed, stdin: stdin, retry: retries, jobs: make(map[*transport.Image]*job)}
+	s := &sender{out: out, stderr: stderr, journal: journal, receiver: endpoint.Redacted(url), fixed: fixed, stdin: stdin, retry: retries, jobs: make(map[*transport.Image]*job), used: make(map[transport.ID]bool)}
 
 	conn, err := dial(ctx, to)
 	if err != nil {
@@ -101,6 +101,9 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		}
 	}
 	err = transport.SendAll(ctx, conn, s.images(files), &transport.SendAllOptions{Concurrency: *concurrency, Send: s.options, Each: s.ended, CarryOn: true})
+	if s.done == len(files) && !s.missing {
+		s.forget(s.delivered...)
+	}
 	if err == nil {
 		return nil
 	}
@@ -153,10 +156,13 @@ type sender struct {
 	retry    *transport.RetryPolicy
 	stop     context.CancelCauseFunc // of the images to come
 
-	mu   sync.Mutex
-	jobs map[*transport.Image]*job
-	done int
-	last error // the latest failure
+	mu        sync.Mutex
+	jobs      map[*transport.Image]*job
+	used      map[transport.ID]bool
+	done      int
+	last      error    // the latest failure
+	delivered []string // files, which are remembered until nothing is missing: the same command delivers none twice
+	missing   bool     // a file that the same command may deliver yet
 
 	journalFails sync.Once
 }
@@ -186,7 +192,7 @@ func (s *sender) images(files []string) iter.Seq2[*transport.Image, error] {
 }
 
 // options gives each image its ID: the one of the command line, or the
-// journal's, unless the same file is on its way in this very command.
+// journal's, unless the same file comes twice in this very command.
 func (s *sender) options(img *transport.Image) *transport.SendOptions {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,11 +202,10 @@ func (s *sender) options(img *transport.Image) *transport.SendOptions {
 		var err error
 		j.id, err = s.journal.begin(s.receiver, j.file)
 		s.forgetful(err)
-		for other, o := range s.jobs {
-			if other != img && o.id == j.id {
-				j.id = transport.NewID()
-			}
+		if s.used[j.id] {
+			j.id = transport.NewID()
 		}
+		s.used[j.id] = true
 	}
 	name := filepath.Base(j.file)
 	return &transport.SendOptions{ID: j.id, Retry: s.retry, Progress: func(acked, total int64) { s.out.progress(name, acked, total) }}
@@ -224,14 +229,28 @@ func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
 	} else {
 		res.Digest = digestText(r)
 	}
-	// What a later try cannot mend, and what is delivered, needs no memory. An image that
-	// another send has taken over is that one's to forget.
+	// What a later try cannot mend needs no memory. An image that another send has taken over
+	// is that one's to forget.
 	refusal := (*transport.RejectedError)(nil)
 	final := errors.As(err, &refusal) && !refusal.Retryable && refusal.Reason != transport.ReasonMoved
-	if j.file != "-" && s.again && (err == nil || res.Status == "rejected" && final) {
-		s.forgetful(s.journal.done(s.receiver, j.file))
+	switch {
+	case err == nil:
+		s.delivered = append(s.delivered, j.file)
+	case res.Status == "rejected" && final:
+		s.forget(j.file)
+	default:
+		s.missing = true
 	}
 	s.out.image(res)
+}
+
+// forget has the journal forget deliveries that ended for good.
+func (s *sender) forget(files ...string) {
+	for _, file := range files {
+		if file != "-" && s.again {
+			s.forgetful(s.journal.done(s.receiver, file))
+		}
+	}
 }
 
 // forgetful says once that the journal does not remember. Images go all the same.

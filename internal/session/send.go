@@ -78,8 +78,9 @@ type upload struct {
 	src     *source
 	direct  bool // there is no worker but Send's caller
 
-	skip chunk.Ranges  // what the receiver holds, in the present session
-	sent *chunk.Ranges // what was given to engines, in all attempts
+	skip   chunk.Ranges  // what the receiver holds, in the present session
+	sent   *chunk.Ranges // what was given to engines, in all attempts
+	before int64         // bytes of that from before the present session
 
 	// Shared.
 	present atomic.Pointer[sending]
@@ -239,6 +240,7 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 	x = &sending{s: s, up: u, wake: make(chan struct{}, 1)}
 	u.present.Store(x)
 	u.skip.Clear()
+	u.before = u.sent.Covered()
 	var p piece
 	if !u.src.once() && u.src.size <= largePiece {
 		if p, err = u.next(ctx, s, 0); err != nil {
@@ -394,6 +396,9 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 // is for an image that the receiver keeps already.
 func (u *upload) receipted(ctx context.Context, w *wire.Receipt, finished bool) (transport.Receipt, error) {
 	r := transport.Receipt{ID: w.ID, Level: transport.Level(w.Level), Bytes: w.Bytes, Reused: max(0, w.Bytes-u.sent.Covered())}
+	if w.Flags&wire.ReceiptDuplicate != 0 { // what was sent meanwhile was for nothing
+		r.Reused = max(0, w.Bytes-u.before)
+	}
 	var err error
 	if r.Digest, err = chunk.NewDigest(w.Algorithm, w.Digest); err != nil {
 		return r, err

@@ -320,6 +320,9 @@ func checkDuplicates(t testing.TB, k transportKit) {
 			t.Fatalf("Send under an ID that was kept: %v", err)
 		}
 		r.receiptOf(receipt, b)
+		if k.Resume && receipt.Reused != int64(len(b)) {
+			t.Errorf("of an image that was kept already %d of %d bytes are Reused", receipt.Reused, len(b))
+		}
 		if !k.SingleUse {
 			r.conn.Close()
 			r.conn = r.dial()
