@@ -2,6 +2,7 @@ package pixferry_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"image"
@@ -114,6 +115,33 @@ func sendMany(ctx context.Context, conn transport.Conn, images iter.Seq2[*transp
 		CarryOn:     true,
 		Each:        func(img *transport.Image, r transport.Receipt, err error) { fmt.Println(img.Body.Name(), r.Level, err) },
 	})
+}
+
+func sendFiles(ctx context.Context, conn transport.Conn, paths []string) error {
+	ids := make(map[*transport.Image]transport.ID)
+	images := func(yield func(*transport.Image, error) bool) {
+		for _, path := range paths {
+			img, sum := &transport.Image{Body: transport.File(path)}, sha256.Sum256([]byte("gate-7 "+path))
+			ids[img] = transport.ID(sum[:16])
+			if !yield(img, nil) {
+				return
+			}
+		}
+	}
+	return transport.SendAll(ctx, conn, images, &transport.SendAllOptions{
+		CarryOn: true,
+		Send: func(img *transport.Image) *transport.SendOptions {
+			return &transport.SendOptions{ID: ids[img], Retry: &transport.RetryPolicy{}}
+		},
+	})
+}
+
+func dialUntilItAnswers(ctx context.Context, tr transport.Transport) (conn transport.Conn, err error) {
+	err = transport.Retry(ctx, &transport.RetryPolicy{MaxAttempts: -1}, func(ctx context.Context) error {
+		conn, err = tr.Dial(ctx)
+		return err
+	})
+	return conn, err
 }
 
 func sendLive(ctx context.Context, conn transport.Conn, frame []byte) error {

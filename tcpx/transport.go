@@ -45,7 +45,8 @@ func (t *Transport) native() transport.Transport {
 	return t.over
 }
 
-// Dial implements transport.Transport.
+// Dial implements transport.Transport. A peer that takes the connection and says nothing is given up after
+// Config.IdleTimeout, with transport.ErrNoReceiver; the context may end that sooner.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) { return t.native().Dial(ctx) }
 
 // Listen implements transport.Transport.

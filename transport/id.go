@@ -8,7 +8,8 @@ import (
 )
 
 // An ID names one delivery of one image: 8 bytes of sender instance and an
-// 8-byte counter. The zero ID means "none". Comparable.
+// 8-byte counter, or any 16 bytes of your own that are the same for the same delivery
+// and no other, such as a part of a hash. The zero ID means "none". Comparable.
 type ID [16]byte
 
 // NewID returns a random ID. Keep it beside the image (in a journal, a database

@@ -81,7 +81,7 @@ type Info struct {
 	Concurrency int    // transfers at once that make sense; at least 1
 	MaxImage    int64  // bytes; 0: no limit known
 	Messages    bool   // SendMessage works
-	Resumes     bool   // an interrupted image goes on where it stopped
+	Resumes     bool   // an interrupted image goes on after its last whole block of 1 MiB
 }
 
 // SendOptions are the options of one Send; nil means all defaults.

@@ -49,7 +49,7 @@ type Transport struct {
 
 // Dial joins the peer at Addr. Each Dial has its own socket unless Conn is set. It
 // fails at once if the peer's host says that nobody listens there, which is only
-// told on a socket of Dial's own.
+// told on a socket of Dial's own, and else after Config.IdleTimeout, with transport.ErrNoReceiver.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := checkPeer("udpx.Transport", t.Addr); err != nil {
 		return nil, dialError(err)

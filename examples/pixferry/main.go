@@ -39,7 +39,10 @@ where NAME is the receiver's name on the broker, or a device protocol:
   mqtt+base://HOST:PORT?to=TOPIC&from=TOPIC&number=1|0&size=1400&timeout=5s&truncated=keep&last=first
   udp+datagram://HOST:PORT  udp+header://HOST:PORT?width=8|4&order=le|be&gap=250us  udp+json://HOST:PORT
   tcp+begin://HOST:PORT?pause=300ms  tcp+command://HOST:PORT?pause=300ms&commands=weeding,stop
-  tcp+frames://HOST:PORT?format=infrared&dir=got
+  tcp+frames://HOST:PORT?format=infrared&dir=got&pause=50ms
+
+Each image ends as delivered; as sent, where the protocol confirms nothing; as rejected by the receiver; as
+failed; or as unknown: it may be kept. The same command sends what is missing, and none of it twice.
 `
 
 // errUsage marks a mistake in the command; errFailed one that was reported.
@@ -82,6 +85,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // misuse prints what is wrong with the command and how it should be.
 func misuse(stderr io.Writer, format string, a ...any) error {
-	fmt.Fprintf(stderr, "pixferry: "+format+"\n\n%s", append(a, usage)...)
+	fmt.Fprintf(stderr, "%s\npixferry: "+format+"\n", append([]any{usage}, a...)...)
 	return errUsage
 }

@@ -39,7 +39,7 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return errUsage
 	}
 	if flags.NArg() == 0 || flags.NArg() == 1 && *message == "" {
-		return misuse(stderr, "send needs a URL and files")
+		return misuse(stderr, "send needs a URL and files, or -message TEXT")
 	}
 	files := flags.Args()[1:]
 	if *progress != "auto" && *progress != "always" && *progress != "never" {
