@@ -275,7 +275,7 @@ func TestReadFull(t *testing.T) {
 		"a reader that rests": {iotest.ErrReader(nil), 0, io.ErrNoProgress},
 	} {
 		p := make([]byte, 8)
-		if n, err := ReadFull(c.r, p); n != c.n || err != c.want { //nolint:errorlint // as they are
+		if n, err := ReadFull(c.r, p); n != c.n || err != c.want {
 			t.Errorf("%s: %d bytes, %v; want %d, %v", name, n, err, c.n, c.want)
 		}
 	}
