@@ -245,7 +245,8 @@ func (s *Sender) begin(out *Outgoing) {
 	}
 	if out.ID.Instance() == s.instance {
 		s.failed = without(s.failed, out.ID.Counter())
-		s.active = with(s.active, out.ID.Counter())
+		i, _ := slices.BinarySearch(s.active, out.ID.Counter())
+		s.active = slices.Insert(s.active, i, out.ID.Counter()) // once for each Send that runs under it
 	}
 }
 
