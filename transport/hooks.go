@@ -8,8 +8,8 @@ import "sync"
 // They run one at a time, in the order of the events, apart from what they tell
 // about: a hook may block, close the Conn or call Shutdown without holding a
 // transfer up. 1,024 events wait for a slow hook; what happens beyond that is
-// not told but counted, and Dropped says so when the hooks go on. Shutdown does
-// not wait for hooks. A panic in one ends the program.
+// not told but counted, and Dropped says so when the hooks go on. Shutdown waits
+// for hooks at its end, for a second at most. A panic in one ends the program.
 type Hooks struct {
 	ConnOpened func(Info)
 	ConnClosed func(Info, error) // nil: an orderly end by the peer
@@ -47,6 +47,20 @@ type hookQueue struct {
 	events  []func()
 	dropped int // after those
 	running bool
+	waiting []chan struct{} // to be closed when there are none
+}
+
+// idle is closed once there are no events.
+func (q *hookQueue) idle() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	idle := make(chan struct{})
+	if q.running {
+		q.waiting = append(q.waiting, idle)
+	} else {
+		close(idle)
+	}
+	return idle
 }
 
 // add queues an event. It never blocks.
@@ -69,7 +83,13 @@ func (q *hookQueue) run(h *Hooks) {
 		q.mu.Lock()
 		events, dropped := q.events, q.dropped
 		q.events, q.dropped = nil, 0
-		q.running = len(events) > 0
+		if len(events) == 0 {
+			q.running = false
+			for _, idle := range q.waiting {
+				close(idle)
+			}
+			q.waiting = nil
+		}
 		q.mu.Unlock()
 		if len(events) == 0 {
 			return

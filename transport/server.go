@@ -247,7 +247,8 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 // complete are given up, kept for a resume where the sender can, the contexts of
 // Handlers end, and the Conns are closed. Handlers that do not heed their
 // context, and after another second calls of the Store, are left running. A Handler that calls Shutdown would wait for itself:
-// let it begin a goroutine that does. The Server cannot be used again.
+// let it begin a goroutine that does. In the end it waits for hooks, for at most a
+// second. The Server cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.start()
 	defer s.endDown()
@@ -276,15 +277,16 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err == nil {
 		<-closing
 	} else {
-		within(storeTime, closing)
+		within(lastTime, closing)
 	}
 	s.endLife(ErrServerClosed)
+	within(lastTime, s.hooks.idle())
 	return err
 }
 
-// storeTime is how long a Shutdown whose context has ended waits for calls of the Store that run: those
-// that hang are left behind.
-const storeTime = time.Second
+// lastTime is how long Shutdown waits for hooks, and if its context has ended for calls of the Store:
+// those that hang are left behind.
+const lastTime = time.Second
 
 // abandon gives up what is not complete and hurries the Handlers.
 func (s *Server) abandon() {
@@ -292,7 +294,7 @@ func (s *Server) abandon() {
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.assemblies))
 	s.mu.Unlock()
-	within(storeTime, gather(all, func(m *assembly) { m.abandon(errGoingAway()) }))
+	within(lastTime, gather(all, func(m *assembly) { m.abandon(errGoingAway()) }))
 }
 
 // gather calls f for each at once. The channel is closed when all have returned.
