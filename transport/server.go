@@ -246,9 +246,10 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 // When the context ends first, Shutdown returns its error: images that were not
 // complete are given up, kept for a resume where the sender can, the contexts of
 // Handlers end, and the Conns are closed. Handlers that do not heed their
-// context, and after another second calls of the Store, are left running. A Handler that calls Shutdown would wait for itself:
-// let it begin a goroutine that does. In the end it waits for hooks, for at most a
-// second. The Server cannot be used again.
+// context are left running, and after another second calls of the Store too. A
+// Handler that calls Shutdown would wait for itself: let it begin a goroutine that
+// does. In the end Shutdown waits for hooks, for at most a second. The Server
+// cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.start()
 	defer s.endDown()

@@ -36,7 +36,7 @@ type over struct {
 
 func (o *over) Dial(ctx context.Context) (transport.Conn, error) {
 	if o.dial == nil {
-		return nil, &transport.Error{Op: "dial", Err: fmt.Errorf("this transport only listens: %w", errors.ErrUnsupported)}
+		return nil, &transport.Error{Op: "dial", Err: fmt.Errorf("this transport only listens, as native.Over was given no DialLink: %w", errors.ErrUnsupported)}
 	}
 	began, joined := time.Now(), LinkInfo{}
 	c, err := o.ep.Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
@@ -62,7 +62,7 @@ func (o *over) Dial(ctx context.Context) (transport.Conn, error) {
 
 func (o *over) Listen(ctx context.Context) (transport.Listener, error) {
 	if o.listen == nil {
-		return nil, &transport.Error{Op: "listen", Err: fmt.Errorf("this transport only dials: %w", errors.ErrUnsupported)}
+		return nil, &transport.Error{Op: "listen", Err: fmt.Errorf("this transport only dials, as native.Over was given no ListenLinks: %w", errors.ErrUnsupported)}
 	}
 	if err := o.ep.Check(); err != nil {
 		return nil, &transport.Error{Op: "listen", Err: err}
