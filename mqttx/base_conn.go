@@ -115,6 +115,7 @@ func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packag
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	buf := make([]byte, packages.ChunkSize)
+	left, sent := s.packages, make([]bool, s.packages) // BASE asks for them in its own order
 	for send := true; !s.ended(); {
 		if send {
 			m := BaseMessage{Function: s.newest.function}
@@ -128,13 +129,16 @@ func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packag
 				}
 				m.Number, m.Data = s.newest.index, piece.Data
 				out.Count(int64(len(m.Data)))
-			case BaseFinished:
-				if err := out.Body.Check(); err != nil {
-					return err
+				if i := int(m.Number); !sent[i] {
+					sent[i] = true
+					left--
 				}
-			}
-			if s.next == s.packages {
-				out.LastByteSent()
+				if left == 0 { // with this one BASE may have all, and keeps what it has
+					if err := out.Body.Check(); err != nil {
+						return err
+					}
+					out.LastByteSent()
+				}
 			}
 			p, err := m.Append(nil)
 			if err != nil {

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -139,4 +142,45 @@ func TestBaseQueue(t *testing.T) {
 			t.Errorf("the images came in the order %s", got)
 		}
 	})
+}
+
+// BASE asks for the last package first, so that it has all of them with the last but one, and keeps what it has when
+// the sender is silent then. What a file has become meanwhile is not mixed with what it was.
+func TestBaseFileThatChangesWhileTheLastPackageIsThereAlready(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	base := &Base{Broker: b.URL(), Timeout: 200 * time.Millisecond, Attempts: 3, LastFirst: true}
+	l, err := base.Listen(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := make(chan error, 1)
+	s := &transport.Server{Store: &transport.MemStore{}, Hooks: transport.Hooks{
+		Finished: func(_ transport.TransferInfo, _ transport.Receipt, err error) { ends <- err },
+	}}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(context.Background(), l) }()
+	path := filepath.Join(t.TempDir(), "a.jpg")
+	if err := os.WriteFile(path, bytes.Repeat([]byte{1}, 14_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	change := sync.OnceFunc(func() {
+		if err := os.WriteFile(path, bytes.Repeat([]byte{2}, 14_000), 0o600); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err = dial(t, base).Send(within(t), &transport.Image{Name: "a.jpg", Body: transport.File(path)}, &transport.SendOptions{Progress: func(acked, _ int64) {
+		if acked >= 5*1400 {
+			change()
+		}
+	}})
+	if failed := (*transport.Error)(nil); !errors.Is(err, transport.ErrSourceChanged) || !errors.As(err, &failed) || failed.Outcome != transport.NotKept {
+		t.Errorf("a file that has changed: %v", err)
+	}
+	if err := <-ends; err == nil {
+		t.Error("a mixture is kept")
+	}
+	if err := s.Shutdown(within(t)); err != nil {
+		t.Error(err)
+	}
+	<-served
 }

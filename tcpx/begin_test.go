@@ -316,6 +316,7 @@ func TestSilentClients(t *testing.T) {
 		}, "", 0},
 		{func(l net.Listener) transport.Transport { return &tcpx.Command{Listener: l} }, "hello server", 10 * time.Minute},
 		{func(l net.Listener) transport.Transport { return &tcpx.Command{Listener: l} }, "hello serverfhalf", 30 * time.Second},
+		{func(l net.Listener) transport.Transport { return &tcpx.Command{Listener: l} }, "hello serverc", 30 * time.Second},
 		{func(l net.Listener) transport.Transport { return &tcpx.Frames{Listener: l} }, "infrared", 31 * time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {

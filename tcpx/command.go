@@ -118,7 +118,7 @@ func (c *Command) serve(ctx context.Context, r *deviceReader, in *transport.Inbo
 		if tag == fileTag {
 			return r.rest(ctx, in, names.next())
 		}
-		command, err := r.text(ctx, splitCommand(c.Commands))
+		command, err := r.announced(ctx, splitCommand(c.Commands))
 		if err != nil {
 			return fmt.Errorf("no command came: %w", noEOF(err))
 		}

@@ -40,8 +40,18 @@ type splitFunc func(data []byte, paused bool) (n int, err error)
 // text returns the next text. If the stream ends the error is io.EOF before it, and
 // io.ErrUnexpectedEOF within.
 func (r *deviceReader) text(ctx context.Context, split splitFunc) (string, error) {
+	return r.textWithin(ctx, r.waits.idle, split)
+}
+
+// announced is text for one that another has announced, and that comes soon therefore.
+func (r *deviceReader) announced(ctx context.Context, split splitFunc) (string, error) {
+	return r.textWithin(ctx, r.timeout, split)
+}
+
+// textWithin waits so long for a text to begin; 0: without a limit.
+func (r *deviceReader) textWithin(ctx context.Context, begin time.Duration, split splitFunc) (string, error) {
 	for paused := error(nil); ; { // why: silence, or the end
-		wait := r.waits.idle
+		wait := begin
 		if len(r.ahead) > 0 {
 			n, err := split(r.ahead, paused != nil)
 			if err == nil && n == 0 && len(r.ahead) > deviceText {

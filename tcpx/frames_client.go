@@ -101,7 +101,7 @@ func (l *framesLink) next(ctx context.Context, pause time.Duration) error {
 		return nil
 	}
 	l.continued = true
-	return l.say(context.WithoutCancel(ctx), frameNext, pause)
+	return l.say(ctx, frameNext, pause)
 }
 
 // send sends an image. After an error the connection is of no use.
