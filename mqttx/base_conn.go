@@ -129,7 +129,7 @@ func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packag
 				}
 				m.Number, m.Data = s.newest.index, piece.Data
 				out.Count(int64(len(m.Data)))
-				if i := int(m.Number); !sent[i] {
+				if i := m.Number; !sent[i] {
 					sent[i] = true
 					left--
 				}
