@@ -47,20 +47,7 @@ type hookQueue struct {
 	events  []func()
 	dropped int // after those
 	running bool
-	waiting []chan struct{} // to be closed when there are none
-}
-
-// idle is closed once there are no events.
-func (q *hookQueue) idle() <-chan struct{} {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	idle := make(chan struct{})
-	if q.running {
-		q.waiting = append(q.waiting, idle)
-	} else {
-		close(idle)
-	}
-	return idle
+	telling crew // the goroutine
 }
 
 // add queues an event. It never blocks.
@@ -74,22 +61,18 @@ func (q *hookQueue) add(h *Hooks, event func()) {
 	q.events = append(q.events, event)
 	if !q.running {
 		q.running = true
+		q.telling.add()
 		go q.run(h)
 	}
 }
 
 func (q *hookQueue) run(h *Hooks) {
+	defer q.telling.done()
 	for {
 		q.mu.Lock()
 		events, dropped := q.events, q.dropped
 		q.events, q.dropped = nil, 0
-		if len(events) == 0 {
-			q.running = false
-			for _, idle := range q.waiting {
-				close(idle)
-			}
-			q.waiting = nil
-		}
+		q.running = len(events) > 0
 		q.mu.Unlock()
 		if len(events) == 0 {
 			return

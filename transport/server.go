@@ -274,14 +274,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	if err == nil {
 		err = s.serving.wait(ctx)
 	}
-	closing := gather(serves, func(v *serve) { v.close() })
+	closing := forAll(serves, func(v *serve) { v.close() })
 	if err == nil {
-		<-closing
+		_ = closing.wait(context.Background())
 	} else {
-		within(lastTime, closing)
+		closing.waitLast()
 	}
 	s.endLife(ErrServerClosed)
-	within(lastTime, s.hooks.idle())
+	s.hooks.telling.waitLast()
 	return err
 }
 
@@ -295,31 +295,27 @@ func (s *Server) abandon() {
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.assemblies))
 	s.mu.Unlock()
-	within(lastTime, gather(all, func(m *assembly) { m.abandon(errGoingAway()) }))
+	forAll(all, func(m *assembly) { m.abandon(errGoingAway()) }).waitLast()
 }
 
-// gather calls f for each at once. The channel is closed when all have returned.
-func gather[T any](all []T, f func(T)) (done chan struct{}) {
-	done = make(chan struct{})
-	var running sync.WaitGroup
+// forAll runs f for each at once.
+func forAll[T any](all []T, f func(T)) *crew {
+	c := new(crew)
 	for _, v := range all {
-		running.Go(func() { f(v) })
+		c.add()
+		go func() {
+			defer c.done()
+			f(v)
+		}()
 	}
-	go func() {
-		running.Wait()
-		close(done)
-	}()
-	return done
+	return c
 }
 
-// within waits for done, at most so long.
-func within(most time.Duration, done <-chan struct{}) {
-	timer := time.NewTimer(most)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-	}
+// waitLast waits for lastTime at most.
+func (c *crew) waitLast() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastTime)
+	defer cancel()
+	_ = c.wait(ctx)
 }
 
 // errGoingAway asks for a pause, or the attempts of a Retry would be over before the

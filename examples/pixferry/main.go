@@ -42,7 +42,8 @@ where NAME is the receiver's name on the broker, or a device protocol:
   tcp+frames://HOST:PORT?format=infrared&dir=got&pause=50ms
 
 Each image ends as delivered; as sent, where the protocol confirms nothing; as rejected by the receiver; as
-failed; or as unknown: it may be kept. The same command sends what is missing, and none of it twice.
+failed; or as unknown: it may be kept. Over tcp, udp and mqtt the same command then sends what is missing, and
+nothing is stored twice.
 `
 
 // errUsage marks a mistake in the command; errFailed one that was reported.
