@@ -340,6 +340,39 @@ func TestOldestIsWhatMayStillBeOffered(t *testing.T) {
 	}
 }
 
+// Of two Sends under one ID of the Sender's own the first to end does not declare the other finished.
+func TestOldestWhileOneIDIsSentTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		send := func(id ID, attempt func(*Outgoing)) (ID, chan error) {
+			made, done := make(chan ID, 1), make(chan error, 1)
+			go func() {
+				_, err := s.Send(t.Context(), everything, &Image{Body: Bytes([]byte("x"))}, &SendOptions{ID: id}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+					made <- out.ID
+					attempt(out)
+					return Receipt{Level: Kept}, nil
+				})
+				done <- err
+			}()
+			return <-made, done
+		}
+		goOn := make(chan struct{})
+		id, first := send(ID{}, func(*Outgoing) { <-goOn })
+		_, second := send(id, func(*Outgoing) {})
+		if err := <-second; err != nil {
+			t.Fatal(err)
+		}
+		_, third := send(ID{}, func(out *Outgoing) {
+			if out.Oldest > id.Counter() {
+				t.Errorf("everything below %d is declared finished while %d is on its way", out.Oldest, id.Counter())
+			}
+		})
+		close(goOn)
+		<-first
+		<-third
+	})
+}
+
 func TestSenderClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sender
@@ -476,37 +509,4 @@ func TestRetryable(t *testing.T) {
 			t.Errorf("Retryable(%v) = %v", c.err, got)
 		}
 	}
-}
-
-// Of two Sends under one ID of the Sender's own the first to end does not declare the other finished.
-func TestOldestWhileOneIDIsSentTwice(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var s Sender
-		send := func(id ID, attempt func(*Outgoing)) (ID, chan error) {
-			made, done := make(chan ID, 1), make(chan error, 1)
-			go func() {
-				_, err := s.Send(t.Context(), everything, &Image{Body: Bytes([]byte("x"))}, &SendOptions{ID: id}, func(_ context.Context, out *Outgoing) (Receipt, error) {
-					made <- out.ID
-					attempt(out)
-					return Receipt{Level: Kept}, nil
-				})
-				done <- err
-			}()
-			return <-made, done
-		}
-		goOn := make(chan struct{})
-		id, first := send(ID{}, func(*Outgoing) { <-goOn })
-		_, second := send(id, func(*Outgoing) {})
-		if err := <-second; err != nil {
-			t.Fatal(err)
-		}
-		_, third := send(ID{}, func(out *Outgoing) {
-			if out.Oldest > id.Counter() {
-				t.Errorf("everything below %d is declared finished while %d is on its way", out.Oldest, id.Counter())
-			}
-		})
-		close(goOn)
-		<-first
-		<-third
-	})
 }
