@@ -248,3 +248,25 @@ func TestRateCorrectsALossRateThatIsTooHigh(t *testing.T) {
 		t.Errorf("a loss of %.2f is taken for 0.3", p)
 	}
 }
+
+// A burst is a millisecond's worth, unless that is much, and what a timer cannot divide on a very fast path.
+func TestRateBurst(t *testing.T) {
+	for _, c := range []struct {
+		rate  int64 // bytes a second
+		burst int64 // bytes
+	}{
+		{125_000, 2 * message},
+		{12_500_000, 12_500},
+		{125_000_000, 64 * message},
+		{1_000_000_000, 125_000},
+		{5_000_000_000, 256 * message},
+	} {
+		r := NewRate(message, Path{})
+		r.rtt.sample(0, 2*time.Millisecond)
+		r.bw.sample(c.rate)
+		r.enter(cruise, 1)
+		if got := r.Burst(); got != c.burst {
+			t.Errorf("%d bytes at once of %d a second, %d expected", got, c.rate, c.burst)
+		}
+	}
+}
