@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"runtime"
 	"time"
@@ -31,6 +32,9 @@ type party struct {
 	conns  []transport.Conn
 	free   func()
 }
+
+// openParties opens a party of so many sessions.
+type openParties func(context.Context, *transport.Server, int) (*party, error)
 
 // openParty serves listen and dials it n times.
 func openParty(ctx context.Context, srv *transport.Server, listen transport.Transport, dial func(addr net.Addr) (transport.Conn, error), n int) (*party, error) {
@@ -100,7 +104,7 @@ func (p *party) sendEach(ctx context.Context, size int64) error {
 }
 
 // memoryRows measures what sessions and transfers take in memory: heap and stacks, both ends.
-func memoryRows(ctx context.Context, o *options, r *report, suite string, open func(context.Context, *transport.Server, int) (*party, error)) error {
+func memoryRows(ctx context.Context, o *options, r *report, suite string, open openParties) error {
 	figure := func(name string, bytes, allowed float64) {
 		v := bytes / 1024
 		r.figure(row{Suite: suite, Case: name, System: "pixferry", Role: ours, Unit: "KiB", Median: v, Min: v, Max: v, Ratio: bytes / allowed, Want: 1, AtMost: true})
@@ -124,7 +128,7 @@ func memoryRows(ctx context.Context, o *options, r *report, suite string, open f
 
 // idle returns what each of many more sessions takes: what the first ones take too belongs to
 // the sockets.
-func idle(ctx context.Context, open func(context.Context, *transport.Server, int) (*party, error)) (float64, error) {
+func idle(ctx context.Context, open openParties) (float64, error) {
 	var used [2]float64
 	for i, n := range []int{firstSessions, firstSessions + idleSessions} {
 		v, err := idleParty(ctx, open, n)
@@ -136,7 +140,7 @@ func idle(ctx context.Context, open func(context.Context, *transport.Server, int
 	return (used[1] - used[0]) / idleSessions / 2, nil
 }
 
-func idleParty(ctx context.Context, open func(context.Context, *transport.Server, int) (*party, error), n int) (float64, error) {
+func idleParty(ctx context.Context, open openParties, n int) (float64, error) {
 	const size = 100_000
 	image(size)
 	before := memory()
@@ -148,16 +152,15 @@ func idleParty(ctx context.Context, open func(context.Context, *transport.Server
 	if err := p.sendEach(ctx, size); err != nil {
 		return 0, err
 	}
-	time.Sleep(time.Second) // for what is freed after a while
-	return memory() - before, nil
+	return settled() - before, nil
 }
 
 // active lets a Store that takes nothing fill all windows.
-func active(ctx context.Context, open func(context.Context, *transport.Server, int) (*party, error)) (float64, error) {
+func active(ctx context.Context, open openParties) (float64, error) {
 	const size = 64 << 20
 	image(size)
 	before := memory()
-	store := stalled{make(chan struct{})}
+	store := stalled{make(chan struct{}, activeSessions), make(chan struct{})}
 	p, err := open(ctx, &transport.Server{Store: store}, activeSessions)
 	if err != nil {
 		return 0, err
@@ -166,8 +169,10 @@ func active(ctx context.Context, open func(context.Context, *transport.Server, i
 	ctx, cancel := context.WithCancel(ctx)
 	sent := make(chan error, 1)
 	go func() { sent <- p.sendEach(ctx, size) }()
-	time.Sleep(3 * time.Second)
-	used := (memory() - before) / activeSessions
+	for range activeSessions {
+		<-store.entered
+	}
+	used := (settled() - before) / activeSessions
 	cancel()
 	close(store.release)
 	if err := <-sent; !errors.Is(err, context.Canceled) {
@@ -177,11 +182,11 @@ func active(ctx context.Context, open func(context.Context, *transport.Server, i
 }
 
 // stalled is a Store whose writes wait.
-type stalled struct{ release chan struct{} }
+type stalled struct{ entered, release chan struct{} }
 
 func (s stalled) Open(ctx context.Context, o transport.PartialOffer) (transport.Partial, error) {
 	p, err := nowhere{}.Open(ctx, o)
-	return stalledPartial{p, s.release}, err
+	return stalledPartial{p, s}, err
 }
 func (stalled) Receipt(context.Context, transport.ID) (transport.Receipt, bool, error) {
 	return transport.Receipt{}, false, nil
@@ -190,12 +195,28 @@ func (stalled) Forget(instance, below uint64) {}
 
 type stalledPartial struct {
 	transport.Partial
-	release chan struct{}
+	store stalled
 }
 
 func (p stalledPartial) WriteAt(b []byte, off int64) (int, error) {
-	<-p.release
+	select {
+	case p.store.entered <- struct{}{}:
+	default:
+	}
+	<-p.store.release
 	return p.Partial.WriteAt(b, off)
+}
+
+// settled is memory once it neither grows nor shrinks any more.
+func settled() float64 {
+	for before := memory(); ; {
+		time.Sleep(200 * time.Millisecond)
+		now := memory()
+		if math.Abs(now-before) < now/1000 {
+			return now
+		}
+		before = now
+	}
 }
 
 // memory is what the heap and the stacks hold, after everything that can be freed was.

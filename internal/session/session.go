@@ -78,11 +78,10 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 	}
 	rand.Read(cfg.Local.ResetToken[:])
 	if !s.info.Ordered { // datagrams, with a sender's address that anybody can write
-		cfg.FirstWindow -= cfg.FirstWindow / 6 // the rest is for what is kept beside the payload, at both ends
 		cfg.PadHello, cfg.Unproven = wire.InitialMessage, true
 	}
-	if s.info.reliable() {
-		cfg.FirstWindow -= cfg.FirstWindow / 32 // stacks, and buffers that are a little larger than what is in them
+	if !s.info.Ordered || s.info.reliable() {
+		cfg.FirstWindow -= cfg.FirstWindow / 5 // the rest is for what is read ahead, and kept beside the payload, at both ends
 	}
 	if first != nil {
 		cfg.RemoteCID, cfg.FirstCID = first.Source, first.Dest

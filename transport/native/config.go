@@ -20,8 +20,8 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Window is how many bytes may be on their way to this side in one session, and
 	// so about what a session takes in memory while it receives; one that sends keeps as
-	// much until it is acknowledged; over UDP five sixths of it are given at first, as both ends
-	// keep more than that. 0: 8 MiB, which over UDP grows up to 40 MiB on paths that
+	// much until it is acknowledged; over UDP and TCP four fifths of it are given at first, as both
+	// ends keep more than that. 0: 8 MiB, which over UDP grows up to 40 MiB on paths that
 	// hold so much (a round trip of 50 ms or more, over which 1 MiB arrives and is
 	// stored each time). All sessions of a Transport together get at most 32 times 8 MiB,
 	// or 32 times Window.
