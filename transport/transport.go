@@ -76,11 +76,11 @@ func (UnimplementedConn) Close() error { return nil }
 // Info describes a Conn.
 type Info struct {
 	Protocol    string // for example "tcp", "udp+header"
-	Peer        string // the peer's proven name, or its address
+	Peer        string // the name in its certificate, the one it goes by on an MQTT broker (which only ACLs prove), or its address
 	Confirms    Level  // the highest level that the protocol can reach
 	Concurrency int    // transfers at once that make sense; at least 1
 	MaxImage    int64  // bytes; 0: no limit known
-	Messages    bool   // SendMessage works
+	Messages    bool   // SendMessage takes any Message
 	Resumes     bool   // an interrupted image goes on after its last whole block of 1 MiB
 }
 

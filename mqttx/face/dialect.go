@@ -18,6 +18,14 @@ const (
 	HFSecurity                // operator: RecPush, ..., acknowledged with PushAck
 )
 
+// String returns "fungxi" or "hfsecurity".
+func (d Dialect) String() string {
+	if d == HFSecurity {
+		return "hfsecurity"
+	}
+	return "fungxi"
+}
+
 // A Kind says what a Report is about.
 type Kind uint8
 
@@ -28,6 +36,11 @@ const (
 	Stranger              // records of people who are unknown: strangerRecordU, StrSnapPush
 	Answer                // the service's own heartD or PushAck
 )
+
+// String returns the kind in lower case, such as "stranger".
+func (k Kind) String() string {
+	return [...]string{"other", "heartbeat", "verified", "stranger", "answer"}[min(k, Answer)]
+}
 
 var kinds = [...]map[string]Kind{
 	Fungxi:     {"heartU": Heartbeat, "verifiedRecordU": Verified, "strangerRecordU": Stranger, "heartD": Answer},
@@ -94,7 +107,7 @@ func (r Report) Records() iter.Seq2[Record, error] {
 				yield(Record{}, err) // cannot be: Parse has seen all of it
 				return
 			}
-			rec, err := parseRecord(raw)
+			rec, err := r.parseRecord(raw)
 			if err != nil {
 				err = fmt.Errorf("%s: record %d: %w", r.Cmd, n, err)
 			}
@@ -106,7 +119,7 @@ func (r Report) Records() iter.Seq2[Record, error] {
 }
 
 // parseRecord reads an element of a Fungxi report.
-func parseRecord(raw json.RawMessage) (Record, error) {
+func (r Report) parseRecord(raw json.RawMessage) (Record, error) {
 	var e struct {
 		Num, Name, LiveImageBase64, VerifiedCode, Time, PersonType json.RawMessage
 	}
@@ -118,7 +131,7 @@ func parseRecord(raw json.RawMessage) (Record, error) {
 	}
 	return Record{
 		Num: e.Num, Name: e.Name, Picture: e.LiveImageBase64, VerifiedCode: e.VerifiedCode, Time: e.Time, PersonType: e.PersonType, Raw: raw,
-		Verified: text(e.PersonType) == "1" && text(e.VerifiedCode) == "0",
+		Verified: r.Kind == Verified && text(e.PersonType) == "1" && text(e.VerifiedCode) == "0",
 	}, nil
 }
 

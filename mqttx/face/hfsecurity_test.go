@@ -170,18 +170,39 @@ func recordID(t testing.TB, said string) string {
 }
 
 func TestBothEnds(t *testing.T) {
-	b := testbroker.Embedded(t, testbroker.Options{})
-	d := serve(t, b, &Transport{Dialect: HFSecurity, Strangers: true}, nil)
-	c := dial(t, b, &Transport{Dialect: HFSecurity})
-	for _, cmd := range []string{"RecPush", "StrSnapPush"} {
-		picture := testimage.JPEG(5, 32, 32)
-		meta := map[string]string{"cmd": cmd, "num": cmd, "name": "Ann"}
-		r, err := c.Send(within(t), &transport.Image{Body: transport.Bytes(picture), Meta: meta}, &transport.SendOptions{Require: transport.Received})
-		if err != nil || r.Level != transport.Received {
-			t.Fatalf("%+v, %v", r, err)
+	for dialect, cmds := range map[Dialect][2]string{Fungxi: {"verifiedRecordU", "strangerRecordU"}, HFSecurity: {"RecPush", "StrSnapPush"}} {
+		b := testbroker.Embedded(t, testbroker.Options{})
+		d := serve(t, b, &Transport{Dialect: dialect, Strangers: true}, nil)
+		c := dial(t, b, &Transport{Dialect: dialect})
+		for _, cmd := range cmds {
+			picture := testimage.JPEG(5, 32, 32)
+			meta := map[string]string{"cmd": cmd, "num": cmd, "name": "Ann"}
+			r, err := c.Send(within(t), &transport.Image{Body: transport.Bytes(picture), Meta: meta}, &transport.SendOptions{Require: c.Info().Confirms})
+			if err != nil || r.Level != c.Info().Confirms {
+				t.Fatalf("%+v, %v", r, err)
+			}
+			got := d.expect(t, `"`+cmd+`"`, picture)
+			if known := cmd == cmds[0]; got.Image.Meta["cmd"] != cmd || got.Image.Meta["name"] != "Ann" || got.record.Verified != known || (got.record.PersonType != nil) != known {
+				t.Errorf("%v, verified %v, person type %s", got.Image.Meta, got.record.Verified, got.record.PersonType)
+			}
 		}
-		if got := d.expect(t, `"`+cmd+`"`, picture); got.Image.Meta["cmd"] != cmd || got.Image.Meta["name"] != "Ann" || got.record.Verified != (cmd == "RecPush") {
-			t.Errorf("%v, verified %v", got.Image.Meta, got.record.Verified)
+	}
+}
+
+// A stranger of whom a terminal says that they are enrolled and passed is not verified.
+func TestStrangerIsNotVerified(t *testing.T) {
+	for dialect, report := range map[Dialect]string{
+		Fungxi:     `{"cmd": "strangerRecordU", "data": [{"num": "1", "liveImageBase64": "aGk=", "verifiedCode": 0, "personType": "1"}]}`,
+		HFSecurity: `{"operator": "StrSnapPush", "info": {"customId": "1", "pic": "aGk=", "VerifyStatus": "1", "SnapID": "1"}}`,
+	} {
+		r, err := dialect.Parse([]byte(report))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rec, err := range r.Records() {
+			if err != nil || rec.Verified {
+				t.Errorf("%v: verified %v, %v", dialect, rec.Verified, err)
+			}
 		}
 	}
 }

@@ -30,7 +30,7 @@ type Record struct {
 	PersonType   json.RawMessage // Fungxi: "1" enrolled
 	Number       json.RawMessage // HFSecurity: RecordID or SnapID, which it wants to have acknowledged
 	Raw          json.RawMessage // the element itself
-	// Verified says that it is somebody enrolled, who passed.
+	// Verified says that it is somebody enrolled, who passed; never of a Stranger report.
 	Verified bool
 }
 

@@ -129,10 +129,19 @@ func (c *terminal) record(out *transport.Outgoing) (rec Record, stranger bool) {
 		passed = "1"
 		rec.Number = quote(strconv.FormatUint(uint64(c.number.Add(1)), 10))
 	}
+	enrolled := "1"
+	if stranger {
+		enrolled, passed = "", "" // nobody says so of a stranger
+	}
 	value := func(key, fallback string) string { return cmp.Or(out.Image.Meta[key], fallback) }
 	rec.Time = quote(value(keyTime, when.Local().Format(timeLayout)))
-	rec.Num, rec.Name, rec.PersonType = quote(value(keyNum, out.ID.String())), quote(value(keyName, out.Image.Name)), quote(value(keyPersonType, "1"))
-	rec.VerifiedCode = quote(value(keyVerifiedCode, passed))
+	rec.Num, rec.Name = quote(value(keyNum, out.ID.String())), quote(value(keyName, out.Image.Name))
+	if enrolled = value(keyPersonType, enrolled); enrolled != "" {
+		rec.PersonType = quote(enrolled)
+	}
+	if passed = value(keyVerifiedCode, passed); passed != "" {
+		rec.VerifiedCode = quote(passed)
+	}
 	if _, err := strconv.Atoi(text(rec.VerifiedCode)); err == nil && c.t.Dialect == Fungxi {
 		rec.VerifiedCode = json.RawMessage(text(rec.VerifiedCode))
 	}

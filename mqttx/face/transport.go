@@ -90,10 +90,10 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 
 // Dial is a terminal with the first of Serials. Send publishes a record: its fields are
 // num, name, verifiedCode, time and personType in Meta, and a stranger's cmd is
-// "strangerRecordU". Those that are missing are made up: somebody enrolled who passed
-// now. SendMessage publishes a JSON object, or for a Type without Data {"cmd": Type},
-// so that Message{Type: "heartU"} is a heartbeat; other messages do not exist and are
-// errors.ErrUnsupported. Serve takes commands as Messages; those that come earlier wait,
+// "strangerRecordU", in HFSecurity "StrSnapPush". Those that are missing are made up: somebody enrolled who
+// passed now, or a stranger of whom nothing is known. SendMessage publishes a JSON object, or for a Type without
+// Data {"cmd": Type}, in HFSecurity {"operator": Type}, so that Message{Type: "heartU"}, there "HeartBeat", is a
+// heartbeat; other messages do not exist and are errors.ErrUnsupported. Serve takes commands as Messages; those that come earlier wait,
 // within Queue.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	c, err := t.dial(ctx)
