@@ -24,12 +24,11 @@ type Outgoing struct {
 	// receipt for another one is ErrIDUsed.
 	Digest chunk.Digest
 
-	size     int64
-	bodySent func() // nil: not live
-	wire     atomic.Int64
-	earlier  int64 // of wire, before this attempt
-	unknown  atomic.Bool
-	attempt  atomic.Uint32
+	size    int64
+	wire    atomic.Int64
+	earlier int64 // of wire, before this attempt
+	unknown atomic.Bool
+	attempt atomic.Uint32
 
 	mu    sync.Mutex // of progress
 	acked int64
@@ -69,19 +68,7 @@ func (o *Outgoing) Count(n int64) { o.wire.Add(n) }
 
 // LastByteSent says that from now on the peer may have kept the image: failures
 // other than its refusal have the outcome Unknown.
-func (o *Outgoing) LastByteSent() {
-	o.unknown.Store(true)
-	o.BodySent()
-}
-
-// BodySent says that the image's bytes are out of the way of the next live frame of its
-// source, which then begins: that they have arrived, if the protocol tells, as otherwise frames
-// pile up on a slow path and get old there. LastByteSent and the end of the attempt say so too.
-func (o *Outgoing) BodySent() {
-	if o.bodySent != nil {
-		o.bodySent()
-	}
-}
+func (o *Outgoing) LastByteSent() { o.unknown.Store(true) }
 
 // outcome is what err leaves behind at the peer. A refusal that may pass, such as
 // "busy", says nothing about what became of an earlier attempt.

@@ -384,11 +384,13 @@ func TestPipeLive(t *testing.T) {
 		if len(old) != 0 {
 			t.Fatal("superseded by something else:", <-old)
 		}
-		if err := <-send("new", &Live{Source: "cam"}); err != nil {
-			t.Error(err)
+		superseded, newest := send("new", &Live{Source: "cam"}), send("newest", &Live{})
+		wantOutcome(t, <-superseded, NotKept, ErrSuperseded)
+		if len(newest) != 0 {
+			t.Fatal("a frame has overtaken the one that is handled:", <-newest)
 		}
 		answer <- nil
-		if err := <-old; err != nil { // its bytes had left, so it was not in the way
+		if err := errors.Join(<-old, <-newest); err != nil {
 			t.Error(err)
 		}
 

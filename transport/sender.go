@@ -29,13 +29,17 @@ type Sender struct {
 // sending is a call of Send.
 type sending struct {
 	cancel context.CancelCauseFunc
+	live   *liveSource   // that it is a frame of; nil: none
 	turn   chan struct{} // closed when it may begin; nil: at once
 }
 
-// A liveSource is a queue of depth one: a frame begins when the bytes of the one
-// before it have left, and a newer one takes the place of that which waits. So
-// there is always one that arrives, however slow the link.
-type liveSource struct{ first, waiting *sending }
+// A liveSource is a queue of depth one: a frame begins when the one before it has its
+// answer, and a newer one takes the place of that which waits. So there is always one that
+// arrives, however slow the link or the receiver, and none that gets old on its way.
+type liveSource struct {
+	source         string
+	first, waiting *sending
+}
 
 func (q *liveSource) enter(me *sending) {
 	if q.waiting != nil {
@@ -112,7 +116,7 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 	if err != nil {
 		return r, err
 	}
-	defer s.leave(me, out)
+	defer s.leave(me)
 	defer out.close()
 	if me.turn != nil {
 		select {
@@ -190,18 +194,11 @@ func (s *Sender) enter(ctx context.Context, img *Image, out *Outgoing) (context.
 	source := cmp.Or(live.Source, img.Source)
 	q := s.live[source]
 	if q == nil {
-		q = new(liveSource)
+		q = &liveSource{source: source}
 		s.live[source] = q
 	}
-	me.turn = make(chan struct{})
+	me.live, me.turn = q, make(chan struct{})
 	q.enter(me)
-	out.bodySent = func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if q.leave(me); q.first == nil && s.live[source] == q {
-			delete(s.live, source)
-		}
-	}
 	if live.MaxAge > 0 {
 		t := time.AfterFunc(live.MaxAge, func() { cancel(cut{ErrTooOld}) })
 		context.AfterFunc(ctx, func() { t.Stop() })
@@ -209,12 +206,16 @@ func (s *Sender) enter(ctx context.Context, img *Image, out *Outgoing) (context.
 	return ctx, me, nil
 }
 
-func (s *Sender) leave(me *sending, out *Outgoing) {
+func (s *Sender) leave(me *sending) {
 	me.cancel(nil)
-	out.BodySent()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.running, me)
+	if q := me.live; q != nil {
+		if q.leave(me); q.first == nil {
+			delete(s.live, q.source)
+		}
+	}
 }
 
 // Close ends all Sends, those that run and those to come, with cause: ErrClosed

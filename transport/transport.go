@@ -95,9 +95,7 @@ type SendOptions struct {
 	Require Level
 	// Retry repeats failed attempts under one ID; nil means no repetition.
 	Retry *RetryPolicy
-	// Live makes the image a frame of a live source, which has a queue of depth one:
-	// a frame begins when the bytes of the one before have left, and a newer one
-	// supersedes that which waits (ErrSuperseded).
+	// Live makes the image a frame of a live source.
 	Live *Live
 	// Priority orders transfers of one Conn.
 	Priority Priority
@@ -107,13 +105,14 @@ type SendOptions struct {
 	Progress func(acked, total int64)
 }
 
-// Live marks a frame of a live source. A frame begins when the one before has arrived, so that none
-// gets old in a queue on the way; this is at most one for each round trip. One that waits for its turn gives
-// way to a newer one, with ErrSuperseded: call Send for each frame on a goroutine of its own, as it returns with
-// the receipt. A frame that has begun is delivered, and behind a link that was lost meanwhile it may
-// arrive after newer ones. Where order counts set Image.Captured, and compare it.
+// Live marks a frame of a live source, which has a queue of depth one. A frame begins when the one before has its
+// answer, so that none gets old on its way or before a slow Handler, and Handlers of one Conn's source come one after
+// the other, unless a frame was given up; this is at most one frame for each round trip. One that waits for its turn gives way to a newer one, with
+// ErrSuperseded: call Send for each frame on a goroutine of its own, as it returns with the receipt. Newer is what
+// was sent later; behind a link that was lost meanwhile a frame that has begun may arrive after newer ones, so where
+// order counts set Image.Captured, and compare it.
 type Live struct {
-	Source string        // frames of one source supersede each other; empty: Image.Source
+	Source string        // frames of one source supersede each other; it stays here, unlike Image.Source, which it is if empty
 	MaxAge time.Duration // until the receipt: give the frame up after this time, with ErrTooOld; 0: no limit
 }
 

@@ -203,9 +203,6 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 		want := s.eng.Want(x.handle)
 		unsure := s.unsure && u.src.once()
 		s.mu.Unlock()
-		if finished && u.acked.Load() >= u.src.size { // what has left may still wait, in the kernel or a broker
-			u.out.BodySent()
-		}
 		switch {
 		case receipt != nil:
 			return u.receipted(ctx, receipt, finished)

@@ -12,23 +12,35 @@ import (
 	"github.com/pixferry/pixferry/transport/native"
 )
 
-// A camera with 20 frames a second on a path that carries 6, with much room for what waits on its way.
+// A camera with 20 frames a second on a path that carries 6, with much room for what waits on its way, or
+// before a Handler that takes 6.
 func TestLiveFramesStayYoung(t *testing.T) {
 	const frames, size, piece = 100, 40_000, 4 << 10
-	for name, info := range map[string]native.LinkInfo{
-		"reliable": {Protocol: "mem", Peer: "peer", Ordered: true, Reliable: true, MaxMessage: piece},
-		"ordered":  {Protocol: "mem", Peer: "peer", Ordered: true, MaxMessage: piece},
+	reliable := native.LinkInfo{Protocol: "mem", Peer: "peer", Ordered: true, Reliable: true, MaxMessage: piece}
+	ordered := reliable
+	ordered.Reliable = false
+	for name, c := range map[string]struct {
+		info           native.LinkInfo
+		piece, handler time.Duration // that each takes
+	}{
+		"slow reliable path": {reliable, 16 * time.Millisecond, 0},
+		"slow ordered path":  {ordered, 16 * time.Millisecond, 0},
+		"slow Handler":       {ordered, 0, 160 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := newMedium(info)
+				m := newMedium(c.info)
 				m.depth = 10_000
-				m.wrap = func(l native.Link) native.Link { return newSlowReader(l, 16*time.Millisecond) }
+				m.wrap = func(l native.Link) native.Link { return newSlowReader(l, c.piece) }
 				var mu sync.Mutex
 				var ages []time.Duration
 				s := &transport.Server{Store: &transport.MemStore{}, Handler: func(_ context.Context, in *transport.Incoming) error {
-					mu.Lock()
+					if !mu.TryLock() {
+						t.Error("two Handlers of one source run at once")
+						return nil
+					}
 					defer mu.Unlock()
+					time.Sleep(c.handler)
 					ages = append(ages, time.Since(in.Image.Captured))
 					return nil
 				}}
@@ -60,10 +72,10 @@ func TestLiveFramesStayYoung(t *testing.T) {
 				}
 				<-served
 				if n := len(ages); n < 20 || n > 40 {
-					t.Errorf("%d frames have arrived in 5 s; the path carries 6 a second", n)
+					t.Errorf("%d frames have arrived in 5 s; there is time for 6 a second", n)
 				}
 				for _, age := range ages {
-					if age > 450*time.Millisecond { // its own time on the path twice, and the wait for its turn
+					if age > 450*time.Millisecond { // its own time twice, and the wait for its turn
 						t.Errorf("a frame is %v old", age)
 					}
 				}
