@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -59,34 +60,50 @@ func (m *assembly) take(ctx context.Context) error {
 
 func (m *assembly) release() { m.turn <- struct{}{} }
 
+// leaveTime is how long an offer waits for an attempt as new as itself to end: one that was given up, or whose Conn
+// was closed, in the same second.
+const leaveTime = time.Second
+
 // assemble finds the assembly that a new Arrival belongs to, or begins one.
 func (s *Server) assemble(ctx context.Context, a *Arrival) error {
 	s.forget(a.offer.ID.Instance(), a.offer.Oldest)
+	var patience <-chan time.Time
 	for {
 		m, fresh, err := s.claim(&a.offer)
 		if err != nil {
 			return err
 		}
-		if !fresh {
-			if err := m.take(ctx); err != nil {
-				return err
+		if fresh {
+			defer m.release()
+			return m.open(ctx, a)
+		}
+		if err := m.take(ctx); err != nil {
+			return err
+		}
+		if m.phase == receiving && a.offer.Attempt <= m.owner.offer.Attempt {
+			m.release()
+			if patience == nil {
+				patience = time.After(leaveTime)
 			}
-			if m.phase == ended {
-				m.release()
+			select {
+			case <-m.done:
 				continue
+			case <-patience:
+				return later(ReasonMoved, "another attempt under this ID still runs at the receiver: send it again in a second, or set SendOptions.Retry")
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		}
+		if m.phase == ended {
+			m.release()
+			continue
+		}
 		defer m.release()
-		switch {
-		case fresh:
-			return m.open(ctx, a)
-		case m.phase == finishing:
+		if m.phase == finishing {
 			a.duplicate = true
 			m.joined = append(m.joined, a)
 			a.asm = m
 			return nil
-		case a.offer.Attempt <= m.owner.offer.Attempt:
-			return later(ReasonMoved, "attempt %d of this image is running: offer it with a higher number", m.owner.offer.Attempt)
 		}
 		return m.takeOver(ctx, a)
 	}

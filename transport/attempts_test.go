@@ -16,6 +16,32 @@ import (
 
 const block = chunk.BlockSize
 
+// Whoever has given up, or closed its Conn, may send again under the same ID in the same second.
+func TestEqualAttemptWaitsForTheOneBefore(t *testing.T) {
+	content := picture(1, 1000)
+	s := &Server{Store: &MemStore{}}
+	bubble(t, s, func(t *testing.T) {
+		one, two := inbox(t, s, "10.0.0.1:1000"), inbox(t, s, "10.0.0.2:2000")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 5}
+		old := mustOffer(t, one, o)
+		again := make(chan *Arrival)
+		go func() {
+			a, err := two.Offer(t.Context(), o)
+			if err != nil {
+				t.Error(err)
+			}
+			again <- a
+		}()
+		synctest.Wait()
+		old.Abort(context.Canceled)
+		a := <-again
+		mustWrite(t, a, content, 0)
+		if _, err := a.Finish(t.Context(), -1, chunk.Digest{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestHigherAttemptTakesOver(t *testing.T) {
 	content := picture(1, 3*block+100)
 	store := &MemStore{}
