@@ -3,6 +3,7 @@ package mqttx
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"encoding/pem"
 
 	"github.com/pixferry/pixferry/internal/testbroker"
+	"github.com/pixferry/pixferry/transport"
 )
 
 func TestTLS(t *testing.T) {
@@ -43,7 +45,7 @@ func TestTLS(t *testing.T) {
 	content := random(1 << 20)
 	mustSend(t, c, "image", content)
 	r.expect(t, "image", content)
-	if _, err := (&Transport{Broker: url, Peer: "receiver"}).Dial(within(t)); err == nil || strings.Contains(err.Error(), "use mqtt") {
+	if _, err := (&Transport{Broker: url, Peer: "receiver"}).Dial(within(t)); !errors.Is(err, transport.ErrConfig) || strings.Contains(err.Error(), "use mqtt") {
 		t.Errorf("a certificate of an unknown authority: %v", err)
 	}
 	plain := testbroker.Mosquitto(t, "")

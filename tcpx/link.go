@@ -1,6 +1,7 @@
 package tcpx
 
 import (
+	"cmp"
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
@@ -85,8 +86,8 @@ func (l *link) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	tooLong, noTLS := (*framing.TooLongError)(nil), tls.RecordHeaderError{}
-	peer := l.conn.RemoteAddr()
+	tooLong := (*framing.TooLongError)(nil)
+	peer := l.conn.RemoteAddr().String()
 	switch {
 	case l.heard && !errors.As(err, &tooLong), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrShortBuffer):
 		return err
@@ -94,14 +95,11 @@ func (l *link) explain(err error) error {
 		return fmt.Errorf("the peer at %s speaks TLS and this side does not: %s", peer, oneSided)
 	case errors.As(err, &tooLong):
 		return fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", peer, tooLong.Length)
-	case errors.As(err, &noTLS):
-		return fmt.Errorf("the peer at %s does not speak TLS and this side does: %s: %w", peer, oneSided, err)
+	case inTLS(l.conn, err):
+		return tlsError(peer, err)
 	}
 	return fmt.Errorf("the peer at %s has ended the connection before it said anything; it may expect TLS (%s): %w", peer, oneSided, unexpected(err))
 }
-
-// oneSided is what to do about the likely cause of a failure with the first message.
-const oneSided = "set tcpx.Transport.TLS, or tcps:// in a URL, on both sides or on none"
 
 func (l *link) WriteMessage(msg []byte) error {
 	err := l.w.WriteFrames(msg)
@@ -161,11 +159,4 @@ func protocolOf(conn net.Conn) string {
 }
 
 // peerOf is the name in the peer's verified certificate, or its address.
-func peerOf(conn net.Conn) string {
-	if t, ok := conn.(*tls.Conn); ok {
-		if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 && chains[0][0].Subject.CommonName != "" {
-			return chains[0][0].Subject.CommonName
-		}
-	}
-	return conn.RemoteAddr().String()
-}
+func peerOf(conn net.Conn) string { return cmp.Or(nameOf(conn), conn.RemoteAddr().String()) }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 )
 
 // certificate returns a self-signed one of a name and of 127.0.0.1.
-func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
+func certificate(t *testing.T, name string, change ...func(*x509.Certificate)) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -30,6 +31,9 @@ func certificate(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	for _, f := range change {
+		f(template)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -68,15 +72,44 @@ func TestTLS(t *testing.T) {
 		t.Errorf("%+v", info)
 	}
 
-	var unknown x509.UnknownAuthorityError
-	_, err := (&tcpx.Transport{Addr: r.addr, TLS: &tls.Config{Certificates: []tls.Certificate{client}}}).Dial(t.Context())
-	if !errors.As(err, &unknown) {
-		t.Errorf("a receiver that is not trusted: %v", err)
-	}
-	for name, cfg := range map[string]*tls.Config{"no certificate": {RootCAs: trustServer}, "no TLS": nil} {
-		if _, err := (&tcpx.Transport{Addr: r.addr, TLS: cfg}).Dial(t.Context()); err == nil {
-			t.Errorf("%s: joined a receiver that wants one", name)
+	for name, c := range map[string]struct {
+		cfg  *tls.Config
+		says string
+	}{
+		"a receiver that is not trusted": {&tls.Config{Certificates: []tls.Certificate{client}}, "RootCAs"},
+		"a receiver of another name":     {&tls.Config{RootCAs: trustServer, ServerName: "other", Certificates: []tls.Certificate{client}}, "ServerName"},
+		"no certificate":                 {&tls.Config{RootCAs: trustServer}, "Certificates"},
+	} {
+		_, err := (&tcpx.Transport{Addr: r.addr, TLS: c.cfg}).Dial(t.Context())
+		if !errors.Is(err, transport.ErrConfig) || transport.Retryable(err) || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "on both sides") {
+			t.Errorf("%s: %v", name, err)
 		}
+	}
+	if _, err := (&tcpx.Transport{Addr: r.addr}).Dial(t.Context()); err == nil {
+		t.Error("joined without TLS a receiver that wants it")
+	}
+}
+
+// Names are of certificates with none in the subject too, as is usual by now.
+func TestTLSName(t *testing.T) {
+	server, trusted := certificate(t, "", func(c *x509.Certificate) { c.DNSNames = []string{"gate.example"} })
+	client, trustedClient := certificate(t, "", func(c *x509.Certificate) {
+		c.URIs = []*url.URL{{Scheme: "spiffe", Host: "example", Path: "/camera/7"}}
+	})
+	peers := make(chan string, 1)
+	r := receive(t, func(s *transport.Server, tr *tcpx.Transport) {
+		tr.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trustedClient}
+		s.Handler = func(_ context.Context, in *transport.Incoming) error {
+			peers <- in.Peer
+			return nil
+		}
+	})
+	conn := dial(t, &tcpx.Transport{Addr: r.addr, TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{client}}})
+	if _, err := conn.Send(t.Context(), image("a", content(10)), nil); err != nil {
+		t.Fatal(err)
+	}
+	if peer := <-peers; peer != "spiffe://example/camera/7" || conn.Info().Peer != "gate.example" {
+		t.Errorf("the peers are called %q and %q", peer, conn.Info().Peer)
 	}
 }
 

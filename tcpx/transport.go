@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/pixferry/pixferry/transport"
@@ -24,7 +22,9 @@ type Transport struct {
 	// if empty.
 	Addr string
 	// TLS makes it TLS; nil is plain TCP. To dial, an empty ServerName means the
-	// host of Addr; to listen, it needs a certificate.
+	// host of Addr; to listen, it needs a certificate. The name in a peer's verified certificate is its
+	// transport.Info.Peer, for a listener with ClientAuth: tls.RequireAndVerifyClientCert: the CommonName, else
+	// the first URI or DNS name.
 	TLS *tls.Config
 	// DialContext replaces net.Dialer's, for proxies and addresses of one's own.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -77,17 +77,9 @@ func (t *Transport) dial(ctx context.Context) (native.Link, error) {
 	secured := tls.Client(conn, cfg)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		conn.Close()
-		return nil, handshakeError(t.Addr, err)
+		return nil, tlsError(t.Addr, err)
 	}
 	return newLink(secured, t.userTimeout()), nil
-}
-
-// handshakeError says what is likely the cause if a peer has not answered in TLS.
-func handshakeError(addr string, err error) error {
-	if noTLS := (tls.RecordHeaderError{}); errors.As(err, &noTLS) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-		return fmt.Errorf("the peer at %s does not answer in TLS: %s: %w", addr, oneSided, err)
-	}
-	return fmt.Errorf("TLS with %s: %w", addr, err)
 }
 
 // dialTCP is the default of DialContext.

@@ -2,6 +2,7 @@ package mqttclient
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,10 @@ func ConnectError(broker string, err error) error {
 		if errors.Is(err, cause) {
 			return &refusal{fmt.Sprintf("the broker %s %s", broker, text), cause}
 		}
+	}
+	invalid, unverified := x509.CertificateInvalidError{}, (*tls.CertificateVerificationError)(nil)
+	if errors.As(err, &unverified) && !(errors.As(err, &invalid) && invalid.Reason == x509.Expired) { // which a clock that is not set yet may say
+		return fmt.Errorf("%w: the certificate of the broker %s: see RootCAs and ServerName of TLS: %w", transport.ErrConfig, broker, err)
 	}
 	return fmt.Errorf("cannot connect to the broker %s: %w%s", broker, err, hint(broker, err))
 }
