@@ -22,6 +22,9 @@ type RetryPolicy struct {
 	Initial time.Duration
 	// Max is the limit of every wait; 0 means 10 s.
 	Max time.Duration
+	// Notify, if not nil, is called before each wait, for logs: the attempt of that number, from 1 on,
+	// has failed with err, and the next one begins after wait. It must not block.
+	Notify func(attempt int, err error, wait time.Duration)
 }
 
 // longest keeps sums of waits within a Duration.
@@ -48,7 +51,11 @@ func Retry(ctx context.Context, p *RetryPolicy, fn func(ctx context.Context) err
 			return err
 		}
 		limit = max(0, min(limit, most, longest))
-		if ctxErr := sleep(ctx, pause(err, limit)); ctxErr != nil {
+		wait := pause(err, limit)
+		if p.Notify != nil {
+			p.Notify(n, err, wait)
+		}
+		if ctxErr := sleep(ctx, wait); ctxErr != nil {
 			return fmt.Errorf("%w (attempt %d of a retry that ended with its context: %w)", err, n, ctxErr)
 		}
 		limit += min(limit, most-limit) // doubled, without overflow

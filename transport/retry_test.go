@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,15 +47,23 @@ func TestRetryAttempts(t *testing.T) {
 	}
 }
 
-// waits returns the pauses between n failing attempts.
+// waits returns the pauses between n failing attempts, each of which Notify has told.
 func waits(t *testing.T, p transport.RetryPolicy, n int, fail error) []time.Duration {
-	var w []time.Duration
+	var w, told []time.Duration
 	last := time.Now()
 	p.MaxAttempts = n
+	p.Notify = func(attempt int, err error, wait time.Duration) {
+		if told = append(told, wait); attempt != len(told) || !errors.Is(err, fail) {
+			t.Errorf("attempt %d is told as %d, with %v", len(told), attempt, err)
+		}
+	}
 	transport.Retry(t.Context(), &p, func(context.Context) error {
 		w, last = append(w, time.Since(last)), time.Now()
 		return fail
 	})
+	if !slices.Equal(told, w[1:]) {
+		t.Errorf("pauses of %v are told as %v", w[1:], told)
+	}
 	return w[1:]
 }
 

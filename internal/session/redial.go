@@ -48,8 +48,13 @@ func (c *Conn) redial() {
 		if last != nil {
 			last.carrier.Wait()
 		}
+		began := time.Now()
 		s, err := c.reach()
-		if err == nil && !c.adopt(s) { // it has ended already, or the Conn has
+		switch {
+		case err != nil:
+		case c.adopt(s):
+			c.ep.cfg.Logger.Info("link joined again", "peer", s.info.Peer, "after", time.Since(began))
+		default: // it has ended already, or the Conn has
 			s.close(wire.CodeDone)
 			err = s.Err()
 		}
@@ -82,7 +87,7 @@ func (c *Conn) reach() (*Session, error) {
 			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", err)
 		}
 		cause = fmt.Errorf("%w: %w", transport.ErrIdle, err)
-		c.ep.cfg.Logger.Debug("cannot redial", "err", err)
+		c.ep.cfg.Logger.Debug("cannot redial", "peer", c.Info().Peer, "err", err)
 		c.mu.Lock()
 		c.absent = err
 		c.mu.Unlock()
