@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -203,5 +204,19 @@ func asRejected(err error, reason Reason) *RejectedError {
 	if t := (*TooLargeError)(nil); errors.As(err, &t) {
 		return reject(ReasonTooLarge, "%v", err)
 	}
+	if reason == ReasonDisk {
+		return storeFailure(err)
+	}
 	return later(reason, "%v", err)
+}
+
+// storeFailure is what a sender hears of a Store's error: the system's own word at most, as the rest may have paths
+// or addresses that are none of its business.
+func storeFailure(err error) *RejectedError {
+	r := later(ReasonDisk, "the receiver's store has failed, and its log says why")
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		r.Text = errno.Error()
+	}
+	r.cause = err
+	return r
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -190,7 +192,8 @@ func TestHandlerErrors(t *testing.T) {
 }
 
 func TestStoreFailures(t *testing.T) {
-	full := errors.New("disk full")
+	full := fmt.Errorf("put https://store/bucket?key=secret: %w", syscall.ENOSPC)
+	away := errors.New("put https://store/bucket?key=secret: no answer")
 	own := reject(ReasonExists, "there is one")
 	for _, c := range []struct {
 		at        string
@@ -201,6 +204,7 @@ func TestStoreFailures(t *testing.T) {
 		{"receipt", full, ReasonDisk, true},
 		{"open", full, ReasonDisk, true},
 		{"open", own, ReasonExists, false},
+		{"open", away, ReasonDisk, true},
 		{"write", full, ReasonDisk, true},
 		{"checkpoint", full, ReasonDisk, true},
 		{"read", full, ReasonDisk, true}, // for the media type
@@ -209,12 +213,16 @@ func TestStoreFailures(t *testing.T) {
 	} {
 		t.Run(c.at, func(t *testing.T) {
 			store := &spyStore{fail: map[string]error{c.at: c.err}}
-			s := &Server{Store: store, Limits: Limits{MaxActive: 1}}
+			var heard error
+			s := &Server{Store: store, Limits: Limits{MaxActive: 1}, Hooks: Hooks{Finished: func(_ TransferInfo, _ Receipt, err error) { heard = err }}}
 			bubble(t, s, func(t *testing.T) {
 				in := inbox(t, s, "p")
 				o := Offer{ID: MakeID(1, 1), Size: block}
 				_, err := deliverTo(t.Context(), in, o, make([]byte, block))
 				wantReason(t, err, c.reason, c.retryable)
+				if synctest.Wait(); strings.Contains(err.Error(), "secret") || c.err != own && !errors.Is(heard, c.err) {
+					t.Errorf("the sender hears %q, the receiver's hook %q", err, heard)
+				}
 				opened := c.at != "open" && c.at != "receipt"
 				if n := len(store.events); opened && store.events[n-1] != "discard" {
 					t.Error("the lease is not given up:", store.events)

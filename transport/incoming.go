@@ -17,7 +17,8 @@ type Incoming struct {
 	ID   ID
 	Peer string // Info().Peer of Conn
 	Conn Conn   // where it comes from, for an answer; it may have ended
-	// Image is the metadata, with Name and MediaType filled in, and a Body that
+	// Image is the metadata, with Name and MediaType filled in if the sender said nothing (what it
+	// says nobody has checked), and a Body that
 	// can be read, any number of times, until the Handler returns. With
 	// Server.Streaming it can be read once, while it arrives.
 	Image *Image

@@ -15,9 +15,9 @@ import (
 // then. At least one of Handler and Store is needed to take images.
 type Server struct {
 	// Handler sees each image after it was verified as a whole and before it is
-	// kept: nil has it committed and the sender told so, an error refuses it. A
-	// [RejectedError] says whether trying again can help ([Reject]: it cannot);
-	// any other error, and a panic, count as retryable. It runs at least once
+	// kept: nil has it committed and the sender told so, an error refuses it, and
+	// its text reaches the sender. A [RejectedError] says whether trying again can
+	// help ([Reject]: it cannot); any other error, and a panic, count as retryable. It runs at least once
 	// for each ID and, but for crashes and failures to commit, only once: the ID
 	// is its idempotency key. Handlers of different images run at the same time.
 	//
@@ -130,7 +130,8 @@ func (s *Server) isClosing() bool {
 
 // Serve accepts Conns from l and serves each until Shutdown, the end of the
 // context, or a failure of l, and closes l. Temporary failures to accept, such
-// as too many open files, are waited out.
+// as too many open files, are waited out. A Store that cannot work is found before the
+// first Conn: what its Receipt says of the zero ID, if that is an error, Serve returns.
 //
 // After Shutdown began it returns ErrServerClosed as soon as that has ended, so
 // that the Store may be closed behind it. When the context ends it closes the
@@ -243,7 +244,7 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 // dial again for the idle time while calls run, and go on with a program that is
 // started meanwhile.
 //
-// When the context ends first, Shutdown returns its error: images that were not
+// When the context ends first, Shutdown returns its error, two seconds later at most: images that were not
 // complete are given up, kept for a resume where the sender can, the contexts of
 // Handlers end, and the Conns are closed. Handlers that do not heed their
 // context are left running, and after another second calls of the Store too. A

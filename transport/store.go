@@ -10,12 +10,14 @@ import (
 // A Store keeps images and remembers receipts. It is safe for concurrent use.
 // [DirStore] and [MemStore] are the ones here.
 type Store interface {
-	// Open leases a partial image: one that survived under the offer's key, or
-	// a new one. A *RejectedError reaches the sender as it is, any other error
-	// as ReasonDisk.
+	// Open leases a partial image: one that survived under the offer's key, which
+	// stands for its name, size and algorithm too, or a new one. A *RejectedError, of this and of all other methods, reaches
+	// the sender as it is, any other error as ReasonDisk, retryable: with the text of a syscall.Errno in it,
+	// or none. Logger and Hooks hear all of it.
 	Open(ctx context.Context, o PartialOffer) (Partial, error)
 	// Receipt returns the receipt that is remembered for an ID. It is asked
-	// before Open: an image whose Commit failed half-way may be finished here.
+	// before Open: an image whose Commit failed half-way may be finished here. Server.Serve
+	// asks once for the zero ID, which has none: an error says that the Store cannot work.
 	Receipt(ctx context.Context, id ID) (Receipt, bool, error)
 	// Forget drops the receipts of a sender instance with counters below one,
 	// so that memory grows with senders and not with transfers.
@@ -38,7 +40,7 @@ type PartialOffer struct {
 type Partial interface {
 	io.ReaderAt
 	io.WriterAt
-	// Held returns the complete blocks that survived an earlier lease.
+	// Held returns the complete blocks that survived an earlier lease, in ascending order.
 	Held() []chunk.Block
 	// Checkpoint remembers that these blocks are written. They, and those held,
 	// are written again only after a Drop: a crash would leave them wrong.
@@ -48,8 +50,8 @@ type Partial interface {
 	// Commit makes content and receipt durable in one recoverable step and
 	// returns the final name. The metadata is final only here: a name that the
 	// protocol did not carry comes from the ID and the bytes. img.Name is never
-	// empty; img.Body is not set. If it fails, end the lease with Keep or Discard.
-	// An ID that is remembered stores nothing, and returns no name.
+	// empty; img.Body is not set. The size is r.Bytes. If it fails, end the lease with Keep or Discard.
+	// The context does not end. An ID that is remembered stores nothing, and returns no name.
 	Commit(ctx context.Context, img *Image, r Receipt) (name string, err error)
 	// Keep gives up the lease and keeps the content for a resume.
 	Keep() error

@@ -99,8 +99,8 @@ type SendOptions struct {
 	Live *Live
 	// Priority orders transfers of one Conn.
 	Priority Priority
-	// Progress is called with the bytes that the peer has acknowledged and the
-	// size (-1 while unknown). Calls are serial and never go back, not even over
+	// Progress is called with the bytes that the peer has acknowledged, in a resumed image those
+	// too that it held already, at once, and the size (-1 while unknown). Calls are serial and never go back, not even over
 	// retries; it must not block.
 	Progress func(acked, total int64)
 }
