@@ -155,7 +155,10 @@ func splitCommand(known []string) splitFunc {
 		case !paused:
 			return 0, nil
 		}
-		return len(data), checkCommand(data)
+		if err := checkCommand(data); err != nil {
+			return 0, fmt.Errorf("%w: if an image follows a command without a pause name the command in Commands", err)
+		}
+		return len(data), nil
 	}
 }
 
@@ -164,9 +167,9 @@ func splitCommand(known []string) splitFunc {
 func checkCommand(text []byte) error {
 	switch {
 	case len(text) == 0 || len(text) > deviceText:
-		return fmt.Errorf("a command has 1 to %d bytes, and this one %d: if an image follows it without a pause name it in Commands: %w", deviceText, len(text), errors.ErrUnsupported)
+		return fmt.Errorf("a command has 1 to %d bytes, and this one %d: %w", deviceText, len(text), errors.ErrUnsupported)
 	case !utf8.Valid(text) || bytes.ContainsFunc(text, unicode.IsControl):
-		return fmt.Errorf("%.40q is no command, which is a text: if an image follows it without a pause name it in Commands: %w", text, errors.ErrUnsupported)
+		return fmt.Errorf("%.40q is no command, which is a text: %w", text, errors.ErrUnsupported)
 	}
 	return nil
 }

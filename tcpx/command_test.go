@@ -169,7 +169,7 @@ func TestCommandFromFieldClient(t *testing.T) {
 		{stream: "hello server|x|f|raw", err: "is due"},
 		{stream: "hello sXrver|c", err: "is due"},
 		{stream: "hello ser", err: "unexpected EOF"},
-		{stream: "hello servercweedingf\x00\x01\x02", err: "name it in Commands"},
+		{stream: "hello servercweedingf\x00\x01\x02", err: "name the command in Commands"},
 		{stream: "hello serverc" + strings.Repeat("long", 300), err: "at most 1024"},
 	} {
 		t.Run(devShort(tt.stream), func(t *testing.T) {

@@ -201,9 +201,9 @@ func diskError(err error) error {
 	if r := (*RejectedError)(nil); err == nil || errors.As(err, &r) {
 		return err
 	}
-	text := "the receiver's disk failed, see to it and send again: " + err.Error()
+	failure := storeFailure(err)
 	if noSpace(err) {
-		text = "the receiver's disk is full: free space on it, or give the receiver a directory on another disk, and send again"
+		failure.Text = "the receiver's disk is full: free space on it, or give the receiver a directory on another disk, and send again"
 	}
-	return &RejectedError{Reason: ReasonDisk, Retryable: true, Text: text}
+	return failure
 }

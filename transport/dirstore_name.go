@@ -23,10 +23,11 @@ func (d *openDir) target(img *Image) (string, error) {
 		if name, err = d.ask(img); err != nil {
 			return "", err
 		}
+		if !usable(name) {
+			return "", &RejectedError{Reason: ReasonName, Text: "the receiver cannot tell where this image belongs", cause: fmt.Errorf("DirStore.Path returned %.100q: let it return a path below Dir, such as gate-7/cam.jpg", name)}
+		}
 	}
-	first, _, _ := strings.Cut(name, "/")
-	if len(name) > maxPath || strings.Contains(name, "\x00") || name == "." || path.Clean(name) != name || !filepath.IsLocal(filepath.FromSlash(name)) ||
-		strings.EqualFold(strings.TrimRight(first, ". "), metaDir) {
+	if !usable(name) {
 		return "", nameError(name)
 	}
 	there, err := d.disk.exists(name)
@@ -42,6 +43,13 @@ func (d *openDir) target(img *Image) (string, error) {
 		return "", existsError(name)
 	}
 	return name, nil
+}
+
+// usable reports whether a name is a path below the directory, and not in what the store keeps there.
+func usable(name string) bool {
+	first, _, _ := strings.Cut(name, "/")
+	return len(name) <= maxPath && !strings.Contains(name, "\x00") && name != "." && path.Clean(name) == name && filepath.IsLocal(filepath.FromSlash(name)) &&
+		!strings.EqualFold(strings.TrimRight(first, ". "), metaDir)
 }
 
 // ask asks the user's Path. The metadata that may make it panic are the sender's.

@@ -19,7 +19,7 @@ var (
 	ErrSuperseded    = errors.New("a newer frame of the same live source took its place")
 	ErrTooOld        = errors.New("the live frame has no receipt within its MaxAge, and was given up")
 	ErrNoReceiver    = errors.New("no receiver answers: check that it runs, its name or address, and what stands between, such as a firewall")
-	ErrNameTaken     = errors.New("another receiver uses that name: give each receiver its own")
+	ErrNameTaken     = errors.New("another program uses that name on the broker: give each its own")
 	ErrClientIDTaken = errors.New("another client uses that MQTT client ID: give each client its own")
 	ErrIdle          = errors.New("the peer has been silent for the idle time")
 	ErrServed        = errors.New("Serve was called already: a Conn serves once")
