@@ -346,6 +346,13 @@ func TestDirStorePath(t *testing.T) {
 	mustDeliver(t, s, MakeID(1, 1), "a.jpg", []byte("1"))
 	mustDeliver(t, s, MakeID(1, 2), "a.jpg", []byte("2"))
 	wantOnly(t, s.Dir, map[string][]byte{"2024/cam-1/a.jpg": []byte("1"), "2024/cam-1/a (1).jpg": []byte("2")})
+
+	wrong := newDirStore(t, &DirStore{Path: func(img *Image) string { return img.Source + "/" + img.Name }})
+	_, _, err := deliver(wrong, MakeID(1, 3), "a.jpg", []byte("3"))
+	wantReason(t, err, ReasonName, false)
+	if strings.Contains(err.Error(), "another name") || !strings.Contains(withCause(err).Error(), `DirStore.Path returned "/a.jpg"`) {
+		t.Errorf("the sender hears %q, the receiver %q", err, withCause(err))
+	}
 }
 
 func TestDirStorePathPanics(t *testing.T) {
