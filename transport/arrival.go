@@ -36,7 +36,7 @@ func (a *Arrival) ID() ID { return a.offer.ID }
 // Nothing needs to be sent, and the Arrival is over.
 func (a *Arrival) Done() (Receipt, bool) { return a.receipt, a.asm == nil }
 
-// Held returns the complete blocks found for a resume, with their digests.
+// Held returns the complete blocks found for a resume, with their digests, in ascending order.
 // Compare them with the sender's own and call Use.
 func (a *Arrival) Held() []chunk.Block { return a.held }
 

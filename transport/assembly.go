@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -194,7 +195,7 @@ func (m *assembly) lease(ctx context.Context, a *Arrival) error {
 // own makes a the owner, who chooses among the blocks found.
 func (m *assembly) own(a *Arrival) {
 	m.owner, m.offer, m.settled, m.reused = a, a.offer, false, 0
-	a.asm, a.held = m, slices.Clone(m.found)
+	a.asm, a.held = m, slices.SortedFunc(slices.Values(m.found), func(x, y chunk.Block) int { return cmp.Compare(x.Index, y.Index) })
 }
 
 // takeOver gives the image to the Arrival of a newer attempt. What the older one

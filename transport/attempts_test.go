@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,38 @@ import (
 )
 
 const block = chunk.BlockSize
+
+// What is held is told in few runs, as it is in order.
+func TestHeldIsAscending(t *testing.T) {
+	const blocks = 40
+	content := picture(1, blocks*block)
+	s := &Server{Store: &MemStore{}}
+	bubble(t, s, func(t *testing.T) {
+		in := inbox(t, s, "10.0.0.1:1000")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 1, Resume: true}
+		a := mustOffer(t, in, o)
+		for i := blocks - 1; i > 0; i-- { // never the first
+			mustWrite(t, a, content[i*block:(i+1)*block], int64(i*block))
+		}
+		for _, abort := range []bool{false, true} { // taken over, and from the Store
+			if abort {
+				a.Abort(nil)
+			}
+			o.Attempt++
+			a = mustOffer(t, in, o)
+			held := a.Held()
+			if len(held) != blocks-1 || !slices.IsSortedFunc(held, func(x, y chunk.Block) int { return int(x.Index - y.Index) }) {
+				t.Errorf("held: %v", held)
+			}
+			if err := a.Use(nil); err != nil {
+				t.Fatal(err)
+			}
+			for i := blocks - 1; i > 0; i-- {
+				mustWrite(t, a, content[i*block:(i+1)*block], int64(i*block))
+			}
+		}
+	})
+}
 
 // Whoever has given up, or closed its Conn, may send again under the same ID in the same second.
 func TestEqualAttemptWaitsForTheOneBefore(t *testing.T) {

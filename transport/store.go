@@ -8,7 +8,8 @@ import (
 )
 
 // A Store keeps images and remembers receipts. It is safe for concurrent use.
-// [DirStore] and [MemStore] are the ones here.
+// [DirStore] and [MemStore] are the ones here. One of your own may embed one of them, and
+// transporttest.TestStore holds it to what is promised here.
 type Store interface {
 	// Open leases a partial image: one that survived under the offer's key, which
 	// stands for its name, size and algorithm too, or a new one. A *RejectedError, of this and of all other methods, reaches
@@ -40,7 +41,7 @@ type PartialOffer struct {
 type Partial interface {
 	io.ReaderAt
 	io.WriterAt
-	// Held returns the complete blocks that survived an earlier lease, in ascending order.
+	// Held returns the complete blocks that survived an earlier lease, in any order.
 	Held() []chunk.Block
 	// Checkpoint remembers that these blocks are written. They, and those held,
 	// are written again only after a Drop: a crash would leave them wrong.

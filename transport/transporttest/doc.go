@@ -1,7 +1,7 @@
 // Package transporttest holds implementations to their word. [TestTransport]
-// checks a [transport.Transport] and [TestLink] a [native.Link] against what
-// the interfaces promise for all, and against the properties that the
-// implementation claims, and no others. [Faults] is a medium that loses,
+// checks a [transport.Transport], [TestLink] a [native.Link] and [TestStore] a
+// [transport.Store] against what the interfaces promise for all, and against the
+// properties that the implementation claims, and no others. [Faults] is a medium that loses,
 // doubles, reorders and changes messages in a way that its seed repeats.
 //
 // A kit is one call in a test of your package:
