@@ -46,6 +46,7 @@ func TestHeldIsAscending(t *testing.T) {
 				mustWrite(t, a, content[i*block:(i+1)*block], int64(i*block))
 			}
 		}
+		a.Abort(nil)
 	})
 }
 
