@@ -195,8 +195,11 @@ func TestBaseRefuses(t *testing.T) {
 		t.Errorf("an image over BASE's limit: %v", err)
 	}
 	f := runField(t, b, silent{}, defaultToBase, defaultFromBase) // texts that our sender does not write
+	seen := make(chan struct{}, 100)
+	done(t, f.client.Subscribe(defaultToBase, 0, func(mqtt.Client, mqtt.Message) { seen <- struct{}{} }))
 	for _, text := range []string{"../x.jpg;5000", "/etc/passwd;1", "x;", "x", ";", "x;-5", "x;1e3", "x;0", "x;99999999999999999999", "x;45873801", "\xff\xfe;100"} {
 		f.do <- func() [][]byte { return [][]byte{fieldMessage(1, 0, []byte(text))} }
+		<-seen // BASE has it before what comes next
 	}
 	baseSend(t, c, "a.jpg", random(5000))
 	for img := range store.All() {
@@ -343,6 +346,7 @@ func TestBaseCancel(t *testing.T) {
 	f := runField(t, broker, base, defaultFromBase, defaultToBase)
 	b := &Base{Broker: broker.URL()}
 	conns := []transport.Conn{dial(t, b), dial(t, b)}
+	stranger := connect(t, userOptions(broker, "stranger"))
 	for i, c := range conns {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		_, err := c.Send(ctx, &transport.Image{Name: fmt.Sprint("given up ", i), Body: transport.Bytes(random(3000))}, nil)
@@ -350,6 +354,7 @@ func TestBaseCancel(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
+		done(t, stranger.Publish(defaultFromBase, 0, false, "foreign")) // no answer
 		baseSend(t, conns[1-i], fmt.Sprint("sent ", i), random(3000))
 	}
 	f.until(t, "the end", func() bool { return len(base.queue) == 0 })

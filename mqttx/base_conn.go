@@ -90,8 +90,10 @@ func (c *baseConn) settle(ctx context.Context) error {
 	defer timer.Stop()
 	for left.answers > 0 {
 		select {
-		case <-c.link.in:
-			left.answers--
+		case p := <-c.link.in:
+			if new(BaseAnswer).Parse(p) == nil { // others are not BASE's
+				left.answers--
+			}
 		case <-timer.C:
 			left.answers = 0
 		case <-ctx.Done():

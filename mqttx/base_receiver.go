@@ -18,8 +18,8 @@ import (
 // Each message gets one answer, with these exceptions, for senders that answer an answer
 // at once, without end, or start once more with each answer to begin:
 //   - begin counts when there is no transfer, or when there was nothing but begins for half
-//     a Timeout: packages of one image could be taken for those of the next. A begin like
-//     the last does not while its rest is asked for.
+//     a Timeout: packages of one image could be taken for those of the next. One of another image
+//     counts as long as no package is there. A begin like the last does not while its rest is asked for.
 //   - finished, while packages are missing, is answered once in a Timeout.
 //   - while the image is finishing nothing is answered: then comes "over".
 //
@@ -36,6 +36,7 @@ type baseReceiver struct {
 	head     BaseHead
 	packages int
 	got      chunk.Ranges  // packages
+	sums     []uint32      // CRC-32C of those
 	frontier int           // packages below it have been sent, in the sender's order
 	asked    map[int]int   // how often a gap was asked for
 	tails    int           // how often, at the end, without anything new
@@ -126,7 +127,7 @@ func (r *baseReceiver) begin(text []byte, now time.Time) (t baseTurn, err error)
 	}
 	pause := now.Sub(r.active)
 	switch {
-	case r.state == baseReceiving && (pause < r.timeout/2 || h == r.head && !r.askAt.IsZero()):
+	case r.state == baseReceiving && (pause < r.timeout/2 && (h == r.head || r.got.Count() > 0) || h == r.head && !r.askAt.IsZero()):
 		return t, nil
 	case r.state == baseIdle && h == r.last && pause < r.soonest*3/4:
 		return t, nil // repeated before the sender heard that it is over
@@ -149,6 +150,7 @@ func (r *baseReceiver) begin(text []byte, now time.Time) (t baseTurn, err error)
 		state: baseReceiving, head: h, active: now, asked: make(map[int]int),
 		packages: int((h.Size + int64(r.packageSize) - 1) / int64(r.packageSize)), soonest: r.timeout / 2,
 	}
+	r.sums = make([]uint32, r.packages) // 128 KiB at most
 	t.begin, t.answer = true, r.beginAnswer()
 	return t, nil
 }
@@ -167,7 +169,12 @@ func (r *baseReceiver) data(m *BaseMessage, now time.Time) (t baseTurn) {
 	i := m.Number
 	inside := 0 <= i && i < r.packages
 	good := inside && len(m.Data) == r.length(i)
+	sum := chunk.CRC32C(m.Data)
+	if good && r.has(i) && sum != r.sums[i] { // one of the two is late, from an image before
+		return r.giveUp(fmt.Sprintf("package %d has come twice, and not the same", i), now)
+	}
 	if good && r.got.Add(int64(i), int64(i)+1) > 0 {
+		r.sums[i] = sum
 		t.data, t.offset = m.Data, int64(i)*int64(r.packageSize)
 		r.tails = 0
 		if !r.askAt.IsZero() {

@@ -68,6 +68,44 @@ func TestBaseSenderDies(t *testing.T) {
 	s.keeps(other)
 }
 
+// TestBaseLatePackage has a package of an earlier image come late, before that of the same number.
+func TestBaseLatePackage(t *testing.T) {
+	image, other := pattern(1, 7000), pattern(2, 7000)
+	s := newScript(t, &Base{})
+	s.begin(7000)
+	s.say(part(image, 0), fieldAnswer(2, 0, 1))
+	s.say(part(other, 2), fieldAnswer(2, 2, 0)) // 1 is missing
+	s.say(part(image, 1), fieldAnswer(2, 1, 1))
+	s.say(part(image, 1), fieldAnswer(2, 1, 1)) // the same again
+	s.say(part(image, 2), fieldAnswer(3, 0, 0))
+	if len(s.lost) != 1 || len(s.kept) != 0 {
+		t.Errorf("lost %v, kept %d", s.lost, len(s.kept))
+	}
+	s.begin(7000)
+	for i := range 5 {
+		s.say(part(image, i), fieldAnswer(2, i, 1))
+	}
+	s.say(finishedMessage, nil)
+	s.keeps(image)
+}
+
+// TestBaseTwoBegins has the beginnings of two images come together, behind a path that stood still: the sender has
+// given the first up.
+func TestBaseTwoBegins(t *testing.T) {
+	image := pattern(1, 7000)
+	s := newScript(t, &Base{})
+	s.say(fieldMessage(1, 0, []byte("first.jpg;7000")), fieldAnswer(1, 0, 1))
+	s.begin(7000)
+	if len(s.lost) != 1 || s.head.Name != "image.jpg" {
+		t.Errorf("lost %v, and now %s", s.lost, s.head.Name)
+	}
+	for i := range 5 {
+		s.say(part(image, i), fieldAnswer(2, i, 1))
+	}
+	s.say(finishedMessage, nil)
+	s.keeps(image)
+}
+
 // keeps has BASE keep what is finished, which must be the image.
 func (s *script) keeps(image []byte) {
 	s.Helper()
