@@ -63,7 +63,6 @@ type DirStore struct {
 	// For tests.
 	step func(op, name string, n int) (allowed int, err error)
 	now  func() time.Time
-	boot func() string
 }
 
 var _ Store = (*DirStore)(nil)

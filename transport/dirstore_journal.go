@@ -17,15 +17,14 @@ import (
 // Payloads of its records (receiptlog_record.go):
 //
 //	'P'  resume key 32 | of the ID 32   first of all
-//	'T'  boot ID                blocks above were written, or found intact, in this run of the system
 //	'B'  index 8 | digest       a block is written
 //	'D'  index 8                a block is forgotten
 //
-// It is never synced: it outlives a process in the page cache, and after a
-// restart of the system every block is compared with its digest.
+// It is never synced: it outlives a process in the page cache. Who has not written it itself, since
+// the directory was opened, compares every block with its digest: a disk that was pulled, or a system
+// that has gone down, may have kept the journal's last bytes and not the image's.
 const (
 	kindPartial = 'P'
-	kindBoot    = 'T'
 	kindBlock   = 'B'
 	kindDrop    = 'D'
 )
@@ -57,13 +56,13 @@ type journal struct {
 }
 
 // createJournal makes an empty journal.
-func createJournal(d *disk, name string, k journalKeys, boot string) (*journal, error) {
+func createJournal(d *disk, name string, k journalKeys) (*journal, error) {
 	f, err := d.create(name)
 	if err != nil {
 		return nil, err
 	}
 	j := &journal{file: f}
-	if err := j.append(slices.Concat([]byte{kindPartial}, k.key[:], k.id[:]), append([]byte{kindBoot}, boot...)); err != nil {
+	if err := j.append(slices.Concat([]byte{kindPartial}, k.key[:], k.id[:])); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -120,15 +119,14 @@ func readJournalKeys(r io.Reader) (k journalKeys, err error) {
 }
 
 // openJournal opens a journal and returns the blocks that content still holds,
-// in order. After a restart of the system the blocks are compared with their
-// digests.
-func openJournal(ctx context.Context, d *disk, name, boot string, content io.ReaderAt, o PartialOffer) (*journal, []chunk.Block, error) {
+// in order: all of a journal that is sound, else those that match their digests.
+func openJournal(ctx context.Context, d *disk, name string, sound bool, content io.ReaderAt, o PartialOffer) (*journal, []chunk.Block, error) {
 	f, err := d.open(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	j := &journal{file: f}
-	held, err := j.load(ctx, boot, content, o)
+	held, err := j.load(ctx, sound, content, o)
 	if err != nil {
 		f.Close()
 		return nil, nil, err
@@ -136,9 +134,9 @@ func openJournal(ctx context.Context, d *disk, name, boot string, content io.Rea
 	return j, held, nil
 }
 
-func (j *journal) load(ctx context.Context, boot string, content io.ReaderAt, o PartialOffer) ([]chunk.Block, error) {
-	written, lastBoot := make(map[int64]chunk.Digest), ""
-	end, err := readRecords(j.file, func(payload []byte) error { return replay(payload, written, &lastBoot) })
+func (j *journal) load(ctx context.Context, sound bool, content io.ReaderAt, o PartialOffer) ([]chunk.Block, error) {
+	written := make(map[int64]chunk.Digest)
+	end, err := readRecords(j.file, func(payload []byte) error { return replay(payload, written) })
 	if err != nil {
 		return nil, err
 	}
@@ -150,27 +148,23 @@ func (j *journal) load(ctx context.Context, boot string, content io.ReaderAt, o 
 	for _, i := range slices.Sorted(maps.Keys(written)) {
 		held = append(held, chunk.Block{Index: i, Digest: written[i]})
 	}
-	if lastBoot == boot {
+	if sound {
 		return held, nil
 	}
 	held, damaged, err := intact(ctx, held, content, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := j.drop(damaged); err != nil {
-		return nil, err
+	if len(damaged) > 0 {
+		err = j.drop(damaged)
 	}
-	return held, j.append(append([]byte{kindBoot}, boot...))
+	return held, err
 }
 
-func replay(payload []byte, written map[int64]chunk.Digest, boot *string) error {
+func replay(payload []byte, written map[int64]chunk.Digest) error {
 	c := framing.NewCursor(payload)
 	kind := c.Uint8()
-	switch kind {
-	case kindPartial:
-		return nil
-	case kindBoot:
-		*boot = string(c.Rest())
+	if kind == kindPartial {
 		return nil
 	}
 	index := int64(c.Uint64())

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"cmp"
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -36,7 +35,6 @@ type openDir struct {
 	path     func(*Image) string
 	expire   time.Duration
 	now      func() time.Time
-	boot     string
 
 	log      *receiptLog
 	dirs     group[string]   // syncs directories
@@ -60,6 +58,7 @@ type idleImage struct {
 	token string
 	used  time.Time
 	worth int64 // size of its journal: the more blocks the more
+	sound bool  // its journal was written, or compared, since the directory was opened
 }
 
 // openDir opens the directory, takes its lock and finishes what a crash left.
@@ -81,7 +80,7 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	}
 	d := &openDir{
 		disk:     disk{root: root, noSync: s.NoSync, step: s.step},
-		existing: s.Existing, path: s.Path, expire: cmp.Or(s.Expire, defaultExpire), now: s.now, boot: bootID(),
+		existing: s.Existing, path: s.Path, expire: cmp.Or(s.Expire, defaultExpire), now: s.now,
 		receipts: newReceipts(s.MaxReceipts),
 		pending:  make(map[ID]*placing), durable: make(map[string]bool), reserved: make(map[string]bool), idle: make(map[journalKey]idleImage),
 	}
@@ -92,12 +91,6 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	}()
 	if d.now == nil {
 		d.now = time.Now
-	}
-	if s.boot != nil {
-		d.boot = s.boot()
-	}
-	if d.boot == "" {
-		d.boot = rand.Text() // known to this process only: later ones compare all blocks
 	}
 	d.dirs.run = func(names []string) error {
 		slices.Sort(names)
@@ -234,7 +227,7 @@ func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error 
 		f.Close()
 		if err == nil && serr == nil {
 			delete(content, token)
-			d.park(idleImage{keys, token, info.ModTime(), info.Size()})
+			d.park(idleImage{keys: keys, token: token, used: info.ModTime(), worth: info.Size()})
 		}
 	}
 	for token := range content {

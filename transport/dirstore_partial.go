@@ -76,7 +76,7 @@ func (d *openDir) resume(ctx context.Context, o PartialOffer, image idleImage) (
 	if err != nil {
 		return nil, err
 	}
-	j, held, err := openJournal(ctx, &d.disk, journalFile(image.token), d.boot, file, o)
+	j, held, err := openJournal(ctx, &d.disk, journalFile(image.token), image.sound, file, o)
 	if err != nil {
 		file.Close()
 		return nil, err
@@ -150,7 +150,7 @@ func (p *dirPartial) Checkpoint(blocks []chunk.Block) error {
 		return nil
 	}
 	if p.journal == nil {
-		j, err := createJournal(&p.dir.disk, journalFile(p.token), p.keys, p.dir.boot)
+		j, err := createJournal(&p.dir.disk, journalFile(p.token), p.keys)
 		if err != nil {
 			return p.fail(err)
 		}
@@ -183,7 +183,7 @@ func (p *dirPartial) Keep() error {
 		return p.Discard()
 	}
 	p.end()
-	p.dir.park(idleImage{p.keys, p.token, p.dir.now(), p.journal.end})
+	p.dir.park(idleImage{keys: p.keys, token: p.token, used: p.dir.now(), worth: p.journal.end, sound: true})
 	return nil
 }
 

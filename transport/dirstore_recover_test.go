@@ -41,55 +41,64 @@ func contentOf(t *testing.T, dir string) string {
 	return found[0]
 }
 
-// After a restart of the system nothing rests on what was not synced: blocks
-// that the disk has lost are dropped. Without a restart nothing is read again.
-func TestDirStoreRestartOfTheSystem(t *testing.T) {
+// Once the directory is opened anew nothing rests on what was not synced: blocks that the disk has lost are dropped,
+// whoever has lost them.
+func TestDirStoreComparesWhenReopened(t *testing.T) {
 	content := picture(1, 3*chunk.BlockSize+99)
-	for _, c := range []struct {
-		name, before, after string
-		reused              int
-	}{
-		{"restarted", "boot 1", "boot 2", 1},
-		{"unknown", "", "", 1},
-		{"same", "boot 1", "boot 1", 3}, // the damage that this test does goes unseen
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newDirStore(t, &DirStore{Dir: t.TempDir(), boot: func() string { return c.before }})
-			keepPartial(t, s, "a.jpg", content)
-			path := contentOf(t, s.Dir)
-			f, err := os.OpenFile(path, os.O_RDWR, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			f.WriteAt([]byte{content[5] ^ 1}, 5) // block 0 is damaged, block 2 cut off
-			f.Truncate(3*chunk.BlockSize - 1)
-			s.boot = func() string { return c.after }
-			s = reopen(t, s)
-			p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(p.Held()) != c.reused || c.reused == 1 && p.Held()[0].Index != 1 {
-				t.Fatalf("held: %v", p.Held())
-			}
-			p.Keep()
-			if c.reused == 3 {
-				return
-			}
-			s = reopen(t, s) // once more, in the same run of the system
-			_, reused, err := deliver(s, NewID(), "a.jpg", content)
-			if err != nil || reused != 1 {
-				t.Errorf("reused %d, %v", reused, err)
-			}
-			wantOnly(t, s.Dir, map[string][]byte{"a.jpg": content})
-		})
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	keepPartial(t, s, "a.jpg", content)
+	path := contentOf(t, s.Dir)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	f.WriteAt([]byte{content[5] ^ 1}, 5) // block 0 is damaged, block 2 cut off
+	f.Truncate(3*chunk.BlockSize - 1)
+	s = reopen(t, s)
+	p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Held()) != 1 || p.Held()[0].Index != 1 {
+		t.Fatalf("held: %v", p.Held())
+	}
+	p.Keep()
+	s = reopen(t, s)
+	_, reused, err := deliver(s, NewID(), "a.jpg", content)
+	if err != nil || reused != 1 {
+		t.Errorf("reused %d, %v", reused, err)
+	}
+	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": content})
+}
+
+// As long as it is open a resume reads nothing again.
+func TestDirStoreComparesOnce(t *testing.T) {
+	content := picture(1, 3*chunk.BlockSize+99)
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	keepPartial(t, s, "a.jpg", content)
+	s = reopen(t, s)
+	for range 2 {
+		p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Held()) != 3 {
+			t.Errorf("held: %v", p.Held())
+		}
+		p.Keep()
+		f, err := os.OpenFile(contentOf(t, s.Dir), os.O_RDWR, 0) // which goes unseen the second time
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteAt([]byte{content[5] ^ 1}, 5)
+		f.Close()
 	}
 }
 
 func TestDirStoreRestartReadingEndsWithContext(t *testing.T) {
 	content := picture(1, 2*chunk.BlockSize)
-	s := newDirStore(t, &DirStore{Dir: t.TempDir(), boot: func() string { return "" }})
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
 	keepPartial(t, s, "a.jpg", content)
 	s = reopen(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -325,7 +334,7 @@ func TestDirStoreBoundsWaitingImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range maxIdle + 10 {
-		s.opened.park(idleImage{journalKeys{key: journalKey{byte(i), byte(i >> 8), 1}}, "token", s.opened.now(), 1})
+		s.opened.park(idleImage{keys: journalKeys{key: journalKey{byte(i), byte(i >> 8), 1}}, token: "token", used: s.opened.now(), worth: 1})
 	}
 	_, first := s.opened.idle[journalKey{9, 0, 1}]
 	_, next := s.opened.idle[journalKey{10, 0, 1}]

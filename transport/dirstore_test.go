@@ -148,8 +148,7 @@ func newDirStore(t *testing.T, s *DirStore) *DirStore {
 func reopen(t *testing.T, s *DirStore) *DirStore {
 	t.Helper()
 	s.Close()
-	return newDirStore(t, &DirStore{Dir: s.Dir, Existing: s.Existing, Path: s.Path, Expire: s.Expire, MaxReceipts: s.MaxReceipts,
-		step: s.step, now: s.now, boot: s.boot})
+	return newDirStore(t, &DirStore{Dir: s.Dir, Existing: s.Existing, Path: s.Path, Expire: s.Expire, MaxReceipts: s.MaxReceipts, step: s.step, now: s.now})
 }
 
 func wantReason(t *testing.T, err error, reason Reason, retryable bool) {
