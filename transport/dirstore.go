@@ -59,6 +59,7 @@ type DirStore struct {
 	mu     sync.Mutex
 	opened *openDir
 	closed bool
+	worked bool // it was open once: what fails later is no mistake of the program's
 
 	// For tests.
 	step func(op, name string, n int) (allowed int, err error)
@@ -88,9 +89,13 @@ func (s *DirStore) open() (*openDir, error) {
 	if s.opened == nil {
 		d, err := s.openDir()
 		if err != nil {
-			return nil, fmt.Errorf("DirStore %q: %w", s.Dir, err)
+			err = fmt.Errorf("DirStore %q: %w", s.Dir, err)
+			if s.worked {
+				err = storeFailure(err)
+			}
+			return nil, err
 		}
-		s.opened = d
+		s.opened, s.worked = d, true
 	}
 	return s.opened, s.opened.enter()
 }

@@ -106,8 +106,12 @@ func (d *openDir) receipt(id ID) (Receipt, bool, error) {
 
 var (
 	errKnown   = errors.New("an image is stored under this ID")
+	errPending = &RejectedError{Reason: ReasonDisk, Retryable: true, Text: "the receiver's disk is slow or has failed: too many images wait for their places in its directory"}
 	errStoring = &RejectedError{Reason: ReasonBusy, Retryable: true, Text: "the image is being stored: ask again under the same ID"}
 )
+
+// maxPending bounds the images that are on their way to their names, or wait for a disk to work again.
+const maxPending = 4096
 
 // intend makes an image pending under a name that is free. No other image gets
 // its ID then.
@@ -115,8 +119,8 @@ func (d *openDir) intend(in intent) (*placing, error) {
 	id, pl := in.receipt.ID, &placing{intent: in, busy: true}
 	d.mu.Lock()
 	_, known := d.receipts.get(id)
-	storing := d.pending[id] != nil
-	if !known && !storing {
+	storing, full := d.pending[id] != nil, len(d.pending) >= maxPending
+	if !known && !storing && !full {
 		d.pending[id] = pl
 	}
 	d.mu.Unlock()
@@ -125,6 +129,8 @@ func (d *openDir) intend(in intent) (*placing, error) {
 		return nil, errKnown
 	case storing:
 		return nil, errStoring
+	case full:
+		return nil, errPending
 	}
 	if err := d.choose(pl); err != nil {
 		d.withdraw(pl)
@@ -160,7 +166,7 @@ func (d *openDir) finish(pl *placing) error {
 		if err := d.disk.remove(journalFile(pl.token)); err != nil {
 			return diskError(err)
 		}
-		err := d.place(pl)
+		err := d.withSpace(func() error { return d.place(pl) })
 		switch {
 		case err == nil:
 			pl.placed = true
@@ -172,6 +178,10 @@ func (d *openDir) finish(pl *placing) error {
 			return d.void(pl, existsError(pl.name))
 		case errors.Is(err, fs.ErrNotExist):
 			return d.void(pl, diskError(err)) // somebody has removed the partial file
+		case misnamed(err): // a file is in the way by now
+			return d.void(pl, nameError(pl.name))
+		case errors.Is(err, fs.ErrPermission):
+			return d.void(pl, diskError(err)) // which does not pass by itself
 		default:
 			return diskError(err)
 		}
@@ -239,10 +249,13 @@ func (d *openDir) record(pl *placing) error {
 		pl.logged = true
 		d.mu.Unlock()
 	}
-	err := d.log.append(logEntry{pl.payload(), logged})
-	if errors.Is(err, errLogTorn) {
-		logged()
-	}
+	err := d.withSpace(func() error {
+		err := d.log.append(logEntry{pl.payload(), logged})
+		if errors.Is(err, errLogTorn) {
+			logged()
+		}
+		return err
+	})
 	pl.recorded = err == nil
 	return err
 }
@@ -299,8 +312,10 @@ func (d *openDir) put(from, to string) error {
 	// between the look and the rename.
 	d.naming.Lock()
 	defer d.naming.Unlock()
-	if there, err := d.disk.exists(to); err != nil || there {
-		return errors.Join(err, fs.ErrExist)
+	if there, err := d.disk.exists(to); err != nil {
+		return err
+	} else if there {
+		return fs.ErrExist
 	}
 	return d.disk.rename(from, to)
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
@@ -31,11 +32,10 @@ func (d *openDir) target(img *Image) (string, error) {
 		return "", nameError(name)
 	}
 	there, err := d.disk.exists(name)
-	errno := syscall.Errno(0)
 	switch {
 	case err == nil:
-	case !errors.As(err, &errno) || errno == syscall.ENOTDIR || errno == syscall.ENAMETOOLONG || errno == syscall.ELOOP:
-		return "", nameError(name) // such as a symbolic link that leads out
+	case misnamed(err):
+		return "", nameError(name)
 	default:
 		return "", diskError(err)
 	}
@@ -43,6 +43,16 @@ func (d *openDir) target(img *Image) (string, error) {
 		return "", existsError(name)
 	}
 	return name, nil
+}
+
+// misnamed reports whether an error is the fault of a name that was usable: a file is in its way, for example, or a
+// symbolic link that leads out, which os.Root says in its own words.
+func misnamed(err error) bool {
+	errno := syscall.Errno(0)
+	if !errors.As(err, &errno) {
+		return !errors.Is(err, fs.ErrClosed)
+	}
+	return errno == syscall.ENOTDIR || errno == syscall.ENAMETOOLONG || errno == syscall.ELOOP
 }
 
 // usable reports whether a name is a path below the directory, and not in what the store keeps there.

@@ -176,7 +176,7 @@ func (d *openDir) recover() error {
 		delete(d.pending, id)
 		switch {
 		case void:
-		case content[in.token]:
+		case in.token != "" && content[in.token]:
 			d.pending[id] = &placing{intent: in, logged: true, recorded: true}
 		default:
 			d.receipts.add(in.receipt) // its partial file was removed after all else
@@ -219,6 +219,9 @@ func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error 
 			continue
 		}
 		f, err := d.disk.open(journalFile(token))
+		if errors.Is(err, fs.ErrPermission) {
+			continue // it was another user's, and nobody here can go on with it
+		}
 		if err != nil {
 			return err
 		}

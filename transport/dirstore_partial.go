@@ -1,11 +1,14 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
+	"syscall"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -39,9 +42,9 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 		if err == nil {
 			return p, nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || passes(err) {
 			d.park(image)
-			return nil, ctx.Err()
+			return nil, cmp.Or(ctx.Err(), diskError(err))
 		}
 		_ = d.erase(image.token) // it cannot be read: start afresh
 	}
@@ -54,6 +57,11 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 		return nil, diskError(err)
 	}
 	return p, nil
+}
+
+// passes reports whether an error says nothing about the file that it came from.
+func passes(err error) bool {
+	return noSpace(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // take removes a partial image from those that wait: of the same ID, whoever
@@ -150,14 +158,16 @@ func (p *dirPartial) Checkpoint(blocks []chunk.Block) error {
 		return nil
 	}
 	if p.journal == nil {
-		j, err := createJournal(&p.dir.disk, journalFile(p.token), p.keys)
+		err := p.dir.withSpace(func() (err error) {
+			p.journal, err = createJournal(&p.dir.disk, journalFile(p.token), p.keys)
+			return err
+		})
 		if err != nil {
 			return p.fail(err)
 		}
-		p.journal = j
 	}
 	p.blocks += len(blocks)
-	return p.fail(p.journal.blocks(blocks))
+	return p.fail(p.dir.withSpace(func() error { return p.journal.blocks(blocks) }))
 }
 
 // Drop implements [Partial].

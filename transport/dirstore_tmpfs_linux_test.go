@@ -1,6 +1,9 @@
 package transport
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -32,5 +35,23 @@ func TestDirStoreRealFullDisk(t *testing.T) {
 		if _, ok, err := s.Receipt(t.Context(), MakeID(1, uint64(1+i))); ok != want || err != nil {
 			t.Errorf("receipt %d: %t, %v", i, ok, err)
 		}
+	}
+}
+
+// Images that wait give way to the receipt log as well, whichever page is the last.
+func TestDirStoreFullDiskLogs(t *testing.T) {
+	for filler := range 40 {
+		dir := t.TempDir()
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=3m"); err != nil {
+			t.Skip("mounting a small tmpfs needs root:", err)
+		}
+		t.Cleanup(func() { syscall.Unmount(dir, 0) })
+		s := newDirStore(t, &DirStore{Dir: dir})
+		keepPartial(t, s, "waits.jpg", picture(5, 2*chunk.BlockSize+1))
+		os.WriteFile(filepath.Join(dir, "filler"), make([]byte, filler*4096), 0o644)
+		for i := uint64(0); len(s.opened.idle) > 0; i++ {
+			mustDeliver(t, s, MakeID(1, i), fmt.Sprint(i), []byte{1})
+		}
+		s.Close()
 	}
 }

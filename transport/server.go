@@ -207,6 +207,7 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 		return err
 	}
 	if err := s.probe(ctx); errors.Is(err, ErrConfig) {
+		s.log.Error("the store cannot work", "err", err)
 		return err // what may pass is for the sender of an image to hear
 	}
 	ctx, stop := context.WithCancelCause(ctx)

@@ -1,0 +1,150 @@
+package transport
+
+import (
+	"bytes"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"github.com/pixferry/pixferry/chunk"
+)
+
+// An image that is refused because its directory may not be written is not stored later, and nothing piles up.
+func TestDirStoreDirectoryNotWritable(t *testing.T) {
+	denied := true
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), NoSync: true, step: func(op, name string, n int) (int, error) {
+		if denied && (op == "link" || op == "rename") && !strings.HasPrefix(name, metaDir) {
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EACCES}
+		}
+		return 0, nil
+	}})
+	for i := range uint64(20) {
+		_, _, err := deliver(s, MakeID(1, i), "a.jpg", small)
+		wantReason(t, err, ReasonDisk, true)
+	}
+	if left := leftovers(t, s.Dir); len(left) > 0 {
+		t.Errorf("left of images that were refused: %v", left)
+	}
+	denied = false
+	s = reopen(t, s)
+	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 3)); ok || err != nil {
+		t.Errorf("an image that was refused has a receipt: %v, %v", ok, err)
+	}
+	mustDeliver(t, s, MakeID(1, 3), "a.jpg", small)
+	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
+}
+
+// Images that wait for a failed disk are bounded too.
+func TestDirStorePendingIsBounded(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), NoSync: true, step: func(op, name string, n int) (int, error) {
+		if (op == "link" || op == "rename") && !strings.HasPrefix(name, metaDir) {
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EIO}
+		}
+		return 0, nil
+	}})
+	for i := range uint64(maxPending + 10) {
+		_, _, err := deliver(s, MakeID(1, i), "a.jpg", []byte{1})
+		wantReason(t, err, ReasonDisk, true)
+	}
+	if n := len(s.opened.pending); n != maxPending {
+		t.Errorf("%d images are pending", n)
+	}
+}
+
+// A file that comes into the way after the name was looked at is the name's fault, and the image is gone.
+func TestDirStoreFileInTheWayLate(t *testing.T) {
+	for _, existing := range []Existing{KeepBoth, Replace, Refuse} {
+		s := newDirStore(t, &DirStore{Dir: t.TempDir(), Existing: existing})
+		s.step = func(op, name string, n int) (int, error) {
+			if op == "write" && name == logFile {
+				os.WriteFile(filepath.Join(s.Dir, "a"), nil, 0o644)
+			}
+			return 0, nil
+		}
+		for range 2 {
+			_, _, err := deliver(s, MakeID(1, 1), "a/b", small)
+			wantReason(t, err, ReasonName, false)
+		}
+		if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); ok || err != nil {
+			t.Errorf("receipt %v, %v", ok, err)
+		}
+		if left := leftovers(t, s.Dir); len(left) > 0 {
+			t.Errorf("left over: %v", left)
+		}
+	}
+}
+
+// What says nothing about a partial image, such as too many open files, does not cost it.
+func TestDirStoreShortageKeepsPartial(t *testing.T) {
+	content := picture(1, 3*chunk.BlockSize)
+	var short syscall.Errno
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
+		if short != 0 && (op == "open" || op == "create") {
+			return 0, &fs.PathError{Op: op, Path: name, Err: short}
+		}
+		return 0, nil
+	}})
+	keepPartial(t, s, "a.jpg", content)
+	for _, short = range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOSPC} {
+		_, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
+		wantReason(t, err, ReasonDisk, true)
+	}
+	short = 0
+	if _, reused, err := deliver(s, NewID(), "a.jpg", content); err != nil || reused != 3 {
+		t.Errorf("%d blocks are reused, %v", reused, err)
+	}
+}
+
+// A journal of another user's does not keep the directory from opening.
+func TestDirStoreUnreadableJournal(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	keepPartial(t, s, "a.jpg", picture(1, 2*chunk.BlockSize))
+	s.step = func(op, name string, n int) (int, error) {
+		if op == "open" && strings.HasSuffix(name, journalExt) {
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EACCES}
+		}
+		return 0, nil
+	}
+	s = reopen(t, s)
+	mustDeliver(t, s, NewID(), "b.jpg", small)
+	wantOnly(t, s.Dir, map[string][]byte{"b.jpg": small})
+}
+
+// A stray file without a token is nobody's content.
+func TestDirStoreStrayPart(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
+	s.opened.log.records, s.opened.log.compactAt = 100, 0
+	mustDeliver(t, s, MakeID(1, 2), "b.jpg", small)
+	os.WriteFile(filepath.Join(s.Dir, contentFile("")), []byte("junk"), 0o644)
+	s = reopen(t, s)
+	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
+		t.Errorf("receipt %v, %v", ok, err)
+	}
+}
+
+// A directory that has become a file while the Server runs: senders hear it, and the log.
+func TestDirStoreBecomesFileIsSaid(t *testing.T) {
+	var said bytes.Buffer
+	store := newDirStore(t, &DirStore{Dir: filepath.Join(t.TempDir(), "in")})
+	s := &Server{Store: store, Logger: slog.New(slog.NewTextHandler(&said, nil))}
+	if _, _, err := store.Receipt(t.Context(), NewID()); err != nil { // all was well
+		t.Fatal(err)
+	}
+	os.RemoveAll(store.Dir)
+	os.WriteFile(store.Dir, nil, 0o644)
+	bubble(t, s, func(t *testing.T) {
+		_, err := pipeTo(t, s).Send(t.Context(), &Image{Name: "a.jpg", Body: Bytes(small)}, nil)
+		if wantOutcome(t, err, Rejected, nil); asRejected(err, ReasonOther).Reason != ReasonDisk {
+			t.Error("the sender hears:", err)
+		}
+		if synctest.Wait(); !strings.Contains(said.String(), "not a directory") {
+			t.Errorf("the log says: %s", &said)
+		}
+	})
+}
