@@ -433,9 +433,18 @@ func TestBatchIsFinishedByTheSameCommand(t *testing.T) {
 	}
 	send(1, 2)
 	send(1, 2)
+	info, err := os.Stat(files[0])
+	if err == nil {
+		err = errors.Join(os.WriteFile(files[0], []byte("otherwise."), 0o600), os.Chtimes(files[0], time.Time{}, info.ModTime())) // as only its digest tells
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	send(1, 2) // another image under the same ID
+	send(1, 3)
 	if err := os.WriteFile(late, []byte("late"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	send(0, 3)
-	send(0, 6)
+	send(0, 4)
+	send(0, 7)
 }

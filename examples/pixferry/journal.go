@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,7 +17,8 @@ import (
 
 // A journal remembers which deliveries are unfinished, so that sending the
 // same file again to the same receiver goes on under the same ID. It is a file
-// of JSON lines, only ever appended to; the last line about a file counts.
+// of JSON lines; the last line about a file counts. Lines are appended, until so many
+// have come together that the next program rewrites it.
 type journal struct {
 	mu   sync.Mutex
 	path string
@@ -54,8 +56,16 @@ func openJournal(path string) (*journal, error) {
 		return nil, fmt.Errorf("the journal %s is not a regular file", path)
 	}
 	j := &journal{path: path, open: make(map[journalKey]journalEntry)}
-	content, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return j, nil
+	}
+	var content []byte
+	if err == nil {
+		defer f.Close()
+		content, err = io.ReadAll(f)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the journal, name another one with -journal FILE: %w", err)
 	}
 	lines := 0
@@ -67,7 +77,7 @@ func openJournal(path string) (*journal, error) {
 		}
 	}
 	if lines > compactAfter {
-		return j, j.compact()
+		_ = j.compact(f) // it stays as it is
 	}
 	return j, nil
 }
@@ -128,16 +138,21 @@ func (j *journal) append(e journalEntry) error {
 	if err != nil {
 		return err
 	}
+	return j.write(append(line, '\n'))
+}
+
+func (j *journal) write(lines []byte) error {
 	f, err := os.OpenFile(j.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append([]byte("\n"), append(line, '\n')...))
+	_, err = f.Write(append([]byte("\n"), lines...))
 	return errors.Join(err, f.Close())
 }
 
-// compact rewrites the journal with what is unfinished.
-func (j *journal) compact() error {
+// compact rewrites the journal, which was read from old, with what is unfinished. What other programs append to old
+// meanwhile goes along.
+func (j *journal) compact(old io.Reader) error {
 	f, err := os.CreateTemp(filepath.Dir(j.path), ".journal-*")
 	if err != nil {
 		return err
@@ -146,8 +161,16 @@ func (j *journal) compact() error {
 	for _, e := range j.open {
 		err = errors.Join(err, encode.Encode(e))
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	_, late := io.Copy(f, old)
+	if err = errors.Join(err, late, f.Close()); err == nil {
+		err = os.Rename(f.Name(), j.path)
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	return os.Rename(f.Name(), j.path)
+	lines, err := io.ReadAll(old) // of those who had opened it before it was replaced
+	if err != nil || len(lines) == 0 {
+		return err
+	}
+	return j.write(lines)
 }

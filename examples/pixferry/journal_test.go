@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +95,65 @@ func TestJournalIsCompacted(t *testing.T) {
 	if again, _ := j.begin("tcp://a:1", file); err != nil || again != id || info.Size() > 1000 {
 		t.Errorf("%v: %d bytes, ID %v, want %v", err, info.Size(), again, id)
 	}
+}
+
+// TestJournalIsCompactedMeanwhile: what another program appends while a journal is rewritten is in the new one.
+func TestJournalIsCompactedMeanwhile(t *testing.T) {
+	path, file := newJournal(t), randomFile(t, 1)
+	begin := func(receiver string) {
+		j, err := openJournal(path)
+		if err == nil {
+			_, err = j.begin(receiver, file)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	begin("tcp://a:1")
+	old, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	j, err := openJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, old); err != nil {
+		t.Fatal(err)
+	}
+	late, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	begin("tcp://b:1") // read, and not yet rewritten
+	err = j.compact(&endReader{Reader: old, then: func() { // rewritten
+		fmt.Fprintf(late, "\n{\"receiver\":\"tcp://c:1\",\"path\":%q}\n", file)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if j, err = openJournal(path); err != nil || len(j.open) != 3 {
+		t.Errorf("%d unfinished, want 3: %v (%v)", len(j.open), j.open, err)
+	}
+}
+
+// endReader calls then when it has ended and is read once more.
+type endReader struct {
+	io.Reader
+	ended bool
+	then  func()
+}
+
+func (r *endReader) Read(p []byte) (int, error) {
+	if r.ended {
+		r.ended = false
+		r.then()
+	}
+	n, err := r.Reader.Read(p)
+	r.ended = err != nil
+	return n, err
 }
 
 // TestJournalOfSeveralPrograms: they write at once, and each line is whole.

@@ -232,11 +232,11 @@ func (s *sender) ended(img *transport.Image, r transport.Receipt, err error) {
 	// What a later try cannot mend needs no memory. An image that another send has taken over
 	// is that one's to forget.
 	refusal := (*transport.RejectedError)(nil)
-	final := errors.As(err, &refusal) && !refusal.Retryable && refusal.Reason != transport.ReasonMoved
+	final := errors.As(err, &refusal) && !refusal.Retryable && refusal.Reason != transport.ReasonMoved || errors.Is(err, transport.ErrIDUsed)
 	switch {
 	case err == nil:
 		s.delivered = append(s.delivered, j.file)
-	case res.Status == "rejected" && final:
+	case final:
 		s.forget(j.file)
 	default:
 		s.missing = true
