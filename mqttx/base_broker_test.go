@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -209,6 +210,33 @@ func TestBaseRefuses(t *testing.T) {
 	}
 	srv.Shutdown(within(t))
 	<-served
+}
+
+// A broker that refuses after a restart, and then no more, is said and used again.
+func TestBaseDeniedForAWhile(t *testing.T) {
+	var denied atomic.Bool
+	b := testbroker.Embedded(t, testbroker.Options{Deny: func(_, topic string, write bool) bool { return denied.Load() && !write }})
+	r := receive(t, &Base{Broker: b.URL(), Timeout: soonAgain})
+	c := dial(t, &Base{Broker: b.URL(), Timeout: soonAgain, Attempts: 3})
+	denied.Store(true)
+	b.Stop()
+	b.Start()
+	link := c.(*baseConn).link
+	for end := time.Now().Add(patience); link.why.Load() == nil || !strings.Contains((*link.why.Load()).Error(), "does not let"); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the broker refuses nothing")
+		}
+	}
+	_, err := c.Send(within(t), &transport.Image{Name: "a", Body: transport.Bytes(random(10))}, nil)
+	if !errors.Is(err, transport.ErrNoReceiver) || !strings.Contains(err.Error(), "does not let") {
+		t.Error("while the broker refuses:", err)
+	}
+	denied.Store(false)
+	content := random(3000)
+	if _, err := c.Send(within(t), &transport.Image{Name: "b", Body: transport.Bytes(content)}, &transport.SendOptions{Retry: &transport.RetryPolicy{MaxAttempts: -1}}); err != nil {
+		t.Error("afterwards:", err)
+	}
+	r.expect(t, "b", content)
 }
 
 func TestBaseNobody(t *testing.T) {

@@ -159,6 +159,9 @@ func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packag
 			return context.Cause(ctx)
 		}
 	}
+	if why := c.link.why.Load(); why != nil && s.silent {
+		return fmt.Errorf("%w: %s", s.err, (*why).Error()) // in words, as no answer of BASE's
+	}
 	return s.err
 }
 

@@ -32,7 +32,9 @@ type baseLink struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	up     atomic.Pointer[mqttclient.Lane] // connected and subscribed, or nil
+	why    atomic.Pointer[error]           // why it is not, nil if nobody knows
 	joined chan error                      // the result of the first subscription
+	later  atomic.Bool                     // that was the first
 	tries  atomic.Int32                    // to reconnect
 	wrote  chan struct{}                   // closed when write has returned
 	once   sync.Once
@@ -75,7 +77,15 @@ func dialBase(ctx context.Context, opts *mqtt.ClientOptions, publish, subscribe 
 
 // chain has the client tell the link what happens, before it tells the user's handlers.
 func (l *baseLink) chain(o *mqtt.ClientOptions) {
-	connected, lost, reconnecting := o.OnConnect, o.OnConnectionLost, o.OnReconnecting
+	connected, lost, reconnecting, notify := o.OnConnect, o.OnConnectionLost, o.OnReconnecting, o.OnConnectionNotification
+	o.OnConnectionNotification = func(c mqtt.Client, n mqtt.ConnectionNotification) {
+		if failed, ok := n.(mqtt.ConnectionNotificationFailed); ok {
+			l.failed(mqttclient.ConnectError(l.broker, failed.Reason))
+		}
+		if notify != nil {
+			notify(c, n)
+		}
+	}
 	o.OnConnect = func(c mqtt.Client) {
 		l.subscribed(c)
 		if connected != nil {
@@ -115,39 +125,57 @@ func (l *baseLink) join(ctx context.Context) error {
 	}
 	select {
 	case err := <-l.joined:
+		l.later.Store(true)
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("no answer to a subscription from the broker %s: %w", l.broker, ctx.Err())
 	}
 }
 
-// subscribed subscribes, after each connecting.
+// subscribed subscribes, after each connecting. After the first time it goes on trying.
 func (l *baseLink) subscribed(c mqtt.Client) {
 	up := l.opener.Lane()
-	token := c.Subscribe(l.subscribe, 0, l.receive).(*mqtt.SubscribeToken)
-	timer := time.NewTimer(replyTime)
-	defer timer.Stop()
-	var err error
-	select {
-	case <-token.Done():
-		if err = token.Error(); err == nil && token.Result()[l.subscribe] > 2 {
-			err = mqttclient.Denied(l.broker, l.id, l.subscribe)
-		}
-	case <-timer.C:
-		err = fmt.Errorf("no answer from the broker %s for %v", l.broker, replyTime)
-	case <-l.ctx.Done():
-		err = l.ctx.Err()
+	err := l.ask(c)
+	for n := 0; err != nil && l.later.Load() && c.IsConnectionOpen() && l.opener.Lane() == up && l.ctx.Err() == nil; n++ {
+		l.failed(err)
+		mqttclient.Pause(l.ctx, n)
+		err = l.ask(c)
 	}
 	if err == nil {
+		l.why.Store(nil)
 		l.up.Store(up)
 		l.tries.Store(0)
 	} else {
-		l.log.Warn("cannot subscribe", "topic", l.subscribe, "err", err)
+		l.failed(err)
 	}
 	select {
 	case l.joined <- err:
 	default:
 	}
+}
+
+// ask subscribes and returns when the broker has agreed.
+func (l *baseLink) ask(c mqtt.Client) error {
+	token := c.Subscribe(l.subscribe, 0, l.receive).(*mqtt.SubscribeToken)
+	timer := time.NewTimer(replyTime)
+	defer timer.Stop()
+	select {
+	case <-token.Done():
+		if token.Error() == nil && token.Result()[l.subscribe] > 2 {
+			return mqttclient.Denied(l.broker, l.id, l.subscribe)
+		}
+		return token.Error()
+	case <-timer.C:
+		return fmt.Errorf("no answer from the broker %s for %v", l.broker, replyTime)
+	case <-l.ctx.Done():
+		return l.ctx.Err()
+	}
+}
+
+// failed notes why there is no connection, or no subscription.
+func (l *baseLink) failed(err error) {
+	l.why.Store(&err)
+	l.log.Warn("the broker cannot be used", "topic", l.subscribe, "err", err)
 }
 
 // receive is the handler of the subscription, for what does not come over the lane. A

@@ -42,6 +42,7 @@ type baseSender struct {
 	suspect          time.Duration
 	over             bool
 	err              error
+	silent           bool // err says that BASE is
 }
 
 // A baseStep is something to send.
@@ -84,7 +85,7 @@ func (s *baseSender) tick(now time.Time) bool {
 		}
 		return s.advance(now)
 	case s.attempts > 0 && s.tries >= s.attempts:
-		s.err = s.silence()
+		s.err, s.silent = s.silence(), true
 		return false
 	}
 	s.tries++

@@ -27,8 +27,9 @@ type ownClient struct {
 	opener *mqttclient.Opener
 	ctx    context.Context // ends with the client
 	cancel context.CancelFunc
-	gone   chan struct{} // closed when it is disconnected for good
-	tries  int           // to reconnect, since the last connection that lasted
+	gone   chan struct{}               // closed when it is disconnected for good
+	rival  func(context.Context) error // asks whether another has the name; nil: there is none
+	tries  int                         // to reconnect, since the last connection that lasted
 }
 
 func newOwnClient(h *Hub, o *mqtt.ClientOptions) *ownClient {
@@ -63,13 +64,19 @@ func (c *ownClient) connect() {
 	}()
 }
 
-// pause waits before the client tries to reconnect.
+// pause waits before the client tries to reconnect, and does not if another one has taken its place.
 func (c *ownClient) pause() {
-	if c.h.lasted() {
+	short := c.h.shortLives()
+	if short == 0 {
 		c.tries = 0
 	}
 	mqttclient.Pause(c.ctx, c.tries)
 	c.tries++
+	if short >= suspectShort && c.rival != nil {
+		if err := c.rival(c.ctx); err != nil {
+			c.h.fail(err)
+		}
+	}
 }
 
 func (c *ownClient) isGone() bool {

@@ -21,9 +21,11 @@ const (
 	replyTime = 10 * time.Second
 
 	// shortLife is how long a connection lives at most that another client with the
-	// same ID ends, and maxShort how many of these in a row prove that there is one.
-	shortLife = 5 * time.Second
-	maxShort  = 3
+	// same ID ends. After suspectShort of these in a row one with a name asks whether there is
+	// one, as a broker may have crashed as often, and maxShort are proof enough.
+	shortLife    = 5 * time.Second
+	suspectShort = 3
+	maxShort     = 10
 )
 
 // connected subscribes anew. It runs on a goroutine of its own.
@@ -39,16 +41,17 @@ func (h *Hub) connected(c mqtt.Client) {
 		h.presence.claim(c) // first, so that we do not answer for another
 	}
 	err := h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
+	for err != nil && !final(err) && h.living(life) { // the broker is late
+		h.pause(nil, time.Second)
+		err = h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
+	}
 	if err != nil && final(err) {
 		h.fail(err)
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.why = err; err != nil {
-		return // the connection was lost again
-	}
-	if h.lives != life || h.since.IsZero() || h.err != nil {
+	if h.why = err; err != nil || !h.present(life) {
 		return
 	}
 	h.isUp = true
@@ -59,6 +62,16 @@ func (h *Hub) connected(c mqtt.Client) {
 		h.pump.connected(slowLane{c})
 	}
 }
+
+// living reports whether the connection of that number is the present one.
+func (h *Hub) living(life int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.present(life)
+}
+
+// present is living, with the mutex held.
+func (h *Hub) present(life int) bool { return h.lives == life && !h.since.IsZero() && h.err == nil }
 
 // subscribe returns when the broker has agreed.
 func (h *Hub) subscribe(c mqtt.Client, filter string, handler mqtt.MessageHandler) error {
@@ -124,7 +137,7 @@ func (h *Hub) lost() {
 	if life >= shortLife || limited {
 		h.short = 0
 	}
-	taken := h.short >= maxShort
+	taken := h.short >= maxShort && !h.sole
 	h.mu.Unlock()
 	if taken {
 		h.fail(fmt.Errorf("the broker %s has ended %d connections in a row at once: %w", h.broker, maxShort, transport.ErrClientIDTaken))
@@ -208,11 +221,11 @@ func (h *Hub) connection() mqtt.Client {
 // final reports whether trying again cannot help.
 func final(err error) bool { return !transport.Retryable(err) }
 
-// lasted reports whether the last connection was not a short one.
-func (h *Hub) lasted() bool {
+// shortLives returns how many of the last connections were short, in a row.
+func (h *Hub) shortLives() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.short == 0
+	return h.short
 }
 
 // connectedSince returns when the client was connected, zero if it is not.

@@ -247,6 +247,26 @@ func TestSameClientID(t *testing.T) {
 	}
 }
 
+// A broker that has crashed a few times, and was there again at once, is no other client.
+func TestBrokerCrashesQuickly(t *testing.T) {
+	b := testbroker.Mosquitto(t, "")
+	at, from := &Transport{Broker: b.URL(), Name: "receiver"}, &Transport{Broker: b.URL(), Peer: "receiver"}
+	r, c := receive(t, at), dial(t, from)
+	for i := range suspectShort + 1 {
+		before := []int{connections(at), connections(from)}
+		b.Stop()
+		b.Start()
+		for end := time.Now().Add(patience); connections(at) == before[0] || connections(from) == before[1]; time.Sleep(10 * time.Millisecond) {
+			if at.hub.failure() != nil || from.hub.failure() != nil || time.Now().After(end) {
+				t.Fatalf("crash %d: the receiver: %v, the sender: %v", i+1, at.hub.failure(), from.hub.failure())
+			}
+		}
+	}
+	content := random(100_000)
+	mustSend(t, c, "a", content)
+	r.expect(t, "a", content)
+}
+
 // With client IDs of their own the second of two receivers is told when it begins.
 func TestSameName(t *testing.T) {
 	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {

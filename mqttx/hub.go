@@ -53,6 +53,7 @@ type Hub struct {
 	sessions sessions
 	presence presence
 	named    bool // by the user
+	sole     bool // nobody else can have its client ID, which is random
 	ending   sync.Once
 	dead     chan struct{} // closed with err
 

@@ -62,7 +62,7 @@ func (t *Transport) rival(ctx context.Context) error {
 	defer patience.Stop()
 	select {
 	case <-answer:
-		return fmt.Errorf("another client of the broker %s has the name %q: %w", mqttclient.Name(o.Servers[0]), t.Name, transport.ErrNameTaken)
+		return fmt.Errorf("%q at the broker %s: %w", t.Name, mqttclient.Name(o.Servers[0]), transport.ErrNameTaken)
 	case <-patience.C:
 	case <-ctx.Done():
 	}

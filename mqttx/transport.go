@@ -175,6 +175,10 @@ func (t *Transport) connect() (*Hub, error) {
 	h := newHub(name, opts.Servers[0], t.sizes, t.endpoint, logger(t.Config))
 	h.named = t.Name != ""
 	h.own = newOwnClient(h, opts)
+	if h.named {
+		h.own.rival = t.rival
+	}
+	h.sole = !h.named && opts.ClientID == encodeName(name)
 	h.own.connect()
 	return h, nil
 }
