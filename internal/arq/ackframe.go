@@ -72,6 +72,7 @@ func (e *Engine) acked(number int64) {
 	if m.ackLargest >= 0 {
 		e.acks.confirmed(m.ackLargest)
 	}
+	e.size.arrived(int(m.size))
 	if m.probe {
 		e.size.acked(int(m.size))
 		e.resized()

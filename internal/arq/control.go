@@ -24,12 +24,14 @@ type controls struct {
 	due    []*control
 	again  []*control
 	repeat time.Duration // when again is due
+	most   int           // bytes of the largest so far
 }
 
 // add queues a new frame and returns its control.
 func (q *controls) add(c *control) *control {
 	c.fact = unsent
 	q.due = add(q.due, c)
+	q.most = max(q.most, c.frame.Len())
 	return c
 }
 

@@ -38,6 +38,7 @@ type end struct {
 	held   int  // bytes not consumed
 	count  int
 	answer bool // give receipts
+	most   int  // larger messages to it are swallowed; 0: none are
 	closed error
 }
 
@@ -165,6 +166,9 @@ func exchange(now time.Time, a, b *end) (messages int) {
 				}
 				moved = true
 				messages++
+				if most := dir[1].most; most > 0 && n > most {
+					continue
+				}
 				dir[1].Receive(now, append([]byte(nil), buf[:n]...))
 			}
 			dir[1].run()

@@ -5,10 +5,23 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
 )
+
+// An engine with its loss recovery is one object of a size that the allocator has: a few bytes more take a tenth more
+// memory in each idle session.
+func TestEngineSize(t *testing.T) {
+	const most = 2048
+	if n := unsafe.Sizeof(struct {
+		Engine
+		recovery recovery
+	}{}); n > most {
+		t.Errorf("%d bytes, over %d", n, most)
+	}
+}
 
 // visitor sends images over two engines that are idle in between, and makes no garbage itself.
 type visitor struct {

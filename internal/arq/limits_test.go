@@ -112,6 +112,37 @@ func TestUnprovenPeerGetsThreeTimesItsBytes(t *testing.T) {
 	}
 }
 
+// A broker that swallows large messages, from the beginning or since it was started anew, gets smaller ones, and
+// not the same again and again.
+func TestSwallowedMessagesGetSmaller(t *testing.T) {
+	const size = 8 << 20
+	for _, c := range []struct {
+		first, most int // that the link takes
+		want        int
+	}{
+		{9000, 5000, 4000}, // it was probed for
+		{3000, 3000, 2000}, // not even what sessions begin with
+		{9000, 1300, 1200},
+	} {
+		a, b := couple(t, func(ca, cb *Config) {
+			for _, cfg := range []*Config{ca, cb} {
+				cfg.Reliable, cfg.MaxMessage, cfg.Sizes = false, 4000, []int{9000}
+			}
+		})
+		now := start
+		for _, b.most = range []int{c.first, c.most} {
+			h, before := a.send(pattern(size), nil), a.Stats().SentBytes
+			now = settleUntil(now, a, b, func() bool { return a.receipts[h] })
+			if sent := a.Stats().SentBytes - before; !a.receipts[h] || sent > 3*size {
+				t.Errorf("%+v: kept %v after %v, with %d bytes sent", c, a.receipts[h], now.Sub(start), sent)
+			}
+		}
+		if got := a.MaxMessage(); got != c.want {
+			t.Errorf("%+v: messages of %d", c, got)
+		}
+	}
+}
+
 // RFC 8899: a probe that arrives raises the size, three that do not leave it.
 func TestProbesFindTheMessageSize(t *testing.T) {
 	for _, fits := range []int{1200, 1400, 8000} {

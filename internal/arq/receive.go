@@ -23,6 +23,7 @@ type batch struct {
 	urgent bool // something to acknowledge at once
 	soon   bool // something to acknowledge with its answer, or soon
 	newest bool // the newest of those acknowledged was the largest of its ACK, so it gives a round-trip sample
+	large  bool // a large message was lost (sizer)
 
 	acked, packets  int64 // newly acknowledged
 	largest         int64 // number of the newest of them, -1: none

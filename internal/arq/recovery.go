@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/arq/cc"
+	"github.com/pixferry/pixferry/internal/wire"
 )
 
 const (
@@ -196,6 +197,9 @@ func (r *recovery) detect(e *Engine, b *batch) {
 		}
 	}
 	if b.lostCount > before {
+		if r.ordered && b.large {
+			e.size.swallowed(e.now, max(wire.InitialMessage, e.controls.most+wire.LongHeader+wire.Trailer))
+		}
 		r.ask(e.size.current)
 	}
 }
@@ -210,6 +214,7 @@ func (r *recovery) lose(e *Engine, b *batch, number int64, m *sentMessage) {
 	} else {
 		b.lost += int64(m.size)
 		b.lostCount++
+		b.large = b.large || int(m.size) > e.size.large()
 		r.loss.lose()
 		if r.cc != nil {
 			r.cc.Lost(e.now, packet(number, m))

@@ -6,7 +6,7 @@ const (
 	sizeTries    = 3                // losses of a probe before its size counts as too large
 	sizeInterval = time.Second      // between a lost probe and the next
 	sizeRetry    = 10 * time.Minute // until a size that was too large is tried again (RFC 8899, PMTU_RAISE_TIMER)
-	blackHole    = 3                // probe timeouts in a row before large messages are given up
+	blackHole    = 3                // probe timeouts, or losses on an ordered link, in a row before large messages are given up
 )
 
 // sizer decides how large messages are and probes for larger ones as RFC 8899 does,
@@ -17,7 +17,8 @@ type sizer struct {
 	larger  []int // sizes to probe for, ascending
 	current int
 
-	probing bool // a probe is outstanding
+	probing bool  // a probe is outstanding
+	holes   uint8 // losses of large messages in a row, on an ordered link
 	tries   int
 	next    time.Duration // no probe before it
 }
@@ -73,6 +74,36 @@ func (s *sizer) lost(now time.Duration) {
 	if s.tries++; s.tries >= sizeTries {
 		s.tries = 0
 		s.next = now + sizeRetry
+	}
+}
+
+// large returns over how many bytes a message is large: smaller ones arrive whatever becomes of those.
+func (s *sizer) large() int {
+	if s.current > s.base {
+		return s.base
+	}
+	return s.base / 2
+}
+
+// swallowed notes that large messages were lost although their link keeps messages in order and a later one has
+// arrived: after a few times, with none that has arrived, messages get smaller, but not under least bytes. A broker
+// that was started anew with a lower limit drops what is over it, without a word.
+func (s *sizer) swallowed(now time.Duration, least int) {
+	if s.holes++; s.holes < blackHole {
+		return
+	}
+	s.holes = 0
+	if s.current == s.base && s.base > least {
+		s.larger = append([]int{s.base}, s.larger...)
+		s.base = max(s.base/2, least)
+	}
+	s.timeout(now, blackHole)
+}
+
+// arrived notes that a message of so many bytes has.
+func (s *sizer) arrived(size int) {
+	if size > s.large() {
+		s.holes = 0
 	}
 }
 
