@@ -247,6 +247,44 @@ func TestSameClientID(t *testing.T) {
 	}
 }
 
+// The answer to a Dial that was given up begins no session at an endpoint that listens too.
+func TestLateAnswerToDial(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	receive(t, &Transport{Broker: b.URL(), Name: "a"})
+	both := &Transport{Broker: b.URL(), Name: "b", Peer: "a"}
+	l, err := both.Listen(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	late, given := make(chan struct{}), make(chan struct{}, 100)
+	b.SetFaults(func(topic string, _ []byte) testbroker.Fault {
+		if strings.HasPrefix(topic, inboxTopic("b", "a")) {
+			given <- struct{}{}
+			<-late
+		}
+		return testbroker.None
+	})
+	ctx, cancel := context.WithCancel(within(t))
+	dialled := make(chan error)
+	go func() {
+		_, err := both.Dial(ctx)
+		dialled <- err
+	}()
+	<-given // the answer is on its way
+	cancel()
+	if err := <-dialled; err == nil {
+		t.Fatal("the answer was in time")
+	}
+	close(late)
+	ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if c, err := l.Accept(ctx); err == nil {
+		t.Errorf("a Conn with %q was accepted, which has dialled nobody", c.Info().Peer)
+		c.Close()
+	}
+}
+
 // A broker that has crashed a few times, and was there again at once, is no other client.
 func TestBrokerCrashesQuickly(t *testing.T) {
 	b := testbroker.Mosquitto(t, "")

@@ -374,7 +374,7 @@ func (s *Session) unlock() {
 		s.eng.Close(time.Now(), s.closeCode, "")
 	}
 	ready := s.ready
-	if ready != nil && s.isEstablished() {
+	if ready != nil && s.isEstablished() && !s.ended { // what was no beginning may be both at once
 		s.ready = nil
 	} else {
 		ready = nil
