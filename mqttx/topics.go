@@ -31,6 +31,8 @@ func checkName(name string) error {
 		return errors.New("the name of a peer on MQTT is empty")
 	case len(name) > maxName:
 		return fmt.Errorf("the name %.40q... has %d bytes: at most %d are possible on MQTT", name, len(name), maxName)
+	case len(inboxTopic(name, "x")) > maxTopic: // nobody could send to it
+		return fmt.Errorf("the name %.40q... makes topics that are too long for MQTT: shorten it, or use letters, digits, '-', '_' and '.', of which none is written as three bytes", name)
 	}
 	return nil
 }

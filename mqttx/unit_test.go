@@ -28,7 +28,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q comes back as %q, %v", name, got, ok)
 		}
 	}
-	for _, level := range []string{"", "%", "%4", "%4x", "%41", "%2f", "a%", "+", "a b", "%-1", "% 1", "%0x1", strings.Repeat("x", maxName+1)} {
+	for _, level := range []string{"", "%", "%4", "%4x", "%41", "%2f", "a%", "+", "a b", "%-1", "% 1", "%0x1", strings.Repeat("x", maxName+1), strings.Repeat("%C3%A9", 60)} {
 		if name, ok := sender("pf/i/me/" + level); ok {
 			t.Errorf("%q is taken as the name %q", level, name)
 		}

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	publishType = 0x30 // at QoS 0, not retained; other messages are the client's
+	publishType = 0x30 // at QoS 0; other messages are the client's
+	retained    = 0x01
 	pingPause   = time.Second
 
 	readAhead = 4 << 10 // read at once; the large part of a message goes past it
@@ -46,12 +47,12 @@ type Lane struct {
 	err   error       // of the write that has failed
 }
 
-// An Owner takes the messages of some topics, at QoS 0 and not retained.
+// An Owner takes the messages of some topics, at QoS 0. Those that are retained are dropped.
 type Owner struct {
 	Mine func(topic []byte) bool
 	// Take must not block. It retains from if it needs msg longer.
 	Take func(topic string, from *session.Buffer, msg []byte)
-	Most int // bytes of a message; larger ones are dropped
+	Most int // bytes of a message; larger ones are dropped too
 }
 
 // newLane takes over a connection and raw, the one below, which it closes when ctx ends. A
@@ -106,7 +107,7 @@ func (l *Lane) next() error {
 		done = b[head-1] < 0x80
 	}
 	b, _ := l.r.Peek(head)
-	if l.owner == nil || b[0] != publishType || length < 2 {
+	if l.owner == nil || b[0]&^retained != publishType || length < 2 {
 		l.rest = head + int(length)
 		return nil
 	}
@@ -126,15 +127,19 @@ func (l *Lane) next() error {
 		l.rest = head + int(length)
 		return nil
 	}
-	return l.message(string(b[head+2:]), len(b), int(length-topic-2))
+	most := l.owner.Most
+	if b[0]&retained != 0 {
+		most = -1
+	}
+	return l.message(string(b[head+2:]), len(b), int(length-topic-2), most)
 }
 
-// message takes a message with so many bytes before the payload, and in it.
-func (l *Lane) message(topic string, head, payload int) error {
+// message takes a message with so many bytes before the payload, and in it, unless those are over most.
+func (l *Lane) message(topic string, head, payload, most int) error {
 	if _, err := l.r.Discard(head); err != nil {
 		return err
 	}
-	if payload > l.owner.Most {
+	if payload > most {
 		_, err := l.r.Discard(payload)
 		return err
 	}

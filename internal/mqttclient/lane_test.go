@@ -58,11 +58,11 @@ func TestLaneReads(t *testing.T) {
 	malformed := "\x30\xff\xff\xff\xff"
 	client := []string{
 		packet(0x20, "\x00\x00"), packet(0xd0, ""), publication("other", large), publication("mine2", "a"),
-		packet(publishType|1, "\x00\x04mineretained"), packet(publishType|2, "\x00\x04mine\x00\x01at QoS 1"),
+		packet(publishType|2, "\x00\x04mine\x00\x01at QoS 1"),
 		publication(strings.Repeat("t", readAhead), "a"), packet(publishType, ""), packet(publishType, "\x00\x05mine"), malformed,
 	}
 	mine := []string{"", "b", large, strings.Repeat("y", most)}
-	stream := publication("mine", strings.Repeat("z", most+1)) // which is dropped
+	stream := publication("mine", strings.Repeat("z", most+1)) + packet(publishType|retained, "\x00\x04mineold") // which are dropped
 	for i, p := range client {
 		if i < len(mine) {
 			stream += publication("mine", mine[i])

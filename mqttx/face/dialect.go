@@ -164,7 +164,7 @@ func (r Report) pushed() (Record, error) {
 
 func first(values ...json.RawMessage) json.RawMessage {
 	for _, v := range values {
-		if len(v) > 0 {
+		if len(v) > 0 && string(v) != "null" {
 			return v
 		}
 	}

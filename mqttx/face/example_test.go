@@ -3,6 +3,7 @@ package face_test
 import (
 	"context"
 	"log"
+	"time"
 
 	"github.com/pixferry/pixferry/mqttx/face"
 	"github.com/pixferry/pixferry/transport"
@@ -14,7 +15,9 @@ func ExampleTransport() {
 	srv := &transport.Server{
 		Store: &transport.DirStore{Dir: "pictures"},
 		Handler: func(ctx context.Context, in *transport.Incoming) error {
-			if rec, ok := face.RecordOf(in); ok && rec.Verified {
+			rec, ok := face.RecordOf(in)
+			recent := time.Since(in.Image.Captured) < time.Minute // a broker may have kept it for long
+			if ok && rec.Verified && recent {
 				return in.Conn.SendMessage(ctx, transport.Message{Data: []byte(`{"cmd": "openDoorD"}`)})
 			}
 			return nil

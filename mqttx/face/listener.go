@@ -105,8 +105,9 @@ func (l *Listener) deliver(m mqtt.Message) {
 	}
 	for s := l.conn(sn); s != nil; s = l.conn(sn) {
 		dropped, ok := s.lane.put(packet{payload: payload, ack: m.Ack})
-		for _, sn := range dropped {
-			l.t.trouble(sn, ErrDropped)
+		for _, p := range dropped {
+			p.ack() // or the client holds it, and a place at the broker, until the end
+			l.t.trouble(p.lane.sn, ErrDropped)
 		}
 		if ok {
 			return

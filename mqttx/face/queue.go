@@ -37,9 +37,9 @@ func newQueue(max int) *queue { return &queue{max: max} }
 
 func (q *queue) lane(sn string) *lane { return &lane{q: q, sn: sn, more: make(chan struct{}, 1)} }
 
-// put adds a packet, and returns the serial numbers of those that had to go to make room
-// for it, and false if the lane is sealed. It does not block.
-func (l *lane) put(p packet) (dropped []string, ok bool) {
+// put adds a packet, and returns those that had to go to make room for it, and false if the lane is
+// sealed. It does not block.
+func (l *lane) put(p packet) (dropped []*packet, ok bool) {
 	q := l.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -50,9 +50,7 @@ func (l *lane) put(p packet) (dropped []string, ok bool) {
 	l.waiting = append(l.waiting, q.order.PushBack(&p))
 	q.bytes += len(p.payload) + overhead
 	for q.bytes > q.max && q.order.Len() > 1 {
-		oldest := q.order.Front().Value.(*packet).lane
-		oldest.shift()
-		dropped = append(dropped, oldest.sn)
+		dropped = append(dropped, q.order.Front().Value.(*packet).lane.shift())
 	}
 	select {
 	case l.more <- struct{}{}:

@@ -10,7 +10,11 @@ func TestQueue(t *testing.T) {
 	a, b := q.lane("a"), q.lane("b")
 	put := func(l *lane, n byte, wantDropped string) {
 		t.Helper()
-		dropped, ok := l.put(packet{payload: append(make([]byte, 9), n)})
+		gone, ok := l.put(packet{payload: append(make([]byte, 9), n)})
+		dropped := []string{}
+		for _, p := range gone {
+			dropped = append(dropped, p.lane.sn)
+		}
 		if !ok || fmt.Sprint(dropped) != wantDropped {
 			t.Errorf("packet %d: dropped %v, %v; want %s", n, dropped, ok, wantDropped)
 		}

@@ -228,6 +228,9 @@ func (c *terminal) telemetry(m transport.Message) ([]byte, error) {
 func (c *terminal) deliver(m mqtt.Message) {
 	payload := m.Payload()
 	m.Ack()
+	if m.Retained() {
+		return // a command that is late, for whom it was
+	}
 	if len(payload) > c.t.maxPayload() || c.t.Topic != "" && c.echoes.came(m.Topic(), payload) {
 		return
 	}
