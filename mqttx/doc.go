@@ -53,8 +53,8 @@
 //   - Two clients with one client ID at mochi: when one ends the other's connection, the
 //     broker may forget the one that stays, which then hears nothing, and is not told.
 //   - A broker with a limit for messages: sessions begin with 16 KiB and try larger ones
-//     carefully. A broker that drops even 16 KiB gets
-//     smaller ones; set MaxMessage where that ends the connection.
+//     carefully. One that drops even 16 KiB gets smaller ones; set MaxMessage for one that
+//     ends the connection then.
 //
 // # Speed
 //

@@ -69,7 +69,7 @@ const leaveTime = time.Second
 func (s *Server) assemble(ctx context.Context, a *Arrival) error {
 	s.forget(a.offer.ID.Instance(), a.offer.Oldest)
 	var patience <-chan time.Time
-	for {
+	for waited := false; ; {
 		m, fresh, err := s.claim(&a.offer)
 		if err != nil {
 			return err
@@ -83,17 +83,20 @@ func (s *Server) assemble(ctx context.Context, a *Arrival) error {
 		}
 		if m.phase == receiving && a.offer.Attempt <= m.owner.offer.Attempt {
 			m.release()
+			if waited {
+				return later(ReasonMoved, "another attempt under this ID still runs at the receiver: send it again in a second, or set SendOptions.Retry")
+			}
 			if patience == nil {
 				patience = time.After(leaveTime)
 			}
 			select {
 			case <-m.done:
-				continue
 			case <-patience:
-				return later(ReasonMoved, "another attempt under this ID still runs at the receiver: send it again in a second, or set SendOptions.Retry")
+				waited = true
 			case <-ctx.Done():
 				return ctx.Err()
 			}
+			continue
 		}
 		if m.phase == ended {
 			m.release()

@@ -127,7 +127,7 @@ func TestJournalIsCompactedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer late.Close()
-	begin("tcp://b:1") // read, and not yet rewritten
+	begin("tcp://b:1")                                     // read, and not yet rewritten
 	err = j.compact(&endReader{Reader: old, then: func() { // rewritten
 		fmt.Fprintf(late, "\n{\"receiver\":\"tcp://c:1\",\"path\":%q}\n", file)
 	}})

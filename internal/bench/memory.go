@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net"
 	"runtime"
@@ -167,10 +168,15 @@ func active(ctx context.Context, open openParties) (float64, error) {
 	}
 	defer p.close()
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	sent := make(chan error, 1)
 	go func() { sent <- p.sendEach(ctx, size) }()
 	for range activeSessions {
-		<-store.entered
+		select {
+		case <-store.entered:
+		case err := <-sent:
+			return 0, fmt.Errorf("not all transfers have begun: %w", err)
+		}
 	}
 	used := (settled() - before) / activeSessions
 	cancel()
@@ -207,16 +213,18 @@ func (p stalledPartial) WriteAt(b []byte, off int64) (int, error) {
 	return p.Partial.WriteAt(b, off)
 }
 
-// settled is memory once it neither grows nor shrinks any more.
+// settled is memory once it neither grows nor shrinks any more, for 10 s at most.
 func settled() float64 {
-	for before := memory(); ; {
+	before := memory()
+	for range 50 {
 		time.Sleep(200 * time.Millisecond)
 		now := memory()
 		if math.Abs(now-before) < now/1000 {
-			return now
+			break
 		}
 		before = now
 	}
+	return before
 }
 
 // memory is what the heap and the stacks hold, after everything that can be freed was.

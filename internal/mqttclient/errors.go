@@ -52,7 +52,8 @@ func ConnectError(broker string, err error) error {
 		}
 	}
 	invalid, unverified := x509.CertificateInvalidError{}, (*tls.CertificateVerificationError)(nil)
-	if errors.As(err, &unverified) && !(errors.As(err, &invalid) && invalid.Reason == x509.Expired) { // which a clock that is not set yet may say
+	expired := errors.As(err, &invalid) && invalid.Reason == x509.Expired // or the clock is not set yet
+	if errors.As(err, &unverified) && !expired {
 		return fmt.Errorf("%w: the certificate of the broker %s: see RootCAs and ServerName of TLS: %w", transport.ErrConfig, broker, err)
 	}
 	return fmt.Errorf("cannot connect to the broker %s: %w%s", broker, err, hint(broker, err))
