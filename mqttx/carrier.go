@@ -51,7 +51,7 @@ func (h *Hub) newCarrier(peer string, first *firstID) *carrier {
 // Info implements session.Carrier. What a client or a broker brings out of order in spite
 // of the standard costs only that it is sent again.
 func (c *carrier) Info() session.LinkInfo {
-	first, larger := c.h.sizes.begin()
+	first, larger := c.h.sizes.begin(time.Now())
 	return session.LinkInfo{Protocol: "mqtt", Peer: c.peer, Ordered: true, MaxMessage: first, Sizes: larger}
 }
 

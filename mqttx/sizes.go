@@ -29,6 +29,10 @@ const (
 	slowTime = time.Second
 
 	maxTries = 3 // losses of a probe after which its size counts as too large
+
+	// guessTime is how long a limit holds that was concluded from the end of a connection, which may have had
+	// other reasons: at first, and then ever longer.
+	guessTime = 10 * time.Minute
 )
 
 // sizes are what is known about the messages that a broker takes. Brokers of MQTT
@@ -37,6 +41,9 @@ const (
 type sizes struct {
 	mu    sync.Mutex
 	limit int
+	most  int               // that limit was at first
+	until time.Time         // limit is a guess until then; zero: it is none
+	holds time.Duration     // for how long the last guess did
 	used  map[int]time.Time // since when this connection has carried messages over firstSize
 }
 
@@ -53,13 +60,16 @@ func newSizes(limit int, shared bool) *sizes {
 	if shared {
 		limit = min(limit, sharedSize)
 	}
-	return &sizes{limit: limit, used: make(map[int]time.Time)}
+	return &sizes{limit: limit, most: limit, used: make(map[int]time.Time)}
 }
 
 // begin returns the size that a session begins with and those that it may probe for.
-func (z *sizes) begin() (first int, larger []int) {
+func (z *sizes) begin(now time.Time) (first int, larger []int) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	if !z.until.IsZero() && now.After(z.until) {
+		z.limit, z.until = z.most, time.Time{}
+	}
 	first = min(firstSize, z.limit)
 	for size := first; size < z.limit; {
 		size = z.above(size)
@@ -110,8 +120,13 @@ func (z *sizes) lost(now time.Time) bool {
 		}
 	}
 	clear(z.used)
-	z.mu.Unlock()
-	return suspect > 0 && z.refused(suspect)
+	defer z.mu.Unlock()
+	if suspect == 0 || !z.lower(suspect) {
+		return false
+	}
+	z.holds = max(guessTime, 2*z.holds)
+	z.until = now.Add(z.holds)
+	return true
 }
 
 // refused notes that messages of size bytes are too large, and reports whether that
@@ -119,6 +134,11 @@ func (z *sizes) lost(now time.Time) bool {
 func (z *sizes) refused(size int) bool {
 	z.mu.Lock()
 	defer z.mu.Unlock()
+	return z.lower(size)
+}
+
+// lower is refused, with the mutex held.
+func (z *sizes) lower(size int) bool {
 	below := firstSize
 	for _, s := range ladder {
 		if s < class(size) {

@@ -48,7 +48,7 @@ func FuzzSender(f *testing.F) {
 func TestSizesOfAConnection(t *testing.T) {
 	now := time.Now()
 	z := newSizes(0, false)
-	if first, larger := z.begin(); first != firstSize || !slices.Equal(larger, ladder) {
+	if first, larger := z.begin(now); first != firstSize || !slices.Equal(larger, ladder) {
 		t.Errorf("begins with %d, %v", first, larger)
 	}
 	z.sent(1000, now)
@@ -65,14 +65,21 @@ func TestSizesOfAConnection(t *testing.T) {
 		t.Error("a size that was used for a while has ended a connection")
 	}
 	for range 5 { // a broker that takes ever less does not loop
-		_, larger := z.begin()
+		_, larger := z.begin(now)
 		for _, size := range larger {
 			z.sent(size, now)
 		}
 		z.lost(now)
 	}
-	if first, larger := z.begin(); first != firstSize || larger != nil || z.room(firstSize) != firstSize {
+	if first, larger := z.begin(now); first != firstSize || larger != nil || z.room(firstSize) != firstSize {
 		t.Errorf("in the end there are %d, %v", first, larger)
+	}
+	z.begin(now.Add(guessTime))
+	if now = now.Add(10 * guessTime); z.largest() != firstSize {
+		t.Error("a guess was forgotten at once")
+	}
+	if _, larger := z.begin(now); !slices.Equal(larger, ladder) {
+		t.Errorf("after a while there are %v, as the broker may have had other reasons", larger)
 	}
 	if z := newSizes(0, true); z.largest() != sharedSize {
 		t.Errorf("%d bytes on a shared client", z.largest())
