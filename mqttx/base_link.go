@@ -141,11 +141,12 @@ func (l *baseLink) subscribed(c mqtt.Client) {
 		mqttclient.Pause(l.ctx, n)
 		err = l.ask(c)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		l.why.Store(nil)
 		l.up.Store(up)
 		l.tries.Store(0)
-	} else {
+	case l.opener.Lane() == up: // of a newer connection more is known
 		l.failed(err)
 	}
 	select {

@@ -24,7 +24,7 @@ func tlsError(peer string, err error) error {
 	switch {
 	case errors.As(err, &tls.RecordHeaderError{}), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Errorf("the peer at %s does not answer in TLS: %s: %w", peer, oneSided, err)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired, alerted(err) && strings.Contains(err.Error(), "expired"):
 	case errors.As(err, &unverified):
 		return fmt.Errorf("%w: the certificate of the peer at %s: see RootCAs and ServerName, or to listen ClientCAs, of tcpx.Transport.TLS: %w", transport.ErrConfig, peer, err)
 	case alerted(err) && errors.As(err, &op) && strings.Contains(op.Err.Error(), "certificate"):

@@ -90,6 +90,20 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// A receiver whose clock is not set yet refuses what it will take later.
+func TestTLSClockOfTheReceiver(t *testing.T) {
+	server, trusted := certificate(t, "receiver")
+	client, trustedClient := certificate(t, "camera")
+	r := receive(t, func(_ *transport.Server, tr *tcpx.Transport) {
+		tr.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trustedClient,
+			Time: func() time.Time { return time.Unix(0, 0) }}
+	})
+	_, err := (&tcpx.Transport{Addr: r.addr, TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{client}}}).Dial(t.Context())
+	if err == nil || !transport.Retryable(err) || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("final, or not said: %v", err)
+	}
+}
+
 // Names are of certificates with none in the subject too, as is usual by now.
 func TestTLSName(t *testing.T) {
 	server, trusted := certificate(t, "", func(c *x509.Certificate) { c.DNSNames = []string{"gate.example"} })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"syscall"
 )
 
 // The commit of an image. After a crash at any step finish goes on where the
@@ -130,6 +131,7 @@ func (d *openDir) intend(in intent) (*placing, error) {
 	case storing:
 		return nil, errStoring
 	case full:
+		d.again()
 		return nil, errPending
 	}
 	if err := d.choose(pl); err != nil {
@@ -137,6 +139,19 @@ func (d *openDir) intend(in intent) (*placing, error) {
 		return nil, err
 	}
 	return pl, nil
+}
+
+// again finishes one of the images that wait, whose sender may never ask for it.
+func (d *openDir) again() {
+	d.mu.Lock()
+	var id ID
+	for other, pl := range d.pending {
+		if id = other; !pl.busy {
+			break
+		}
+	}
+	d.mu.Unlock()
+	_, _, _ = d.receipt(id)
 }
 
 // withdraw ends the work on an image that could not be finished. It reports
@@ -180,7 +195,7 @@ func (d *openDir) finish(pl *placing) error {
 			return d.void(pl, diskError(err)) // somebody has removed the partial file
 		case misnamed(err): // a file is in the way by now
 			return d.void(pl, nameError(pl.name))
-		case errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EXDEV):
 			return d.void(pl, diskError(err)) // which does not pass by itself
 		default:
 			return diskError(err)

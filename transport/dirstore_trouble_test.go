@@ -17,15 +17,17 @@ import (
 // An image that is refused because its directory may not be written is not stored later, and nothing piles up.
 func TestDirStoreDirectoryNotWritable(t *testing.T) {
 	denied := true
+	why := []syscall.Errno{syscall.EACCES, syscall.EXDEV, syscall.EROFS}
 	s := newDirStore(t, &DirStore{Dir: t.TempDir(), NoSync: true, step: func(op, name string, n int) (int, error) {
 		if denied && (op == "link" || op == "rename") && !strings.HasPrefix(name, metaDir) {
-			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EACCES}
+			return 0, &fs.PathError{Op: op, Path: name, Err: why[0]}
 		}
 		return 0, nil
 	}})
-	for i := range uint64(20) {
+	for i := range uint64(21) {
 		_, _, err := deliver(s, MakeID(1, i), "a.jpg", small)
 		wantReason(t, err, ReasonDisk, true)
+		why = append(why[1:], why[0])
 	}
 	if left := leftovers(t, s.Dir); len(left) > 0 {
 		t.Errorf("left of images that were refused: %v", left)
@@ -39,10 +41,11 @@ func TestDirStoreDirectoryNotWritable(t *testing.T) {
 	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
 }
 
-// Images that wait for a failed disk are bounded too.
+// Images that wait for a failed disk are bounded too, and make room when it works again though nobody asks for them.
 func TestDirStorePendingIsBounded(t *testing.T) {
+	broken := true
 	s := newDirStore(t, &DirStore{Dir: t.TempDir(), NoSync: true, step: func(op, name string, n int) (int, error) {
-		if (op == "link" || op == "rename") && !strings.HasPrefix(name, metaDir) {
+		if broken && (op == "link" || op == "rename") && !strings.HasPrefix(name, metaDir) {
 			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EIO}
 		}
 		return 0, nil
@@ -54,6 +57,10 @@ func TestDirStorePendingIsBounded(t *testing.T) {
 	if n := len(s.opened.pending); n != maxPending {
 		t.Errorf("%d images are pending", n)
 	}
+	broken = false
+	_, _, err := deliver(s, MakeID(2, 0), "b.jpg", small) // which has one of them finished
+	wantReason(t, err, ReasonDisk, true)
+	mustDeliver(t, s, MakeID(2, 0), "b.jpg", small)
 }
 
 // A file that comes into the way after the name was looked at is the name's fault, and the image is gone.

@@ -36,7 +36,8 @@ type Offer struct {
 	// the blocks in Held; zero means XXH3.
 	Digest chunk.Algorithm
 	// Attempt orders offers of one ID: a higher one takes the image over from an
-	// older one's Arrival, an equal or lower one is refused with ReasonMoved.
+	// older one's Arrival; an equal or lower one waits a second for that to end, and is
+	// refused with ReasonMoved if it does not.
 	Attempt uint32
 	// Resume says that the sender can go on with an image of which blocks are
 	// held here (Held, Use), so a partial one is worth keeping.

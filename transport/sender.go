@@ -212,7 +212,7 @@ func (s *Sender) leave(me *sending) {
 	defer s.mu.Unlock()
 	delete(s.running, me)
 	if q := me.live; q != nil {
-		if q.leave(me); q.first == nil {
+		if q.leave(me); q.first == nil && s.live[q.source] == q { // else it was over before, and another is in its place
 			delete(s.live, q.source)
 		}
 	}

@@ -423,6 +423,34 @@ func TestFastLiveSourceOnASlowLinkIsNotStarved(t *testing.T) {
 	})
 }
 
+// A frame that was superseded, and whose goroutine is late to leave, is in nobody's way.
+func TestLateSupersededFrame(t *testing.T) {
+	var s Sender
+	enter := func() *sending {
+		_, me, err := s.enter(t.Context(), &Image{Source: "cam"}, &Outgoing{Options: SendOptions{Live: &Live{}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return me
+	}
+	begun := func(me *sending) bool {
+		select {
+		case <-me.turn:
+			return true
+		default:
+			return false
+		}
+	}
+	first, superseded, newest := enter(), enter(), enter()
+	s.leave(first)
+	s.leave(newest)
+	next := enter()
+	s.leave(superseded)
+	if last := enter(); !begun(next) || begun(last) {
+		t.Errorf("begun %v, want true; while it is on its way %v, want false", begun(next), begun(last))
+	}
+}
+
 func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sender

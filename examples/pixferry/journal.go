@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,7 +79,12 @@ func openJournal(path string) (*journal, error) {
 		}
 	}
 	if lines > compactAfter {
-		_ = j.compact(f) // it stays as it is
+		var late io.Reader = f
+		if runtime.GOOS == "windows" { // where no file is replaced that is open
+			f.Close()
+			late = strings.NewReader("")
+		}
+		_ = j.compact(late) // if not, it stays as it is
 	}
 	return j, nil
 }

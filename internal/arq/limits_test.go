@@ -143,6 +143,28 @@ func TestSwallowedMessagesGetSmaller(t *testing.T) {
 	}
 }
 
+// So does an image that is alone and small, but too large.
+func TestSmallImageIsSwallowed(t *testing.T) {
+	for _, c := range []struct{ first, most, size int }{
+		{4000, 1400, 1500},
+		{9000, 3000, 3500},
+	} {
+		a, b := couple(t, func(ca, cb *Config) {
+			for _, cfg := range []*Config{ca, cb} {
+				cfg.Reliable, cfg.MaxMessage, cfg.Sizes = false, 4000, []int{9000}
+			}
+		})
+		b.most = c.first
+		h := a.send(pattern(1<<20), nil)
+		now := settleUntil(start, a, b, func() bool { return a.receipts[h] })
+		b.most = c.most
+		h = a.send(pattern(c.size), nil)
+		if settleUntil(now, a, b, func() bool { return a.receipts[h] }); !a.receipts[h] {
+			t.Errorf("%+v: it never arrives; messages of %d", c, a.MaxMessage())
+		}
+	}
+}
+
 // RFC 8899: a probe that arrives raises the size, three that do not leave it.
 func TestProbesFindTheMessageSize(t *testing.T) {
 	for _, fits := range []int{1200, 1400, 8000} {

@@ -19,11 +19,11 @@ var (
 
 // batch is what was received since the last settle.
 type batch struct {
-	any    bool // anything at all
-	urgent bool // something to acknowledge at once
-	soon   bool // something to acknowledge with its answer, or soon
-	newest bool // the newest of those acknowledged was the largest of its ACK, so it gives a round-trip sample
-	large  bool // a large message was lost (sizer)
+	any    bool  // anything at all
+	urgent bool  // something to acknowledge at once
+	soon   bool  // something to acknowledge with its answer, or soon
+	newest bool  // the newest of those acknowledged was the largest of its ACK, so it gives a round-trip sample
+	least  int32 // bytes of the smallest message over wire.InitialMessage that was lost, 0: none was
 
 	acked, packets  int64 // newly acknowledged
 	largest         int64 // number of the newest of them, -1: none

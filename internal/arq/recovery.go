@@ -197,8 +197,8 @@ func (r *recovery) detect(e *Engine, b *batch) {
 		}
 	}
 	if b.lostCount > before {
-		if r.ordered && b.large {
-			e.size.swallowed(e.now, max(wire.InitialMessage, e.controls.most+wire.LongHeader+wire.Trailer))
+		if r.ordered && b.least > 0 {
+			e.size.swallowed(e.now, int(b.least), max(wire.InitialMessage, e.controls.most+wire.LongHeader+wire.Trailer))
 		}
 		r.ask(e.size.current)
 	}
@@ -214,7 +214,9 @@ func (r *recovery) lose(e *Engine, b *batch, number int64, m *sentMessage) {
 	} else {
 		b.lost += int64(m.size)
 		b.lostCount++
-		b.large = b.large || int(m.size) > e.size.large()
+		if size := int32(m.size); size > wire.InitialMessage && (b.least == 0 || size < b.least) {
+			b.least = size
+		}
 		r.loss.lose()
 		if r.cc != nil {
 			r.cc.Lost(e.now, packet(number, m))

@@ -6,7 +6,8 @@ const (
 	sizeTries    = 3                // losses of a probe before its size counts as too large
 	sizeInterval = time.Second      // between a lost probe and the next
 	sizeRetry    = 10 * time.Minute // until a size that was too large is tried again (RFC 8899, PMTU_RAISE_TIMER)
-	blackHole    = 3                // probe timeouts, or losses on an ordered link, in a row before large messages are given up
+	blackHole    = 3                // probe timeouts in a row before large messages are given up
+	swallows     = 6                // losses of large messages in a row, on an ordered link, before they are
 )
 
 // sizer decides how large messages are and probes for larger ones as RFC 8899 does,
@@ -18,7 +19,8 @@ type sizer struct {
 	current int
 
 	probing bool  // a probe is outstanding
-	holes   uint8 // losses of large messages in a row, on an ordered link
+	holes   uint8 // losses in a row, on an ordered link, of messages of hole bytes or more
+	hole    int32
 	tries   int
 	next    time.Duration // no probe before it
 }
@@ -77,32 +79,27 @@ func (s *sizer) lost(now time.Duration) {
 	}
 }
 
-// large returns over how many bytes a message is large: smaller ones arrive whatever becomes of those.
-func (s *sizer) large() int {
-	if s.current > s.base {
-		return s.base
+// swallowed notes that messages of size bytes and more were lost although their link keeps messages in order and a
+// later one has arrived: after a few times, with none of that size that has arrived, messages get smaller, but not
+// under least bytes. A broker that was started anew with a lower limit drops what is over it, without a word.
+func (s *sizer) swallowed(now time.Duration, size, least int) {
+	if s.holes == 0 || size < int(s.hole) {
+		s.hole = int32(size)
 	}
-	return s.base / 2
-}
-
-// swallowed notes that large messages were lost although their link keeps messages in order and a later one has
-// arrived: after a few times, with none that has arrived, messages get smaller, but not under least bytes. A broker
-// that was started anew with a lower limit drops what is over it, without a word.
-func (s *sizer) swallowed(now time.Duration, least int) {
-	if s.holes++; s.holes < blackHole {
+	if s.holes++; s.holes < swallows {
 		return
 	}
 	s.holes = 0
-	if s.current == s.base && s.base > least {
+	if half := max(min(int(s.hole), s.base)/2, least); half < s.base && int(s.hole) <= s.base {
 		s.larger = append([]int{s.base}, s.larger...)
-		s.base = max(s.base/2, least)
+		s.base = half
 	}
 	s.timeout(now, blackHole)
 }
 
 // arrived notes that a message of so many bytes has.
 func (s *sizer) arrived(size int) {
-	if size > s.large() {
+	if size >= int(s.hole) {
 		s.holes = 0
 	}
 }

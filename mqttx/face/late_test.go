@@ -15,10 +15,11 @@ import (
 // A command that the broker has kept opens no door.
 func TestRetainedCommand(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{})
-	p := newPeer(t, b, up)
+	p := newPeer(t, b, down)
 	if token := p.client.Publish(down, 1, true, `{"cmd": "openDoorD"}`); !token.WaitTimeout(patience) || token.Error() != nil {
 		t.Fatal(token.Error())
 	}
+	await(t, "the command itself", p.got) // the broker hands it out after it has confirmed it
 	c := dial(t, b, &Transport{})
 	got := make(chan string, 10)
 	srv := &transport.Server{Message: func(_ context.Context, _ transport.Conn, m transport.Message) error {
