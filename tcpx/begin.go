@@ -76,7 +76,10 @@ func (b *Begin) Dial(ctx context.Context) (transport.Conn, error) {
 
 // Listen implements transport.Transport.
 func (b *Begin) Listen(ctx context.Context) (transport.Listener, error) {
-	names := &namePattern{pattern: b.Name}
+	names, err := newNames(b.Name)
+	if err != nil {
+		return nil, err
+	}
 	times := waits{timeout: limit(b.Timeout, deviceTimeout), idle: limit(b.IdleTimeout, deviceIdle)}
 	return listenDevice(ctx, b.Listener, b.Addr, b.info(), times, func(ctx context.Context, r *deviceReader, in *transport.Inbox) error {
 		if err := r.write(ctx, []byte(beginWelcome)); err != nil {

@@ -96,7 +96,10 @@ func (c *Command) Listen(ctx context.Context) (transport.Listener, error) {
 			return nil, fmt.Errorf("%w: tcpx.Command.Commands: %w", transport.ErrConfig, err)
 		}
 	}
-	names := &namePattern{pattern: c.Name}
+	names, err := newNames(c.Name)
+	if err != nil {
+		return nil, err
+	}
 	times := waits{timeout: limit(c.Timeout, deviceTimeout), idle: limit(c.IdleTimeout, deviceIdle), quiet: limit(c.Quiet, 100*time.Millisecond)}
 	return listenDevice(ctx, c.Listener, c.Addr, c.info(), times, func(ctx context.Context, r *deviceReader, in *transport.Inbox) error {
 		return c.serve(ctx, r, in, names)
@@ -279,6 +282,10 @@ func (c *commandConn) command(ctx context.Context, command []byte) (transport.Ou
 	if err := c.link.settle(ctx); err != nil {
 		c.drop()
 		return transport.NotKept, err
+	}
+	if c.link.left() {
+		c.drop()
+		return transport.NotKept, errLeft
 	}
 	if err := c.link.say(ctx, string(command), c.pause); err != nil {
 		c.drop()

@@ -192,11 +192,14 @@ func (c *deviceConn) take(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := ctx.Err(); err != nil {
-		c.release()
-		return err
+	err := ctx.Err()
+	if c.closed.Load() {
+		err = transport.ErrClosed
 	}
-	return nil
+	if err != nil {
+		c.release()
+	}
+	return err
 }
 
 // release gives the turn back. After Close, whoever has it ends the connection.
@@ -214,8 +217,10 @@ func (c *deviceConn) Close() error {
 	c.sender.Close(transport.ErrClosed)
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
-	if c.take(ctx) == nil { // else a source that does not heed its context has it, and release does the rest
+	select { // else a source that does not heed its context has it, and release does the rest
+	case c.turn <- struct{}{}:
 		c.release()
+	case <-ctx.Done():
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package tcpx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -49,6 +50,7 @@ func listenDevice(ctx context.Context, l net.Listener, addr string, info transpo
 	}
 	d := &deviceListener{Listener: l, accepted: make(chan acceptedConn), closed: make(chan struct{}), stopped: make(chan struct{})}
 	d.conn = func(conn net.Conn) transport.Conn {
+		info := info
 		info.Peer = conn.RemoteAddr().String()
 		s := &deviceServer{info: info, reader: newDeviceReader(conn, wait), serve: serve}
 		s.life, s.end = context.WithCancel(context.Background())
@@ -150,6 +152,14 @@ func (s *deviceServer) Close() error {
 	s.end()
 	s.reader.Close()
 	return nil
+}
+
+// newNames refuses a pattern that is a path: no such name is taken from anybody.
+func newNames(pattern string) (*namePattern, error) {
+	if strings.ContainsAny(pattern, `/\`) {
+		return nil, fmt.Errorf("%w: Name is %q: set it to the name of a file, and DirStore.Dir or Path to where that is to be", transport.ErrConfig, pattern)
+	}
+	return &namePattern{pattern: pattern}, nil
 }
 
 // namePattern makes names for images that come without one.

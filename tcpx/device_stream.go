@@ -76,6 +76,9 @@ func (w *oneWay) stream(ctx context.Context, out *transport.Outgoing, text strin
 	if err := w.settle(ctx); err != nil {
 		return 0, err
 	}
+	if w.left() {
+		return 0, errLeft
+	}
 	for piece, err := range chunk.Split(out.Body, out.Body.Size, devicePiece) {
 		if err == nil && piece.Last {
 			if err = out.Body.Check(); err == nil {
@@ -92,6 +95,19 @@ func (w *oneWay) stream(ctx context.Context, out *transport.Outgoing, text strin
 		out.Count(int64(len(piece.Data)))
 	}
 	return size, refuseEmpty(size)
+}
+
+// errLeft is of a server that was gone before the first byte left: who takes something waits for it.
+var errLeft = errors.New("the server has closed the connection instead of waiting for what comes")
+
+// left reports whether the server is known to be gone.
+func (w *oneWay) left() bool {
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 // refuseEmpty refuses an image of 0 bytes: a connection that ends without one looks

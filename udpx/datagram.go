@@ -22,8 +22,9 @@ import (
 // A Receipt is of level Received: a receiver of this package answers when it has kept
 // the image, others when it has arrived. Without an answer the image may have arrived or
 // not, and sending it again can deliver it twice; what is sent next leaves from another
-// local port, so that a late answer is not taken for its own. An answer that the network
-// doubles can be taken for that to the next image.
+// local port, so that a late answer is not taken for its own. An answer, or an
+// image, that the network doubles makes two answers, of which the second can be taken for that to the
+// next image.
 //
 // A Conn that was dialled sends, one image at a time, and one that was accepted serves.
 // Set the fields before the first use; it is safe for concurrent use then.

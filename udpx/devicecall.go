@@ -40,12 +40,23 @@ func (c *caller) Info() transport.Info {
 	return info
 }
 
+// closeTime is how long Close waits for a source that does not heed its context.
+const closeTime = 2 * time.Second
+
 func (c *caller) Close() error {
 	c.closed.Do(func() {
 		c.sender.Close(transport.ErrClosed)
 		c.end(transport.ErrClosed)
-		<-c.turn // and never back
-		c.line.close()
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			<-c.turn // and never back
+			c.line.close()
+		}()
+		select {
+		case <-closed:
+		case <-time.After(closeTime):
+		}
 	})
 	return nil
 }

@@ -19,6 +19,10 @@
 // them (GSO, GRO) where it can; the environment variable PIXFERRY_UDP_OFFLOAD=off
 // keeps it from that.
 //
+// On a host with several addresses give Listen the one that peers dial: a socket on all of them (":9999") answers
+// from the one that the system prefers, and who has dialled another hears nothing. This holds for the device
+// protocols too.
+//
 // Set Transport.Conn to share a socket of your own between Listen and any number
 // of Dials: both ends of a symmetric program, a socket that a NAT was punched for,
 // or a simulated network. It works inside a testing/synctest bubble.

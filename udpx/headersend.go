@@ -14,8 +14,9 @@ import (
 func sendPieces(ctx context.Context, l *line, header []byte, pieces iter.Seq2[chunk.Chunk, error], pace pacer, out *transport.Outgoing) error {
 	for c, err := range pieces {
 		if err == nil && c.Last {
-			err = out.Body.Check()
-			out.LastByteSent()
+			if err = out.Body.Check(); err == nil {
+				out.LastByteSent()
+			}
 		}
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package udpx
 
 import (
+	"bytes"
 	"fmt"
 	"time"
 
@@ -29,6 +30,9 @@ type headerState struct {
 	size     int64     // of the image; 0: its header was not seen
 	got      int64     // bytes of it
 	unsure   []byte    // came last, and is either the image's end or a header
+	last     []byte    // piece, also of the image before
+	at       time.Time // of last
+	doubled  bool      // a piece was as the one before it
 	deadline time.Time // to call expire; zero: never
 }
 
@@ -63,8 +67,11 @@ func (s *headerState) take(now time.Time, d []byte) (steps []headerStep) {
 	if !s.deadline.IsZero() && now.After(s.deadline) {
 		steps = s.expire()
 	}
-	if len(d) == 0 || s.phase == headerIdle && isAnswer(d) {
-		return steps // some send an empty one after an image of n * 1,024 bytes
+	switch {
+	case len(d) == 0 && s.full(): // some send an empty one after an image of n * 1,024 bytes
+		return append(steps, s.expire()...)
+	case len(d) == 0, s.phase == headerIdle && (isAnswer(d) || bytes.Equal(d, s.last) && now.Before(s.at.Add(settled))):
+		return steps
 	}
 	if h, ok := s.header(s.unsure); ok {
 		steps = s.begin(steps, now, h) // for something follows it
@@ -92,12 +99,19 @@ func (s *headerState) mayEnd(d []byte) bool {
 	if s.size == 0 {
 		return s.phase == headerRest
 	}
-	return int64(len(d)) == (s.size-1)%headerPiece+1
+	return !s.full() && int64(len(d)) == (s.size-1)%headerPiece+1
 }
+
+// full reports whether all bytes are here of an image that more may follow: a doubled
+// datagram would have taken the last one's place.
+func (s *headerState) full() bool { return s.phase == headerImage && s.got == s.size }
 
 // begin handles a header.
 func (s *headerState) begin(steps []headerStep, now time.Time, h SizeHeader) []headerStep {
-	if s.phase == headerImage {
+	switch {
+	case s.full():
+		steps = append(steps, headerStep{kind: headerWhole})
+	case s.phase == headerImage:
 		steps = append(steps, s.lost("then the next image began"))
 	}
 	s.reset()
@@ -111,7 +125,13 @@ func (s *headerState) piece(steps []headerStep, now time.Time, d []byte) []heade
 	n := int64(len(d))
 	if s.phase == headerImage && n == min(headerPiece, s.size-s.got) {
 		steps = append(steps, headerStep{kind: headerData, data: d, at: s.got})
-		if s.got += n; s.got == s.size {
+		s.doubled = s.doubled || bytes.Equal(d, s.last) && s.got > 0
+		s.last, s.at = d, now
+		switch s.got += n; {
+		case s.got == s.size && n == headerPiece && s.doubled:
+			s.deadline = now.Add(settled)
+			return steps
+		case s.got == s.size:
 			s.reset()
 			return append(steps, headerStep{kind: headerWhole})
 		}
@@ -135,6 +155,9 @@ func (s *headerState) expire() (steps []headerStep) {
 	if end := s.unsure; end != nil {
 		s.unsure = nil
 		steps = s.piece(steps, s.deadline, end) // for nothing follows it
+	} else if s.full() {
+		s.reset()
+		return append(steps, headerStep{kind: headerWhole})
 	} else if s.phase == headerImage {
 		steps = append(steps, s.lost(fmt.Sprintf("then nothing for %v", s.idle)))
 	}
@@ -147,7 +170,7 @@ func (s *headerState) expire() (steps []headerStep) {
 
 // reset makes the state idle.
 func (s *headerState) reset() {
-	*s = headerState{order: s.order, most: s.most, idle: s.idle}
+	*s = headerState{order: s.order, most: s.most, idle: s.idle, last: s.last, at: s.at}
 }
 
 // silence is when the wait for the next datagram ends.

@@ -32,7 +32,8 @@ const jsonType = "application/json"
 // SendMessage waits for the answer. A receiver of this package sends that when
 // Server.Message has returned nil. Without an answer the text may have arrived or not,
 // and is not repeated; the next one leaves from another local port, so that a late
-// answer is not taken for its own.
+// answer is not taken for its own. A text, or an answer, that the network doubles makes two answers, of
+// which the second can be taken for that to the next text.
 //
 // A Conn that was dialled sends, and one that was accepted serves. Set the fields before
 // the first use; it is safe for concurrent use then.

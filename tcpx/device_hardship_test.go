@@ -1,0 +1,132 @@
+package tcpx_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/pixferry/pixferry/tcpx"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// A server that leaves during the client's pause has taken nothing, and that is known before the first byte.
+func TestServerLeavesInPause(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			io.WriteString(c, "Welcome from server!")
+			io.ReadFull(c, make([]byte, len("begin to send")))
+			c.(*net.TCPConn).CloseWrite() // all that a client on a slow path knows of a server that was killed
+		}
+	}()
+	c, err := (&tcpx.Begin{Addr: l.Addr().String()}).Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r, err := c.Send(t.Context(), &transport.Image{Body: transport.Bytes(make([]byte, 800))}, nil)
+	if e := (*transport.Error)(nil); !errors.As(err, &e) || e.Outcome != transport.NotKept || !transport.Retryable(err) {
+		t.Errorf("the server had left before the image began: %v, %v", r.Level, err)
+	}
+}
+
+func TestAcceptAtOnce(t *testing.T) {
+	l, err := (&tcpx.Begin{Addr: "127.0.0.1:0"}).Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 10 {
+				if c, err := l.Accept(t.Context()); err == nil {
+					c.Close()
+				}
+			}
+		})
+	}
+	for range 40 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	all.Wait()
+}
+
+func TestNoCommandAfterClose(t *testing.T) {
+	m := newMemNet()
+	srv := &transport.Server{Message: func(context.Context, transport.Conn, transport.Message) error { return nil }}
+	l, err := (&tcpx.Command{Listener: m, Commands: []string{"open"}}).Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	for range 300 {
+		c, err := (&tcpx.Command{DialContext: m.Dial, Pause: -1}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if err := c.SendMessage(t.Context(), transport.Message{Data: []byte("open")}); !errors.Is(err, transport.ErrClosed) {
+			t.Fatalf("a command after Close: %v", err)
+		}
+	}
+	if m.dialed > 0 {
+		t.Errorf("%d connections were made after Close", m.dialed)
+	}
+	srv.Shutdown(context.Background())
+	<-served
+}
+
+// An image of 0 bytes has none behind its name.
+func TestEmptyFrameWithBytes(t *testing.T) {
+	got := make(chan int64, 1)
+	srv := &transport.Server{Handler: func(_ context.Context, in *transport.Incoming) error { got <- in.Size; return nil }}
+	l, err := (&tcpx.Frames{Addr: "127.0.0.1:0"}).Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	b := make([]byte, 2)
+	for _, text := range []string{"visible|d", "0|a.jpg"} {
+		io.WriteString(conn, text)
+		io.ReadFull(conn, b)
+	}
+	io.WriteString(conn, "hello")
+	if _, err := io.ReadFull(conn, b); err == nil || len(got) > 0 {
+		t.Errorf("an image of 0 bytes of which 5 came: %q, %d delivered", b, len(got))
+	}
+	srv.Shutdown(context.Background())
+	<-served
+}
+
+// A Name that would have every image refused is told at once.
+func TestNameThatIsAPath(t *testing.T) {
+	for _, tr := range []transport.Transport{&tcpx.Begin{Addr: "127.0.0.1:0", Name: "gate/{n}.bmp"}, &tcpx.Command{Addr: "127.0.0.1:0", Name: `gate\{n}`}} {
+		if _, err := tr.Listen(t.Context()); !errors.Is(err, transport.ErrConfig) {
+			t.Errorf("%T: %v", tr, err)
+		}
+	}
+}
