@@ -19,9 +19,9 @@
 // them (GSO, GRO) where it can; the environment variable PIXFERRY_UDP_OFFLOAD=off
 // keeps it from that.
 //
-// On a host with several addresses give Listen the one that peers dial: a socket on all of them (":9999") answers
-// from the one that the system prefers, and who has dialled another hears nothing. This holds for the device
-// protocols too.
+// A listener on all addresses of its host (":9999") answers each peer from the one that it was asked at. Elsewhere
+// than on Linux it answers from the one that the system prefers, and who has dialled another hears nothing: give
+// Listen the address that peers dial there. This holds for the device protocols too.
 //
 // Set Transport.Conn to share a socket of your own between Listen and any number
 // of Dials: both ends of a symmetric program, a socket that a NAT was punched for,

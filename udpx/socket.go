@@ -68,6 +68,9 @@ func (k addrKey) sameHost(other addrKey) bool {
 }
 
 func keyOf(a net.Addr) addrKey {
+	if with, ok := a.(*udpsock.Addr); ok {
+		a = with.UDPAddr
+	}
 	if u, ok := a.(*net.UDPAddr); ok {
 		ap := u.AddrPort()
 		return addrKey{udp: netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())}

@@ -1,7 +1,6 @@
 package udpsock
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"syscall"
@@ -12,14 +11,16 @@ import (
 
 const (
 	batchSize   = 128 // messages that a call moves
-	controlSize = 64  // of the control messages of one packet
+	controlSize = 128 // of the control messages of one packet
 )
 
 // mmsg moves packets with recvmmsg and sendmmsg. golang.org/x/net/ipv4 does so for
 // sockets of IPv6 too.
 type mmsg struct {
-	conn *Conn
-	pc   *ipv4.PacketConn
+	conn    *Conn
+	pc      *ipv4.PacketConn
+	sources bool  // the system tells which address packets have come to
+	last    *Addr // that was read
 
 	in  []ipv4.Message
 	out []ipv4.Message
@@ -27,7 +28,13 @@ type mmsg struct {
 }
 
 func newBatcher(c *Conn, u *net.UDPConn, raw syscall.RawConn) batcher {
+	m := &mmsg{conn: c, pc: ipv4.NewPacketConn(u)}
 	raw.Control(func(fd uintptr) {
+		if local, ok := u.LocalAddr().(*net.UDPAddr); ok && local.IP.IsUnspecified() && !c.connected {
+			err4 := unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+			err6 := unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+			m.sources = err4 == nil || err6 == nil
+		}
 		if _, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT); err != nil {
 			c.offload.Store(false)
 		}
@@ -35,7 +42,7 @@ func newBatcher(c *Conn, u *net.UDPConn, raw syscall.RawConn) batcher {
 			c.joins = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
 		}
 	})
-	return &mmsg{conn: c, pc: ipv4.NewPacketConn(u)}
+	return m
 }
 
 // groWorks reports whether the kernel is 5.12 or newer; before, UDP_GRO joined
@@ -61,7 +68,7 @@ func (m *mmsg) read(ps []Packet) (int, error) {
 	ps = ps[:min(len(ps), batchSize)]
 	for len(m.in) < len(ps) {
 		msg := ipv4.Message{Buffers: make([][]byte, 1)}
-		if m.conn.joins {
+		if m.conn.joins || m.sources {
 			msg.OOB = make([]byte, controlSize)
 		}
 		m.in = append(m.in, msg)
@@ -79,24 +86,21 @@ func (m *mmsg) read(ps []Packet) (int, error) {
 		msg := &in[i]
 		ps[i].Data = ps[i].Data[:msg.N]
 		ps[i].Addr = msg.Addr
-		ps[i].Segment = receivedSegment(msg.OOB[:msg.NN])
+		control := received(msg.OOB[:msg.NN])
+		ps[i].Segment = control.segment
+		if peer, ok := msg.Addr.(*net.UDPAddr); ok && control.local.IsValid() {
+			ps[i].Addr = m.from(peer, &control)
+		}
 	}
 	return n, nil
 }
 
-// receivedSegment returns the size of the datagrams that GRO has joined, 0 if it has not.
-func receivedSegment(control []byte) int {
-	for len(control) > 0 {
-		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
-		if err != nil {
-			break
-		}
-		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 2 {
-			return int(binary.NativeEndian.Uint16(data))
-		}
-		control = rest
+// from returns the Addr of a peer, mostly that of the packet before.
+func (m *mmsg) from(peer *net.UDPAddr, c *control) *Addr {
+	if a := m.last; a == nil || a.local != c.local || a.Port != peer.Port || a.Zone != peer.Zone || !a.IP.Equal(peer.IP) {
+		m.last = &Addr{peer, c.local, c.source()}
 	}
-	return 0
+	return m.last
 }
 
 func (m *mmsg) write(ps []Packet) error {
@@ -116,7 +120,7 @@ func (m *mmsg) write(ps []Packet) error {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return err
-		case len(refused.OOB) > 0 && (errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE)):
+		case ps[i].Segment > 0 && len(refused.Buffers[0]) > ps[i].Segment && (errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE)):
 			m.split(&ps[i])
 		case errors.Is(err, unix.EPERM):
 			// Some kernels refuse the first sendmsg so (golang/go#63322).
@@ -154,38 +158,20 @@ func (m *mmsg) addMessage(i int, data []byte, addr net.Addr, segment int) {
 	if msg.Buffers == nil {
 		msg.Buffers = make([][]byte, 1)
 	}
-	msg.Buffers[0], msg.Addr = data, addr
-	msg.OOB = msg.OOB[:0]
+	msg.Buffers[0], msg.Addr, msg.OOB = data, addr, msg.OOB[:0]
+	if a, ok := addr.(*Addr); ok {
+		msg.Addr, msg.OOB = a.UDPAddr, append(msg.OOB, a.source...)
+	}
 	if segment > 0 {
 		msg.OOB = appendSegment(msg.OOB, segment)
 	}
 }
 
-// appendSegment appends the control message UDP_SEGMENT.
-//
-//	struct cmsghdr { size_t len; int level; int type; } and uint16_t segment, padded
-func appendSegment(b []byte, segment int) []byte {
-	n := unix.CmsgSpace(2)
-	b = append(b, make([]byte, n)...)
-	if unix.SizeofCmsghdr == 16 {
-		binary.NativeEndian.PutUint64(b, uint64(unix.CmsgLen(2)))
-	} else {
-		binary.NativeEndian.PutUint32(b, uint32(unix.CmsgLen(2)))
-	}
-	h := b[unix.SizeofCmsghdr-8:]
-	binary.NativeEndian.PutUint32(h, unix.IPPROTO_UDP)
-	binary.NativeEndian.PutUint32(h[4:], unix.UDP_SEGMENT)
-	binary.NativeEndian.PutUint16(b[unix.CmsgLen(0):], uint16(segment))
-	return b
-}
-
 // split sends a train that was refused as single datagrams, and gives offloading up if
 // that works: the interface or its driver cannot do it.
 func (m *mmsg) split(p *Packet) {
-	one := []ipv4.Message{{Buffers: make([][]byte, 1), Addr: p.Addr}}
 	for data := range p.Segments {
-		one[0].Buffers[0] = data
-		if _, err := m.pc.WriteBatch(one, 0); err != nil {
+		if err := m.conn.WriteOne(data, p.Addr); err != nil {
 			p.Err = err
 		}
 	}

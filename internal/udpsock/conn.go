@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -38,8 +39,16 @@ type Packet struct {
 	// are read, of the largest datagram that is waited for: more is cut off. Read cuts it to what arrived.
 	Data    []byte
 	Segment int      // 0: one datagram
-	Addr    net.Addr // the peer; nil: the one that the socket is connected to
+	Addr    net.Addr // the peer, of Read perhaps an *Addr; nil: the one that the socket is connected to
 	Err     error    // why Write could not send it, or not all of it
+}
+
+// An Addr is a peer, with the address of this host's that it has sent to. What is written to it leaves from
+// there: the system would choose among all addresses of a socket that is bound to none.
+type Addr struct {
+	*net.UDPAddr
+	local  netip.Addr
+	source []byte // the control message that says so
 }
 
 // Segments returns the datagrams one by one.
@@ -143,9 +152,12 @@ func (c *Conn) writeEach(p *Packet) error {
 
 // WriteOne sends one datagram. It may be called at any time.
 func (c *Conn) WriteOne(data []byte, to net.Addr) (err error) {
-	if to == nil {
+	switch a := to.(type) {
+	case nil:
 		_, err = c.PacketConn.(io.Writer).Write(data)
-	} else {
+	case *Addr:
+		_, _, err = c.PacketConn.(*net.UDPConn).WriteMsgUDP(data, a.source, a.UDPAddr)
+	default:
 		_, err = c.WriteTo(data, to)
 	}
 	return err
