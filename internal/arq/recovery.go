@@ -214,8 +214,8 @@ func (r *recovery) lose(e *Engine, b *batch, number int64, m *sentMessage) {
 	} else {
 		b.lost += int64(m.size)
 		b.lostCount++
-		if size := int32(m.size); size > wire.InitialMessage && (b.least == 0 || size < b.least) {
-			b.least = size
+		if m.size > wire.InitialMessage && (b.least == 0 || m.size < b.least) {
+			b.least = m.size
 		}
 		r.loss.lose()
 		if r.cc != nil {
