@@ -24,8 +24,11 @@ const (
 	markerScan  = 0xda
 )
 
+// errDamaged is the error of a picture that is none; the next one may be.
+var errDamaged = errors.New("not a JPEG")
+
 // next returns the next picture; io.EOF at the end of the stream. What is
-// between pictures is skipped.
+// between pictures is skipped, and so is one that is cut off by the next.
 func (c *jpegCutter) next() ([]byte, error) {
 	for prev := byte(0); ; {
 		b, err := c.r.ReadByte()
@@ -40,7 +43,10 @@ func (c *jpegCutter) next() ([]byte, error) {
 	c.data = []byte{0xff, markerStart}
 	marker, err := c.marker()
 	for err == nil && marker != markerEnd {
-		if standsAlone(marker) {
+		if marker == markerStart {
+			c.data = []byte{0xff, markerStart}
+		}
+		if standsAlone(marker) || marker == markerStart {
 			marker, err = c.marker()
 			continue
 		}
@@ -65,7 +71,7 @@ func standsAlone(marker byte) bool { return marker >= 0xd0 && marker <= 0xd7 || 
 // take moves n bytes to the picture.
 func (c *jpegCutter) take(n int) error {
 	if len(c.data)+n > maxFrame {
-		return fmt.Errorf("a JPEG of the stream is over %d bytes", maxFrame)
+		return fmt.Errorf("%w: it is over %d bytes", errDamaged, maxFrame)
 	}
 	at := len(c.data)
 	c.data = append(c.data, make([]byte, n)...)
@@ -79,7 +85,7 @@ func (c *jpegCutter) marker() (byte, error) {
 		return 0, err
 	}
 	if last := c.data[len(c.data)-1]; last != 0xff {
-		return 0, fmt.Errorf("not a JPEG stream: %#02x where a marker belongs", last)
+		return 0, fmt.Errorf("%w: %#02x where a marker belongs", errDamaged, last)
 	}
 	for {
 		if err := c.take(1); err != nil {
@@ -97,7 +103,7 @@ func (c *jpegCutter) segment() error {
 	}
 	n := int(c.data[len(c.data)-2])<<8 | int(c.data[len(c.data)-1])
 	if n < 2 {
-		return fmt.Errorf("not a JPEG stream: a segment of %d bytes", n)
+		return fmt.Errorf("%w: a segment of %d bytes", errDamaged, n)
 	}
 	return c.take(n - 2)
 }

@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -39,33 +40,66 @@ type options struct {
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.dir, "dir", "", "send the pictures of this `directory`, by the number in their names, again and again")
-	flag.BoolVar(&o.stdin, "stdin", false, "send an MJPEG stream from standard input")
-	flag.StringVar(&o.mjpeg, "mjpeg", "", "send an MJPEG stream from this HTTP `URL`")
-	flag.StringVar(&o.source, "source", "camera", "the camera's `name`")
-	flag.Float64Var(&o.fps, "fps", 10, "frames a second of a directory or the test pattern")
-	flag.IntVar(&o.count, "count", 0, "leave after this `number` of frames (0: never)")
-	flag.Parse()
-	if flag.NArg() != 1 || o.fps <= 0 || o.count < 0 {
-		fmt.Fprintln(os.Stderr, "usage: camera [flags] URL")
-		flag.PrintDefaults()
-		os.Exit(2)
-	}
-	o.url = flag.Arg(0)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	stats, err := run(ctx, o, os.Stdin)
+	code := command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
-	fmt.Printf("%d frames sent, %d left out\n", stats.sent, stats.skipped)
-	if err != nil && ctx.Err() == nil {
-		fmt.Fprintln(os.Stderr, "camera:", err)
-		os.Exit(1)
+	os.Exit(code)
+}
+
+// command is the program; it returns the exit status.
+func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return 2
 	}
+	stats, err := run(ctx, o, stdin)
+	fmt.Fprintf(stdout, "%d frames sent, %d left out\n", stats.sent, stats.skipped)
+	if err != nil && ctx.Err() == nil { // an end by a signal is no failure
+		fmt.Fprintln(stderr, "camera:", err)
+		return 1
+	}
+	return 0
+}
+
+// parse reads the flags. It has said what is wrong with them.
+func parse(args []string, stderr io.Writer) (o options, err error) {
+	flags := flag.NewFlagSet("camera", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: camera [flags] URL")
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&o.dir, "dir", "", "send the pictures of this `directory`, by the number in their names, again and again")
+	flags.BoolVar(&o.stdin, "stdin", false, "send an MJPEG stream from standard input")
+	flags.StringVar(&o.mjpeg, "mjpeg", "", "send an MJPEG stream from this HTTP `URL`")
+	flags.StringVar(&o.source, "source", "camera", "the camera's `name`")
+	flags.Float64Var(&o.fps, "fps", 10, "frames a second of a directory or the test pattern")
+	flags.IntVar(&o.count, "count", 0, "leave after this `number` of frames (0: never)")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	switch {
+	case flags.NArg() != 1:
+		err = errors.New("name one URL to send to")
+	case !(o.fps >= 0.001 && o.fps <= 1000): // NaN too
+		err = errors.New("-fps is from 0.001 to 1000")
+	case o.count < 0:
+		err = errors.New("-count cannot be negative")
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "camera:", err)
+		flags.Usage()
+	}
+	o.url = flags.Arg(0)
+	return o, err
 }
 
 type statistics struct{ sent, skipped int64 }
 
-// run sends until the source ends, count frames were sent, or the context ends.
+// run sends until the source ends, count frames were sent or refused, or the context ends.
 func run(ctx context.Context, o options, stdin io.Reader) (statistics, error) {
 	frames, err := o.frames(ctx, stdin)
 	if err != nil {
@@ -135,7 +169,7 @@ func (c *camera) fill(ctx context.Context, frames iter.Seq2[[]byte, error]) erro
 // send takes frame after frame until there are no more. A frame that fails is not
 // repeated: the next one is newer. A peer that is away is dialled again.
 func (c *camera) send(ctx context.Context) error {
-	for c.count == 0 || c.sent < int64(c.count) {
+	for c.count == 0 || c.sent+c.failed < int64(c.count) {
 		select {
 		case f := <-c.newest:
 			if err := c.sendFrame(ctx, f); err != nil {
@@ -158,6 +192,9 @@ func (c *camera) send(ctx context.Context) error {
 	return nil
 }
 
+// noPath makes a source's name one of a file.
+var noPath = strings.NewReplacer("/", "_", `\`, "_")
+
 func (c *camera) sendFrame(ctx context.Context, f frame) error {
 	if c.conn == nil {
 		err := transport.Retry(ctx, &transport.RetryPolicy{MaxAttempts: -1, Max: 5 * time.Second}, func(ctx context.Context) (err error) {
@@ -169,7 +206,7 @@ func (c *camera) sendFrame(ctx context.Context, f frame) error {
 		}
 	}
 	img := &transport.Image{
-		Name: fmt.Sprintf("%s-%06d%s", c.source, f.number, extension(f.data)), Source: c.source, Captured: f.taken,
+		Name: fmt.Sprintf("%s-%06d%s", noPath.Replace(c.source), f.number, extension(f.data)), Source: c.source, Captured: f.taken,
 		Meta: map[string]string{"frame": strconv.Itoa(f.number)}, Body: transport.Bytes(f.data),
 	}
 	_, err := c.conn.Send(ctx, img, &transport.SendOptions{Live: &transport.Live{MaxAge: 5 * time.Second}})

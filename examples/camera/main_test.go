@@ -4,15 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/jpeg"
 	"io"
-	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
-	"net/textproto"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -22,14 +22,9 @@ import (
 
 // receive returns a URL and what arrives there.
 func receive(t *testing.T) (url string, frames func() []*transport.Image) {
-	l, err := (&tcpx.Transport{Addr: "127.0.0.1:0"}).Listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	store := &transport.MemStore{}
 	var mu sync.Mutex
 	var got []*transport.Image
-	srv := &transport.Server{Store: store, Handler: func(ctx context.Context, in *transport.Incoming) error {
+	url = serve(t, func(ctx context.Context, in *transport.Incoming) error {
 		body, err := in.Image.Body.Open(ctx)
 		if err != nil {
 			return err
@@ -39,15 +34,25 @@ func receive(t *testing.T) (url string, frames func() []*transport.Image) {
 		defer mu.Unlock()
 		got = append(got, &transport.Image{Name: in.Image.Name, Source: in.Image.Source, Meta: in.Image.Meta, Body: transport.Bytes(data)})
 		return err
-	}}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(t.Context(), l) }()
-	t.Cleanup(func() { srv.Shutdown(context.Background()); <-served })
-	return "tcp://" + l.Addr().String(), func() []*transport.Image {
+	})
+	return url, func() []*transport.Image {
 		mu.Lock()
 		defer mu.Unlock()
 		return got
 	}
+}
+
+// serve runs a receiver and returns its URL.
+func serve(t *testing.T, handler func(context.Context, *transport.Incoming) error) (url string) {
+	l, err := (&tcpx.Transport{Addr: "127.0.0.1:0"}).Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &transport.Server{Store: &transport.MemStore{}, Handler: handler}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(t.Context(), l) }()
+	t.Cleanup(func() { srv.Shutdown(context.Background()); <-served })
+	return "tcp://" + l.Addr().String()
 }
 
 func contents(t *testing.T, frames []*transport.Image) (all [][]byte) {
@@ -143,25 +148,105 @@ func TestStreamThatIsCutOrNoJPEGIsAnError(t *testing.T) {
 	}
 }
 
-func TestHTTPCamera(t *testing.T) {
-	want := [][]byte{picture(t, 16), picture(t, 32)}
-	cam := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		m := multipart.NewWriter(w)
-		w.Header().Set("Content-Type", "multipart/x-mixed-replace; boundary="+m.Boundary())
-		for _, data := range want {
-			part, _ := m.CreatePart(textproto.MIMEHeader{"Content-Type": {"image/jpeg"}})
-			part.Write(data)
-		}
-		m.Close()
-	}))
-	defer cam.Close()
+// What is damaged or cut off costs itself and nothing else.
+func TestStreamGoesOnBehindADamagedJPEG(t *testing.T) {
+	first, last := picture(t, 16), picture(t, 64)
+	damaged := bytes.Clone(first)
+	damaged[2] = 0 // where a marker belongs
+	cut := first[:len(first)-2]
 	url, frames := receive(t)
-	if _, err := run(t.Context(), options{mjpeg: cam.URL, count: 2, url: url}, nil); err != nil {
+	stream := bytes.Join([][]byte{first, damaged, cut, last}, []byte("\r\n--x\r\n\r\n"))
+	if _, err := run(t.Context(), options{stdin: true, count: 2, url: url}, bytes.NewReader(stream)); err != nil {
 		t.Fatal(err)
 	}
-	for i, got := range contents(t, frames()) {
-		if !bytes.Equal(got, want[i]) {
-			t.Errorf("frame %d differs", i)
+	if all := contents(t, frames()); len(all) != 2 || !bytes.Equal(all[0], first) || !bytes.Equal(all[1], last) {
+		t.Errorf("%d frames, or not those that are whole", len(all))
+	}
+}
+
+// Cameras announce boundaries as they like, and are not at their end when they are silent.
+func TestHTTPCamera(t *testing.T) {
+	want := [][]byte{picture(t, 16), picture(t, 32)}
+	for _, kind := range []string{"multipart/x-mixed-replace; boundary=x", "multipart/x-mixed-replace; boundary=--x", "multipart/x-mixed-replace", "image/jpeg"} {
+		cam := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", kind)
+			for _, data := range want {
+				fmt.Fprintf(w, "\r\n--x\r\nContent-Type: image/jpeg\r\n\r\n%s", data)
+			}
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}))
+		url, frames := receive(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		if _, err := run(ctx, options{mjpeg: cam.URL, count: 2, url: url}, nil); err != nil {
+			t.Fatal(kind, err)
 		}
+		cancel()
+		cam.Close()
+		all := contents(t, frames())
+		if len(all) != 2 || !bytes.Equal(all[0], want[0]) || !bytes.Equal(all[1], want[1]) {
+			t.Errorf("%s: %d frames, or others", kind, len(all))
+		}
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	cam := httptest.NewServer(http.NotFoundHandler())
+	defer cam.Close()
+	withPassword := strings.Replace(cam.URL, "//", "//ann:secret@", 1)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	for _, c := range []struct {
+		ctx  context.Context
+		args []string
+		code int
+		says string
+	}{
+		{t.Context(), []string{"-mjpeg", withPassword, "tcp://127.0.0.1:1"}, 1, "ann:xxxxx@"},
+		{t.Context(), []string{"-mjpeg", "http://ann:sec^ret@h/", "tcp://127.0.0.1:1"}, 1, "percent-encode"},
+		{t.Context(), []string{"-dir", t.TempDir(), "tcp://127.0.0.1:1"}, 1, "no pictures"},
+		{t.Context(), []string{"tcp://127.0.0.1"}, 1, "HOST:PORT"},
+		{stopped, []string{"tcp://127.0.0.1:1"}, 0, ""},
+		{t.Context(), nil, 2, "usage:"},
+		{t.Context(), []string{"-h"}, 0, "usage:"},
+		{t.Context(), []string{"-bogus", "tcp://127.0.0.1:1"}, 2, "-bogus"},
+		{t.Context(), []string{"-count", "-1", "tcp://127.0.0.1:1"}, 2, "-count"},
+		{t.Context(), []string{"-fps", "NaN", "tcp://127.0.0.1:1"}, 2, "-fps is"},
+		{t.Context(), []string{"-fps", "Inf", "tcp://127.0.0.1:1"}, 2, "-fps is"},
+		{t.Context(), []string{"-fps", "2e9", "tcp://127.0.0.1:1"}, 2, "-fps is"},
+		{t.Context(), []string{"-fps", "1e-10", "tcp://127.0.0.1:1"}, 2, "-fps is"},
+	} {
+		var out strings.Builder
+		code := command(c.ctx, c.args, nil, io.Discard, &out)
+		if code != c.code || !strings.Contains(out.String(), c.says) || strings.Contains(out.String(), "secret") || strings.Contains(out.String(), "sec^ret") {
+			t.Errorf("%v: exit %d, want %d and %q:\n%s", c.args, code, c.code, c.says, out.String())
+		}
+	}
+}
+
+func TestDirectoryOfAnyNames(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d[1]")
+	if err := os.MkdirAll(filepath.Join(dir, "sub.jpg"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	want := picture(t, 16)
+	if err := os.WriteFile(filepath.Join(dir, "IMG_0001.JPG"), want, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	url, frames := receive(t)
+	if stats, err := run(t.Context(), options{dir: dir, fps: 1000, count: 2, url: url, source: "hall/1\\b"}, nil); err != nil || stats.sent != 2 {
+		t.Fatal(stats, err)
+	}
+	for i, data := range contents(t, frames()) {
+		if f := frames()[i]; !bytes.Equal(data, want) || f.Source != "hall/1\\b" || f.Name != fmt.Sprintf("hall_1_b-%06d.jpg", i+1) {
+			t.Errorf("%d bytes of %q, called %q", len(data), f.Source, f.Name)
+		}
+	}
+}
+
+func TestRefusedFramesCount(t *testing.T) {
+	url := serve(t, func(context.Context, *transport.Incoming) error { return transport.Reject("full") })
+	if stats, err := run(t.Context(), options{fps: 1000, count: 2, url: url}, nil); err != nil || stats.sent != 0 || stats.skipped != 2 {
+		t.Error(stats, err)
 	}
 }

@@ -11,15 +11,16 @@ import (
 	"image/jpeg"
 	"io"
 	"iter"
-	"mime"
-	"mime/multipart"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/pixferry/pixferry/examples/endpoint"
 )
 
 // maxFrame is the largest frame that is taken from a stream, in bytes.
@@ -60,19 +61,31 @@ var number = regexp.MustCompile(`\d+`)
 
 // fromDir sends files by the first number in their names: 1, 2, 10.
 func (o options) fromDir(ctx context.Context) (iter.Seq2[[]byte, error], error) {
-	files, err := filepath.Glob(filepath.Join(o.dir, "*.*"))
+	files, err := pictures(o.dir)
 	if err != nil {
 		return nil, err
 	}
-	files = slices.DeleteFunc(files, func(f string) bool {
-		return !slices.Contains([]string{".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}, filepath.Ext(f))
-	})
 	if len(files) == 0 {
 		return nil, fmt.Errorf("no pictures in %s", o.dir)
 	}
 	index := func(f string) int { n, _ := strconv.Atoi(number.FindString(filepath.Base(f))); return n }
 	slices.SortFunc(files, func(a, b string) int { return cmp.Or(cmp.Compare(index(a), index(b)), cmp.Compare(a, b)) })
 	return o.paced(ctx, func(n int) ([]byte, error) { return os.ReadFile(files[n%len(files)]) }), nil
+}
+
+// pictures are the files of a directory that their names call pictures.
+func pictures(dir string) (files []string, err error) {
+	all, err := os.ReadDir(dir)
+	for _, entry := range all {
+		file := filepath.Join(dir, entry.Name())
+		if !slices.Contains([]string{".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"}, strings.ToLower(filepath.Ext(file))) {
+			continue
+		}
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() { // or a link to one
+			files = append(files, file)
+		}
+	}
+	return files, err
 }
 
 // pattern draws colour bars with a moving line.
@@ -97,9 +110,15 @@ func (o options) pattern(ctx context.Context) iter.Seq2[[]byte, error] {
 	})
 }
 
-// fromHTTP reads a multipart/x-mixed-replace stream as IP cameras send it.
-func fromHTTP(ctx context.Context, url string) (iter.Seq2[[]byte, error], error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// fromHTTP reads an MJPEG stream as IP cameras send it. What is around the pictures is not
+// looked at: cameras announce other boundaries than they send, and the next one comes only
+// with the next picture.
+func fromHTTP(ctx context.Context, from string) (iter.Seq2[[]byte, error], error) {
+	u, err := endpoint.ParseURL(from)
+	if err != nil {
+		return nil, fmt.Errorf("-mjpeg: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -109,41 +128,25 @@ func fromHTTP(ctx context.Context, url string) (iter.Seq2[[]byte, error], error)
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
-		return nil, fmt.Errorf("%s answers %s", url, resp.Status)
+		return nil, fmt.Errorf("%s answers %s", req.URL.Redacted(), resp.Status)
 	}
-	kind, params, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	return func(yield func([]byte, error) bool) {
 		defer resp.Body.Close()
-		if err != nil || kind != "multipart/x-mixed-replace" {
-			jpegs(resp.Body)(yield) // a bare stream of JPEGs
-			return
-		}
-		for parts := multipart.NewReader(resp.Body, params["boundary"]); ; {
-			part, err := parts.NextPart()
-			if errors.Is(err, io.EOF) {
-				return
-			}
-			var data []byte
-			if err == nil {
-				data, err = io.ReadAll(io.LimitReader(part, maxFrame+1))
-			}
-			if err == nil && len(data) > maxFrame {
-				err = fmt.Errorf("a frame of %s is over %d bytes", url, maxFrame)
-			}
-			if !yield(data, err) || err != nil {
-				return
-			}
-		}
+		jpegs(resp.Body)(yield)
 	}, nil
 }
 
-// jpegs cuts a stream of JPEGs, one behind the other, at their ends.
+// jpegs cuts a stream of JPEGs, one behind the other, at their ends. A damaged one is left out.
 func jpegs(r io.Reader) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		cut := newJPEGCutter(r)
 		for {
 			data, err := cut.next()
-			if errors.Is(err, io.EOF) {
+			switch {
+			case errors.Is(err, errDamaged):
+				fmt.Fprintln(os.Stderr, "camera: a frame is left out:", err)
+				continue
+			case errors.Is(err, io.EOF):
 				return
 			}
 			if !yield(data, err) || err != nil {

@@ -20,6 +20,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -37,10 +38,7 @@ import (
 // Parse makes the transport that a URL names, for the side that receives or the
 // one that sends. An option that the scheme does not know is an error.
 func Parse(raw string, receive bool) (transport.Transport, error) {
-	if !strings.Contains(raw, "://") {
-		return nil, fmt.Errorf("%s: a URL begins with its protocol, such as tcp://%s", raw, raw)
-	}
-	u, err := url.Parse(raw)
+	u, err := ParseURL(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +71,19 @@ func Parse(raw string, receive bool) (transport.Transport, error) {
 		return fail("%w", q.err)
 	}
 	return t, nil
+}
+
+// ParseURL reads a URL. Unlike those of url.Parse its errors hold no password.
+func ParseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch secret := strings.Contains(raw, "@"); {
+	case !strings.Contains(raw, "://") || err == nil && u.Opaque != "":
+		address := raw[strings.LastIndex(raw, "@")+1:]
+		return nil, fmt.Errorf("%s: a URL begins with its protocol, such as tcp://%s", address, address)
+	case err != nil && secret: // the reason quotes a part of it
+		return nil, errors.New("a URL cannot be read: percent-encode the password in it, such as %2F for /")
+	}
+	return u, err
 }
 
 func (q *query) transport(u *url.URL, name string, receive bool) transport.Transport {
@@ -139,23 +150,24 @@ func tlsConfig(host, ca, cert, key string, server bool) (*tls.Config, error) {
 	return config, nil
 }
 
-// Where is the URL of a listener: raw with the real port in place of port 0.
+// Where is the URL of a listener: raw with the real port in place of port 0, and without
+// its password.
 func Where(raw string, addr net.Addr) string {
 	u, err := url.Parse(raw)
-	if err != nil || u.Port() != "0" {
-		return raw
+	if err != nil {
+		return ""
 	}
-	if _, port, err := net.SplitHostPort(addr.String()); err == nil {
+	if _, port, err := net.SplitHostPort(addr.String()); err == nil && u.Port() == "0" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
 	}
-	return u.String()
+	return u.Redacted()
 }
 
 // Redacted is the URL without its password, for what is written down.
 func Redacted(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return raw
+		return ""
 	}
 	return u.Redacted()
 }

@@ -41,12 +41,29 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestErrorsHoldNoPassword(t *testing.T) {
+	for raw, says := range map[string]string{
+		"mqtt://user:se^cret@h:1/n": "percent-encode", "mqtt://user:se%zzcret@h:1/n": "percent-encode",
+		"mqtt://user:se/cret@h:1/n": "percent-encode", "mqtt://user:se?cret@h:1/n": "percent-encode",
+		"user:secret@h:1/n": "such as tcp://h:1/n", "user:secret@tcp://h:1": "such as tcp://",
+		"mqtt://user:secret@h/n": "HOST:PORT", "tcp://h:x": "invalid port",
+	} {
+		_, err := Parse(raw, true)
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "cret") || strings.Contains(err.Error(), "se^") || strings.Contains(err.Error(), ":se") {
+			t.Errorf("%s: %v, want an error with %q", raw, err, says)
+		}
+	}
+}
+
 func TestWhereHasTheRealPort(t *testing.T) {
 	addr := &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 4711}
 	for raw, want := range map[string]string{
 		"tcp://localhost:0":          "tcp://localhost:4711",
 		"udp+header://:0?width=4":    "udp+header://:4711?width=4",
 		"mqtt://127.0.0.1:1883/name": "mqtt://127.0.0.1:1883/name",
+
+		"mqtt://user:secret@127.0.0.1:1883/gate%207?ca=a": "mqtt://user:xxxxx@127.0.0.1:1883/gate%207?ca=a",
+		"mqtt+base://user:secret@localhost:0?to=a":        "mqtt+base://user:xxxxx@localhost:4711?to=a",
 	} {
 		if got := Where(raw, addr); got != want {
 			t.Errorf("%s: %s, want %s", raw, got, want)

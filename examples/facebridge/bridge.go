@@ -30,6 +30,7 @@ type bridge struct {
 	log      *slog.Logger
 	rules    []rule
 	outbox   *outbox
+	store    transport.Store // of pictures; nil: none are kept
 	terminal *face.Transport
 	ready    chan struct{}  // closed when the broker is there
 	listener *face.Listener // once it is
@@ -40,9 +41,9 @@ type bridge struct {
 
 func newBridge(c config, log *slog.Logger) (*bridge, error) {
 	if u, err := url.Parse(c.callback); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("-callback %q is no http URL", c.callback)
+		return nil, usageError{errors.New("-callback is no http URL: write for example http://127.0.0.1:6688/api, and percent-encode a password in it")}
 	}
-	b := &bridge{config: c, log: log, client: &http.Client{Timeout: postTime}, ready: make(chan struct{})}
+	b := &bridge{config: c, log: log, client: newClient(), ready: make(chan struct{})}
 	b.counts.since = time.Now()
 	var err error
 	if b.rules, err = readRules(c.rules); err != nil {
@@ -67,6 +68,15 @@ func newBridge(c config, log *slog.Logger) (*bridge, error) {
 	return b, nil
 }
 
+// newClient follows no redirect: a login page that answers 200 has not taken a record, and
+// nobody but the callback is to get one.
+func newClient() *http.Client {
+	return &http.Client{
+		Timeout:       postTime,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
 // run works until ctx ends, and then finishes what is under way.
 func (b *bridge) run(ctx context.Context) error {
 	web := &http.Server{Handler: b.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, ErrorLog: slog.NewLogLogger(b.log.Handler(), slog.LevelWarn)}
@@ -74,7 +84,7 @@ func (b *bridge) run(ctx context.Context) error {
 	go func() { served <- web.Serve(b.web) }()
 	b.outbox.start()
 	records, _ := b.outbox.state()
-	b.log.Info("bridge", "http", b.web.Addr(), "broker", redacted(b.broker), "terminals", b.serials, "callback", redacted(b.callback), "waiting", records)
+	b.log.Info("bridge", "http", b.web.Addr(), "broker", shown(b.broker), "terminals", b.serials, "callback", shown(b.callback), "waiting", records)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -92,11 +102,19 @@ func (b *bridge) run(ctx context.Context) error {
 
 	ending, done := context.WithTimeout(context.Background(), endTime)
 	defer done()
-	err = errors.Join(err, web.Shutdown(ending))
+	end(ending, web)
 	b.outbox.close(ending)
 	records, _ = b.outbox.state()
 	b.log.Info("the bridge ends", "waiting", records)
 	return err
+}
+
+// end lets requests finish until ctx ends. Clients that are slower have no say in how the
+// bridge ends.
+func end(ctx context.Context, web *http.Server) {
+	if web.Shutdown(ctx) != nil {
+		web.Close()
+	}
 }
 
 // receive takes what terminals report, as soon as there is a broker.
@@ -108,7 +126,7 @@ func (b *bridge) receive(ctx context.Context) error {
 	if b.pictures != "" {
 		store := &transport.DirStore{Dir: b.pictures}
 		defer store.Close()
-		srv.Store = store
+		b.store = store // and not the Server's, which would want a picture kept before its record
 	}
 	var l transport.Listener
 	err := transport.Retry(ctx, &transport.RetryPolicy{MaxAttempts: -1}, func(ctx context.Context) error {
@@ -136,7 +154,11 @@ func (b *bridge) image(ctx context.Context, in *transport.Incoming) error {
 	if !ok {
 		return errors.New("the record of this image is gone")
 	}
-	return b.record(ctx, in.Conn.Info().Peer, in.Image.Meta["cmd"], in.ID, r)
+	if err := b.record(ctx, in.Conn.Info().Peer, in.Image.Meta["cmd"], in.ID, r); err != nil {
+		return err
+	}
+	b.keep(ctx, in)
+	return nil
 }
 
 // message takes everything else.
@@ -240,6 +262,9 @@ func (b *bridge) tryPost(ctx context.Context, body []byte) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := b.client.Do(req)
+	if at := (*url.Error)(nil); errors.As(err, &at) {
+		return at.Err // without the URL, which may hold a token
+	}
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,6 +127,39 @@ func TestCallbackDown(t *testing.T) {
 	status(t, url, "an empty outbox", func(s map[string]any) bool { return at(s, "outbox", "waiting") == "0" })
 	if files, _ := filepath.Glob(filepath.Join(dir, "*.json")); len(files) != 0 {
 		t.Errorf("%v stay in the outbox", files)
+	}
+}
+
+// A redirect is no answer of the callback, whatever is behind it.
+func TestRedirectIsARefusal(t *testing.T) {
+	for _, code := range []int{http.StatusFound, http.StatusTemporaryRedirect} {
+		followed := false
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if followed = r.URL.Path == "/login"; !followed {
+				http.Redirect(w, r, "/login", code)
+			}
+		}))
+		b := &bridge{config: config{callback: srv.URL}, client: newClient()}
+		if err := b.tryPost(t.Context(), []byte("{}")); err == nil || followed || !strings.Contains(err.Error(), fmt.Sprint(code)) {
+			t.Errorf("%d: followed %v, %v", code, followed, err)
+		}
+		b.client.CloseIdleConnections()
+		srv.Close()
+	}
+}
+
+// Whoever may ask for the status is told no password and no token.
+func TestStatusHasNoSecrets(t *testing.T) {
+	b := &bridge{config: config{callback: "http://ann:secret@127.0.0.1:1/api?token=secret"}, client: newClient(), log: slog.New(slog.DiscardHandler)}
+	b.outbox = open(t, t.TempDir(), 1, nil)
+	defer b.outbox.close(t.Context())
+	if err := b.post(t.Context(), []byte("{}")); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+	w := httptest.NewRecorder()
+	b.getStatus(w, nil)
+	if said := w.Body.String(); strings.Contains(said, "secret") || !strings.Contains(said, `"http://127.0.0.1:1/api"`) {
+		t.Error(said)
 	}
 }
 
@@ -322,6 +357,10 @@ func TestFlags(t *testing.T) {
 		if err := run(ctx, args, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v; want an error about %q", args, err, want)
 		}
+	}
+	secret := []string{"-sn", "a", "-listen", "127.0.0.1:0", "-outbox", t.TempDir(), "-callback", "ann:secret@host/api?token=secret"}
+	if err := run(ctx, secret, io.Discard); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v: %v", secret, err)
 	}
 	for want, args := range map[string][]string{"without / + #": {"-sn", "a/b"}, "begins with": {"-sn", "a", "-broker", "x://y"}} {
 		args = append([]string{"-listen", "127.0.0.1:0", "-outbox", t.TempDir()}, args...)

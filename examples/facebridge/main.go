@@ -57,6 +57,9 @@ func parse(args []string, stderr io.Writer) (config, error) {
 	if f.NArg() > 0 {
 		return c, fmt.Errorf("%q is not a flag", f.Arg(0))
 	}
+	if c.limit < maxPayload {
+		return c, fmt.Errorf("-outbox-limit is at least %d, which is one report", maxPayload)
+	}
 	if len(c.serials) == 0 && c.topic != "" && !strings.Contains(c.topic, "{sn}") {
 		c.serials = list{"terminal"}
 	}
@@ -74,14 +77,27 @@ func main() {
 	case errors.Is(err, flag.ErrHelp):
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "facebridge:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
+}
+
+// A usageError is a mistake in the flags.
+type usageError struct{ error }
+
+func exitStatus(err error) int {
+	if errors.As(err, new(usageError)) {
+		return 2
+	}
+	return 1
 }
 
 func run(ctx context.Context, args []string, stderr io.Writer) error {
 	c, err := parse(args, stderr)
-	if err != nil {
+	if errors.Is(err, flag.ErrHelp) {
 		return err
+	}
+	if err != nil {
+		return usageError{err}
 	}
 	b, err := newBridge(c, slog.New(slog.NewTextHandler(stderr, nil)))
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pixferry/pixferry/transport"
 )
@@ -31,6 +33,7 @@ const maxDone = 65536
 //	OUTBOX/lock                             held while a bridge runs
 //	OUTBOX/done                             IDs of records that were taken, 32 digits a line
 //	OUTBOX/SEQUENCE-LANE-ID.json            what will be posted; LANE stands for the terminal
+//	OUTBOX/SEQUENCE-LANE-ID.bad             what was torn by a failing disk
 type outbox struct {
 	dir   string
 	limit int64
@@ -45,6 +48,8 @@ type outbox struct {
 	enough  context.CancelFunc
 	working sync.WaitGroup
 
+	troubles atomic.Int64 // records that could not be read, or were torn
+
 	mu      sync.Mutex
 	closed  bool
 	seq     uint64
@@ -52,7 +57,7 @@ type outbox struct {
 	lanes   map[string][]entry    // what waits, in order; a lane that is worked on is there, even empty
 	waiting map[transport.ID]bool // and what of it is known
 	taken   map[transport.ID]bool // the latest that were taken
-	lines   int                   // in the file done
+	lines   int                   // in the file done, about
 	order   []transport.ID        // of taken, the oldest first
 }
 
@@ -95,14 +100,23 @@ func (o *outbox) readDone() error {
 			o.remember(id)
 		}
 	}
-	return o.compact()
+	if err = o.compact(); err == nil {
+		return nil
+	}
+	o.log.Warn("the list of records that were taken cannot be shortened: it grows on", "err", err)
+	o.lines = len(o.order)
+	if o.done, err = o.openDone(); err == nil {
+		_, _ = fmt.Fprintln(o.done) // ends a torn line
+	}
+	return err
 }
 
-// compact writes the file anew, which only grows otherwise.
+func (o *outbox) openDone() (*os.File, error) {
+	return os.OpenFile(filepath.Join(o.dir, "done"), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+}
+
+// compact writes the file anew, which only grows otherwise. If it fails, the old one stays.
 func (o *outbox) compact() error {
-	if o.done != nil {
-		o.done.Close()
-	}
 	var b bytes.Buffer
 	for _, id := range o.order {
 		fmt.Fprintf(&b, "%v\n", id)
@@ -110,10 +124,15 @@ func (o *outbox) compact() error {
 	if err := o.write("done", b.Bytes()); err != nil {
 		return err
 	}
-	o.lines = len(o.order)
-	var err error
-	o.done, err = os.OpenFile(filepath.Join(o.dir, "done"), os.O_APPEND|os.O_WRONLY, 0)
-	return err
+	f, err := o.openDone()
+	if err != nil {
+		return err
+	}
+	if o.done != nil {
+		o.done.Close()
+	}
+	o.done, o.lines = f, len(o.order)
+	return nil
 }
 
 // remember notes that a record was taken.
@@ -136,12 +155,12 @@ func (o *outbox) readEntries() error {
 	}
 	for _, f := range files {
 		name := f.Name()
-		if strings.HasSuffix(name, ".new") {
+		if strings.HasSuffix(name, ".json.new") || name == "done.new" || name == "client-id.new" {
 			_ = os.Remove(filepath.Join(o.dir, name)) // it was being written
 			continue
 		}
 		parts := strings.Split(strings.TrimSuffix(name, ".json"), "-")
-		if len(parts) != 3 || !strings.HasSuffix(name, ".json") {
+		if len(parts) != 3 || !strings.HasSuffix(name, ".json") || !f.Type().IsRegular() {
 			continue
 		}
 		seq, err1 := strconv.ParseUint(parts[0], 10, 64)
@@ -187,7 +206,7 @@ func (o *outbox) add(terminal string, id transport.ID, body []byte) (isNew bool,
 		return false, nil
 	case o.closed:
 		return false, &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the bridge ends"}
-	case o.bytes+size > o.limit:
+	case o.bytes+size > o.limit && len(o.waiting) > 0: // else there would never be room
 		return false, &transport.RejectedError{Reason: transport.ReasonDisk, Retryable: true,
 			Text: fmt.Sprintf("the outbox is full (%d bytes): see why the callback takes nothing, or raise -outbox-limit", o.bytes)}
 	}
@@ -249,22 +268,36 @@ func (o *outbox) work(lane string) {
 		err := transport.Retry(o.again, &transport.RetryPolicy{MaxAttempts: -1}, func(context.Context) error {
 			return o.try(o.ctx, e)
 		})
-		if errors.Is(err, fs.ErrNotExist) {
+		switch {
+		case errors.Is(err, errTorn):
+			o.setAside(lane, e)
+			continue
+		case errors.Is(err, fs.ErrNotExist):
 			o.log.Warn("somebody has removed a record from the outbox", "name", e.name)
-		} else if err != nil {
+		case err != nil:
 			return // the bridge ends; the next one goes on with it
 		}
 		o.finish(lane, e)
 	}
 }
 
-// try posts a record once. Whatever goes wrong is worth another try, but for one.
+// errTorn is the error of a record that a failing disk has damaged.
+var errTorn = transport.Reject("no JSON")
+
+// try posts a record once. Whatever goes wrong is worth another try, unless the record is
+// gone or torn.
 func (o *outbox) try(ctx context.Context, e entry) error {
 	body, err := os.ReadFile(filepath.Join(o.dir, e.name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+		o.troubles.Add(1)
+		o.log.Warn("a record cannot be read, and holds up its terminal", "err", err)
+	case !json.Valid(body):
+		return errTorn
+	default:
 		err = o.post(ctx, body)
 	}
 	if err != nil {
@@ -288,6 +321,23 @@ func (o *outbox) finish(lane string, e entry) {
 	if err := os.Remove(filepath.Join(o.dir, e.name)); err != nil {
 		o.log.Warn("a record stays in the outbox", "err", err)
 	}
+	o.leave(lane, e)
+}
+
+// setAside keeps a torn record for people. It is not remembered as one that was taken: the
+// terminal may report it again.
+func (o *outbox) setAside(lane string, e entry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.troubles.Add(1)
+	bad := strings.TrimSuffix(e.name, ".json") + ".bad"
+	err := os.Rename(filepath.Join(o.dir, e.name), filepath.Join(o.dir, bad))
+	o.log.Warn("a record is torn and was set aside", "name", bad, "err", err)
+	o.leave(lane, e)
+}
+
+// leave forgets the first entry of a lane.
+func (o *outbox) leave(lane string, e entry) {
 	delete(o.waiting, e.id)
 	o.lanes[lane] = slices.Delete(o.lanes[lane], 0, 1)
 	o.bytes -= e.size

@@ -52,7 +52,7 @@ func TestOutbox(t *testing.T) {
 	o := open(t, dir, 100, post)
 	o.start()
 	for n := range uint64(10) {
-		if isNew, err := o.add(fmt.Sprint(n%2), id(n), []byte(fmt.Sprintf("record %02d", n))); !isNew || err != nil {
+		if isNew, err := o.add(fmt.Sprint(n%2), id(n), []byte(fmt.Sprintf(`"rec %02d"`, n))); !isNew || err != nil {
 			t.Fatal(isNew, err)
 		}
 	}
@@ -74,9 +74,10 @@ func TestOutbox(t *testing.T) {
 	}
 
 	os.WriteFile(filepath.Join(dir, "torn.json.new"), []byte("half"), 0o644)
+	os.WriteFile(filepath.Join(dir, "foreign.new"), []byte("not ours"), 0o644)
 	os.WriteFile(filepath.Join(dir, "strange.json"), []byte("?"), 0o644)
 	o = open(t, dir, 100, post)
-	if n, bytes := o.state(); n != 10 || bytes != 90 {
+	if n, bytes := o.state(); n != 10 || bytes != 80 {
 		t.Fatalf("%d records of %d bytes are left", n, bytes)
 	}
 	mu.Lock()
@@ -88,7 +89,7 @@ func TestOutbox(t *testing.T) {
 	next := [2]int{0, 1}
 	for _, p := range posted {
 		var n int
-		fmt.Sscanf(p, "record %d", &n)
+		fmt.Sscanf(p, `"rec %d"`, &n)
 		if n != next[n%2] {
 			t.Errorf("record %d was posted when %d was next", n, next[n%2])
 		}
@@ -102,7 +103,7 @@ func TestOutbox(t *testing.T) {
 		t.Error("a duplicate of one that was taken in an earlier life:", isNew, err)
 	}
 	o.close(t.Context())
-	if left, _ := filepath.Glob(filepath.Join(dir, "*.new")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.new")); len(left) != 1 || filepath.Base(left[0]) != "foreign.new" {
 		t.Errorf("%v are left", left)
 	}
 }
@@ -140,7 +141,7 @@ func TestClose(t *testing.T) {
 	entered, open2 := make(chan struct{}, 2), make(chan struct{})
 	o := open(t, t.TempDir(), 1<<20, func(ctx context.Context, body []byte) error {
 		entered <- struct{}{}
-		if string(body) == "fails" {
+		if string(body) == `"fails"` {
 			return errors.New("down")
 		}
 		select {
@@ -150,8 +151,8 @@ func TestClose(t *testing.T) {
 		return ctx.Err()
 	})
 	o.start()
-	o.add("a", id(1), []byte("fails"))
-	o.add("b", id(2), []byte("slow"))
+	o.add("a", id(1), []byte(`"fails"`))
+	o.add("b", id(2), []byte(`"slow"`))
 	await(t, "a post", entered)
 	await(t, "a post", entered)
 	ended := make(chan struct{})

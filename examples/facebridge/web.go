@@ -84,6 +84,7 @@ type counts struct {
 	terminals map[string]*terminalCounts
 	took      int64
 	failed    int64 // attempts to post
+	lost      int64 // pictures that could not be kept
 	lastError string
 	failing   time.Time // since when the callback takes nothing; zero: it does
 }
@@ -153,6 +154,12 @@ func (c *counts) command(sn string, err error) {
 	})
 }
 
+func (c *counts) unkept() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost++
+}
+
 func (c *counts) posted(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -170,13 +177,15 @@ func (c *counts) posted(err error) {
 
 func (b *bridge) getStatus(w http.ResponseWriter, _ *http.Request) {
 	records, bytes := b.outbox.state()
+	troubles := b.outbox.troubles.Load()
 	c := &b.counts
 	c.mu.Lock()
 	text, err := json.MarshalIndent(map[string]any{
 		"since":     c.since,
 		"terminals": c.terminals,
-		"outbox":    map[string]any{"waiting": records, "bytes": bytes, "limit": b.limit},
-		"callback":  map[string]any{"url": redacted(b.callback), "taken": c.took, "failed": c.failed, "last_error": c.lastError, "failing_since": c.failing},
+		"outbox":    map[string]any{"waiting": records, "bytes": bytes, "limit": b.limit, "troubles": troubles},
+		"pictures":  map[string]any{"failed": c.lost},
+		"callback":  map[string]any{"url": shown(b.callback), "taken": c.took, "failed": c.failed, "last_error": c.lastError, "failing_since": c.failing},
 	}, "", "  ")
 	c.mu.Unlock()
 	if err != nil {
@@ -187,11 +196,11 @@ func (b *bridge) getStatus(w http.ResponseWriter, _ *http.Request) {
 	w.Write(append(text, '\n'))
 }
 
-// redacted is a URL without its password.
-func redacted(s string) string {
+// shown is a URL without its user and its query, where passwords and tokens are.
+func shown(s string) string {
 	u, err := url.Parse(s)
 	if err != nil {
 		return ""
 	}
-	return u.Redacted()
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }

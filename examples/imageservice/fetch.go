@@ -44,16 +44,30 @@ func newClient(allowPrivate bool) *http.Client {
 
 func checkURL(u *url.URL) error {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return &problem{http.StatusBadRequest, fmt.Sprintf("%.200q: only http and https URLs with a host are fetched", u.Redacted())}
+		return &problem{http.StatusBadRequest, fmt.Sprintf("%.200q: only http and https URLs with a host are fetched", withoutSecrets(u))}
 	}
 	return nil
+}
+
+// shown is a URL for the log.
+func shown(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "unreadable"
+	}
+	return withoutSecrets(u)
+}
+
+// withoutSecrets is a URL without its user and its query, where passwords and tokens are.
+func withoutSecrets(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}).String()
 }
 
 // fetch returns what is at a URL. Its errors are *problem.
 func (f *fetcher) fetch(ctx context.Context, from string) ([]byte, error) {
 	u, err := url.Parse(from)
 	if err != nil {
-		return nil, &problem{http.StatusBadRequest, fmt.Sprintf("the parameter url: %.300v", err)}
+		return nil, &problem{http.StatusBadRequest, "the parameter url is no URL: percent-encode what is special in it"}
 	}
 	if err := checkURL(u); err != nil {
 		return nil, err
@@ -62,7 +76,7 @@ func (f *fetcher) fetch(ctx context.Context, from string) ([]byte, error) {
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return nil, &problem{http.StatusBadRequest, err.Error()}
+		return nil, f.failure(err)
 	}
 	r.Header.Set("Accept", "image/*")
 	resp, err := f.client.Do(r)
@@ -87,6 +101,7 @@ func (f *fetcher) fetch(ctx context.Context, from string) ([]byte, error) {
 func (f *fetcher) failure(err error) error {
 	p := (*problem)(nil)
 	timeout := net.Error(nil)
+	at, lookup := (*url.Error)(nil), (*net.DNSError)(nil)
 	switch {
 	case errors.As(err, &p):
 		return p
@@ -94,6 +109,10 @@ func (f *fetcher) failure(err error) error {
 		return &problem{http.StatusForbidden, "the image is not fetched: " + errForbidden.Error()}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return &problem{http.StatusGatewayTimeout, fmt.Sprintf("the image's server took too long (%v are allowed)", f.timeout)}
+	case errors.As(err, &lookup): // which names the resolver
+		return &problem{http.StatusBadGateway, "the image cannot be fetched: no such host"}
+	case errors.As(err, &at):
+		err = at.Err // without the URL
 	}
 	return &problem{http.StatusBadGateway, fmt.Sprintf("the image cannot be fetched: %.300v", err)}
 }

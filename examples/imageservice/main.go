@@ -23,6 +23,11 @@ import (
 // patience is how long requests may take that run when the service is told to end.
 const patience = 30 * time.Second
 
+// readTime is how long a request may take to come, with its body. It is below patience, so
+// that one that never comes does not hold up the end. Nothing bounds an answer: it comes
+// when BASE has the image, which may take as many attempts as -attempts says.
+const readTime = 20 * time.Second
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
@@ -92,7 +97,7 @@ func run(ctx context.Context, args []string, stderr io.Writer, listening func(ne
 	if err != nil {
 		return err
 	}
-	base.Logger.Info("listening", "addr", l.Addr().String(), "broker", base.Broker)
+	base.Logger.Info("listening", "addr", l.Addr().String(), "broker", shown(base.Broker))
 	if listening != nil {
 		listening(l.Addr())
 	}
@@ -100,9 +105,13 @@ func run(ctx context.Context, args []string, stderr io.Writer, listening func(ne
 	return serve(ctx, l, withOrigins(allowed, s.routes()))
 }
 
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: readTime, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
 // serve serves until ctx ends, and then until the requests that run are done.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	srv := newServer(h)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

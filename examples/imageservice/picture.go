@@ -20,13 +20,20 @@ const quality = 90
 // toJPEG makes a JPEG of a JPEG, PNG, GIF (its first frame), BMP or WebP. Its errors are
 // *problem.
 func toJPEG(file []byte, maxPixels int) ([]byte, error) {
-	config, _, err := image.DecodeConfig(bytes.NewReader(file))
+	config, format, err := image.DecodeConfig(bytes.NewReader(file))
 	if err != nil {
 		return nil, unusable("not a JPEG, PNG, GIF, BMP or WebP: %v", err)
 	}
 	w, h := config.Width, config.Height
+	if format == "webp" {
+		lw, lh := losslessSize(file)
+		w, h = max(w, lw), max(h, lh)
+	}
 	if w < 1 || h < 1 || w > 1<<16-1 || h > 1<<16-1 || int64(w)*int64(h) > int64(maxPixels) {
 		return nil, unusable("%d × %d pixels: at most %d, and 65,535 on each side, are possible", w, h, maxPixels)
+	}
+	if n := scans(file); format == "jpeg" && n > maxScans {
+		return nil, unusable("a JPEG of %d scans: at most %d are decoded", n, maxScans)
 	}
 	m, _, err := image.Decode(bytes.NewReader(file))
 	if err != nil {

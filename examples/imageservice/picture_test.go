@@ -10,6 +10,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"image/png"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,5 +129,52 @@ func TestToJPEGRefuses(t *testing.T) {
 	}
 	if _, err := toJPEG(whole, 100*100); err != nil {
 		t.Error(err)
+	}
+}
+
+// withScans is a JPEG whose only scan comes again and again.
+func withScans(t *testing.T, n int) []byte {
+	file := encoded(t, "jpeg", image.NewGray(image.Rect(0, 0, 16, 16)))
+	at := bytes.Index(file, []byte{0xff, 0xda})
+	scan := file[at : len(file)-2]
+	return slices.Concat(file[:at], bytes.Repeat(scan, n), file[len(file)-2:])
+}
+
+func TestScansAreBounded(t *testing.T) {
+	if _, err := toJPEG(withScans(t, maxScans), 256); err != nil {
+		t.Error(err)
+	}
+	if _, err := toJPEG(withScans(t, maxScans+1), 256); status(err) != 422 || !strings.Contains(err.Error(), "101 scans") {
+		t.Errorf("%d scans: %v", maxScans+1, err)
+	}
+	// What looks like a scan in a segment, in a scan, or behind the end, is none.
+	file := withScans(t, 1)
+	inSegment := slices.Concat(file[:2], []byte{0xff, 0xe1, 0, 6}, []byte{0xff, 0xda, 0xff, 0xda}, file[2:])
+	for name, f := range map[string][]byte{
+		"a segment": inSegment, "behind the end": append(bytes.Clone(file), 0xff, 0xda, 0, 2, 0, 0),
+		"fill bytes": slices.Concat(file[:2], []byte{0xff, 0xff, 0xff}, file[2:]), "restarts": {0xff, 0xd8, 0xff, 0xda, 0, 2, 0xff, 0, 0xff, 0xd0, 0xff, 0xd9},
+	} {
+		if n := scans(f); n != 1 {
+			t.Errorf("%s: %d scans", name, n)
+		}
+	}
+	for n := range file { // however it is cut
+		scans(file[:n])
+	}
+}
+
+// A WebP whose canvas is smaller than the picture in it.
+func TestSmallCanvasIsNoWayAround(t *testing.T) {
+	canvas := []byte("VP8X\x0a\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	odd := []byte("EXIF\x01\x00\x00\x00x\x00")
+	picture := bytes.Clone(webp[12:])
+	binary.LittleEndian.PutUint32(picture[9:], 16383|16383<<14)
+	bomb := slices.Concat([]byte("RIFF\x00\x00\x00\x00WEBP"), canvas, odd, picture)
+	binary.LittleEndian.PutUint32(bomb[4:], uint32(len(bomb)-8))
+	if _, err := toJPEG(bomb, 1000); status(err) != 422 || !strings.Contains(err.Error(), "16384 × 16384 pixels") {
+		t.Errorf("%d bytes: %v", len(bomb), err)
+	}
+	for n := range bomb { // however it is cut
+		losslessSize(bomb[:n])
 	}
 }

@@ -46,7 +46,7 @@ func (s *service) routes() http.Handler {
 func (s *service) image(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	size, err := s.transfer(r)
-	log := s.log.With("url", r.URL.Query().Get("url"), "client", r.RemoteAddr, "took", time.Since(began))
+	log := s.log.With("url", shown(r.URL.Query().Get("url")), "client", r.RemoteAddr, "took", time.Since(began))
 	p := (*problem)(nil)
 	switch {
 	case err == nil:

@@ -154,9 +154,13 @@ func TestMQTTOverTLSWithPasswords(t *testing.T) {
 	at := func(scheme, user, query string) string {
 		return scheme + "://" + user + strings.TrimPrefix(broker.URL(), "mqtt://") + "/gate" + query
 	}
-	recv := startRecv(t, "-dir", t.TempDir(), at("mqtts", "user:secret@", "?ca="+ca))
+	url := at("mqtts", "user:secret@", "?ca="+ca)
+	recv := startRecv(t, "-dir", t.TempDir(), url)
+	if recv.url != strings.Replace(url, "secret", "xxxxx", 1) {
+		t.Errorf("recv listens at %s", recv.url)
+	}
 	file, journal := randomFile(t, 100_000), newJournal(t)
-	if r, err := sendOne(t, "-journal", journal, recv.url, file); err != nil || r.Status != "delivered" {
+	if r, err := sendOne(t, "-journal", journal, url, file); err != nil || r.Status != "delivered" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if content, err := os.ReadFile(journal); err != nil || bytes.Contains(content, []byte("secret")) {

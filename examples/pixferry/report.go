@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
@@ -114,7 +118,15 @@ func (r *report) message(text string) {
 		}{text})
 		return
 	}
-	fmt.Fprintln(r.out, "message:", text)
+	fmt.Fprintln(r.out, "message:", printable(text))
+}
+
+// printable quotes a text that could pass for other lines of the report, or control a terminal.
+func printable(text string) string {
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // listening says, in text also with -json, where senders find this program.

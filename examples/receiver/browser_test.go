@@ -2,17 +2,24 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"image"
+	"image/png"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/pixferry/pixferry/transport"
 )
 
 // A browser is one tab of a headless Chromium, driven over the DevTools protocol.
@@ -111,6 +118,32 @@ func until(condition string) string {
 		look()
 		setTimeout(() => done(document.documentElement.outerHTML), 20000)
 	})`
+}
+
+// The receiver is started again, and its versions begin anew.
+func TestPageInChromiumAfterARestart(t *testing.T) {
+	var grey bytes.Buffer
+	if err := png.Encode(&grey, image.NewGray(image.Rect(0, 0, 32, 24))); err != nil {
+		t.Fatal(err)
+	}
+	life := func(pictures int) http.Handler {
+		g := newGallery()
+		for range pictures {
+			g.show(time.Now(), "p", "tcp", &transport.Image{Source: "gate", MediaType: "image/png"}, grey.Bytes())
+		}
+		return g.pages()
+	}
+	lives := []http.Handler{life(5), life(2)}
+	var now atomic.Int32
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { lives[now.Load()].ServeHTTP(w, r) }))
+	defer web.Close()
+	b := openBrowser(t, web.URL)
+	for i, version := range []string{"v=5", "v=2"} {
+		now.Store(int32(i))
+		if got := b.eval(until(`document.images.length === 1 && document.images[0].src.endsWith("` + version + `")`)); got != "yes" {
+			t.Fatalf("%s never comes:\n%s", version, got)
+		}
+	}
 }
 
 func TestPageInChromium(t *testing.T) {

@@ -62,7 +62,7 @@ func run(ctx context.Context, out io.Writer, addr, dir string, urls []string) er
 	if err != nil {
 		return err
 	}
-	page := &http.Server{Handler: g.pages(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	page := newPage(ctx, g)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := page.Serve(web); !errors.Is(err, http.ErrServerClosed) {
@@ -92,7 +92,27 @@ func run(ctx context.Context, out io.Writer, addr, dir string, urls []string) er
 		<-ctx.Done()
 		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		return errors.Join(srv.Shutdown(ending), page.Shutdown(ending))
+		return end(ending, srv, page)
 	})
 	return group.Wait()
+}
+
+// newPage makes the server of the page. Its times are for browsers that neither ask nor read.
+func newPage(ctx context.Context, g *gallery) *http.Server {
+	return &http.Server{
+		Handler: g.pages(), BaseContext: func(net.Listener) context.Context { return ctx },
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+	}
+}
+
+// end lets senders and browsers finish until ctx ends. That some are slower is no failure.
+func end(ctx context.Context, srv *transport.Server, page *http.Server) error {
+	err := srv.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = nil
+	}
+	if page.Shutdown(ctx) != nil {
+		page.Close()
+	}
+	return err
 }

@@ -143,6 +143,41 @@ func sendPictures(t *testing.T, url string) {
 	}
 }
 
+// A browser that does not end its request has no say in how the receiver ends.
+func TestSlowBrowserAtTheEnd(t *testing.T) {
+	entered := make(chan struct{})
+	page := newPage(context.Background(), newGallery())
+	if page.ReadTimeout <= 0 || page.WriteTimeout <= longPoll || page.IdleTimeout <= 0 {
+		t.Error("a browser may hold a connection, and a picture, for ever")
+	}
+	page.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go page.Serve(l)
+	ended := make(chan error, 1)
+	go func() {
+		resp, err := http.Get("http://" + l.Addr().String())
+		if err == nil {
+			resp.Body.Close()
+		}
+		ended <- err
+	}()
+	<-entered
+	ctx, cancel := context.WithDeadline(t.Context(), start) // it is over
+	defer cancel()
+	if err := end(ctx, &transport.Server{}, page); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the browser is answered")
+	}
+}
+
 func TestPicturesAreServed(t *testing.T) {
 	page, url := program(t)
 	sendPictures(t, url)

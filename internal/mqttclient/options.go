@@ -73,8 +73,8 @@ const exampleBroker = "write for example mqtt://127.0.0.1:1883"
 // brokerURL reads the URL of a broker and completes it.
 func brokerURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
-	if err != nil {
-		return nil, fmt.Errorf("%w: the broker's URL: %w: "+exampleBroker, transport.ErrConfig, err)
+	if err != nil { // which quotes what may be a password
+		return nil, fmt.Errorf("%w: the broker's URL cannot be read: percent-encode the password in it: "+exampleBroker, transport.ErrConfig)
 	}
 	port := ""
 	switch u.Scheme {
@@ -84,10 +84,10 @@ func brokerURL(s string) (*url.URL, error) {
 		port = "8883"
 	case "ws", "wss":
 	default:
-		return nil, fmt.Errorf("%w: the broker %s: its URL begins with mqtt://, mqtts://, ws:// or wss://: "+exampleBroker, transport.ErrConfig, u.Redacted())
+		return nil, fmt.Errorf("%w: the broker's URL begins with mqtt://, mqtts://, ws:// or wss://: "+exampleBroker, transport.ErrConfig)
 	}
 	if u.Hostname() == "" {
-		return nil, fmt.Errorf("%w: the broker %s: its URL has no host: "+exampleBroker, transport.ErrConfig, u.Redacted())
+		return nil, fmt.Errorf("%w: the broker's URL has no host: "+exampleBroker, transport.ErrConfig)
 	}
 	if u.Port() == "" && port != "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)

@@ -1,0 +1,22 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+)
+
+// A sender's message is one line and does nothing to a terminal.
+func TestMessagesAreOneLine(t *testing.T) {
+	for text, want := range map[string]string{
+		`a "text" 图`: `a "text" 图`, "": "",
+		"a\ndelivered b: 1 bytes": `"a\ndelivered b: 1 bytes"`,
+		"\x1b[2J":                 `"\x1b[2J"`, "\u202ea": `"\u202ea"`, "\x9b2J": `"\x9b2J"`, "a\r": `"a\r"`,
+	} {
+		var out strings.Builder
+		newReport(&out, io.Discard, false, "never").message(text)
+		if got := out.String(); got != "message: "+want+"\n" {
+			t.Errorf("%q is printed as %q", text, got)
+		}
+	}
+}
