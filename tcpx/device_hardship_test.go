@@ -14,24 +14,13 @@ import (
 
 // A server that leaves during the client's pause has taken nothing, and that is known before the first byte.
 func TestServerLeavesInPause(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer c.Close()
-			io.WriteString(c, "Welcome from server!")
-			io.ReadFull(c, make([]byte, len("begin to send")))
-			c.(*net.TCPConn).CloseWrite() // all that a client on a slow path knows of a server that was killed
-		}
-	}()
-	c, err := (&tcpx.Begin{Addr: l.Addr().String()}).Dial(t.Context())
+	addr := answering(t, func(c net.Conn) {
+		io.WriteString(c, "Welcome from server!")
+		io.ReadFull(c, make([]byte, len("begin to send")))
+		c.(*net.TCPConn).CloseWrite() // all that a client on a slow path knows of a server that was killed
+		io.Copy(io.Discard, c)
+	})
+	c, err := (&tcpx.Begin{Addr: addr}).Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

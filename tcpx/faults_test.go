@@ -366,23 +366,28 @@ func TestGarbageIsRefused(t *testing.T) {
 	r.kept(t, "after.bin", b)
 }
 
-func TestDialOfAnotherProtocol(t *testing.T) {
+// answering has serve answer each connection to an address, and closes it then.
+func answering(t *testing.T, serve func(net.Conn)) (addr string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Write([]byte("SSH-2.0-OpenSSH_9.6\r\n"))
-			c.Close()
+	var all sync.WaitGroup
+	all.Go(func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			all.Go(func() {
+				defer c.Close()
+				serve(c)
+			})
 		}
-	}()
-	_, err = (&tcpx.Transport{Addr: l.Addr().String()}).Dial(t.Context())
+	})
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	return l.Addr().String()
+}
+
+func TestDialOfAnotherProtocol(t *testing.T) {
+	addr := answering(t, func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH_9.6\r\n") })
+	_, err := (&tcpx.Transport{Addr: addr}).Dial(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "does not speak pixferry") {
 		t.Errorf("%v; want it to say that the peer speaks something else", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io"
 	"math/big"
 	"net"
 	"net/url"
@@ -135,25 +136,15 @@ func TestTLSOnOneSide(t *testing.T) {
 	secured := receive(t, func(_ *transport.Server, tr *tcpx.Transport) {
 		tr.TLS = &tls.Config{Certificates: []tls.Certificate{own}}
 	})
-	alerting, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer alerting.Close()
-	go func() {
-		for {
-			c, err := alerting.Accept()
-			if err != nil {
-				return
-			}
-			c.Read(make([]byte, 5))
-			c.Write([]byte{0x15, 3, 1, 0, 2, 2, 70})
-			c.(*net.TCPConn).CloseWrite()
-		}
-	}()
+	alerting := answering(t, func(c net.Conn) {
+		c.Read(make([]byte, 5))
+		c.Write([]byte{0x15, 3, 1, 0, 2, 2, 70})
+		c.(*net.TCPConn).CloseWrite()
+		io.Copy(io.Discard, c) // or what is unread would make it a reset
+	})
 	for name, tr := range map[string]*tcpx.Transport{
 		"plain to TLS":            {Addr: secured.addr},
-		"plain to TLS of another": {Addr: alerting.Addr().String()},
+		"plain to TLS of another": {Addr: alerting},
 		"TLS to plain":            {Addr: plain.addr, TLS: &tls.Config{RootCAs: trusted}},
 	} {
 		_, err := tr.Dial(t.Context())

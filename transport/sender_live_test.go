@@ -1,0 +1,101 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A link that is too slow for a source still delivers some of its frames.
+func TestFastLiveSourceOnASlowLinkIsNotStarved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		var frames sync.WaitGroup
+		var kept, superseded int
+		var mu sync.Mutex
+		for range 100 {
+			frames.Go(func() {
+				_, err := s.Send(t.Context(), everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, func(ctx context.Context, out *Outgoing) (Receipt, error) {
+					time.Sleep(30 * time.Millisecond)
+					return keep(ctx, out)
+				})
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					kept++
+				} else if errors.Is(err, ErrSuperseded) {
+					superseded++
+				}
+			})
+			time.Sleep(10 * time.Millisecond)
+		}
+		frames.Wait()
+		if kept < 33 || kept+superseded != 100 {
+			t.Errorf("of 100 frames, one each 10 ms, %d were kept and %d superseded where one takes 30 ms", kept, superseded)
+		}
+	})
+}
+
+// A frame that was superseded, and whose goroutine is late to leave, is in nobody's way.
+func TestLateSupersededFrame(t *testing.T) {
+	var s Sender
+	enter := func() *sending {
+		_, me, err := s.enter(t.Context(), &Image{Source: "cam"}, &Outgoing{Options: SendOptions{Live: &Live{}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return me
+	}
+	begun := func(me *sending) bool {
+		select {
+		case <-me.turn:
+			return true
+		default:
+			return false
+		}
+	}
+	first, superseded, newest := enter(), enter(), enter()
+	s.leave(first)
+	s.leave(newest)
+	next := enter()
+	s.leave(superseded)
+	if last := enter(); !begun(next) || begun(last) {
+		t.Errorf("begun %v, want true; while it is on its way %v, want false", begun(next), begun(last))
+	}
+}
+
+func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		send := func() chan error {
+			result := make(chan error, 1)
+			go func() {
+				_, err := s.Send(t.Context(), everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, func(ctx context.Context, _ *Outgoing) (Receipt, error) {
+					<-ctx.Done()
+					return Receipt{}, ctx.Err()
+				})
+				result <- err
+			}()
+			synctest.Wait()
+			return result
+		}
+		first, older := send(), send()
+		for range 3 {
+			newer := send()
+			wantOutcome(t, <-older, NotKept, ErrSuperseded)
+			older = newer
+		}
+		if len(first) != 0 {
+			t.Error("the frame on its way gave way:", <-first)
+		}
+		s.Close(ErrClosed)
+		wantOutcome(t, <-first, NotKept, ErrClosed)
+		wantOutcome(t, <-older, NotKept, ErrClosed)
+		if len(s.live) != 0 {
+			t.Error(len(s.live), "sources are remembered")
+		}
+	})
+}
