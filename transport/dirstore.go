@@ -100,8 +100,8 @@ func (s *DirStore) open() (*openDir, error) {
 	return s.opened, s.opened.enter()
 }
 
-// Open implements [Store]. After a restart of the system it reads what is held
-// of the image, until ctx ends.
+// Open implements [Store]. Of an image that was there when the directory was opened it reads what is held,
+// once, until ctx ends.
 func (s *DirStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	d, err := s.open()
 	if err != nil {

@@ -152,8 +152,8 @@ func (e *TooLargeError) Error() string {
 // Retryable reports whether the same operation may succeed later without a
 // change by the caller. It is known for every error: refusals say so
 // themselves; ended contexts, missing and unreadable files, consumed bodies,
-// changed sources, oversize, taken names and [ErrConfig], which certificates that do not
-// fit are too, are final; whatever the network does is not.
+// changed sources, oversize, taken names and [ErrConfig], as which a peer's certificate that
+// does not fit is told, are final; whatever the network does is not.
 func Retryable(err error) bool {
 	if err == nil || errors.Is(err, ErrBodyConsumed) {
 		return false
