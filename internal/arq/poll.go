@@ -62,7 +62,9 @@ func (e *Engine) build(b *builder, buf []byte) int {
 	b.ack()
 	if may {
 		b.controls()
-		b.data(len(buf))
+		if !b.probe() {
+			b.data(len(buf))
+		}
 		b.extra()
 	}
 	if len(b.buf) == b.start {
@@ -308,10 +310,8 @@ func (e *Engine) shut() {
 // extra adds what else a message is sent for: a probe of the probe timer, a PING.
 func (b *builder) extra() {
 	e := b.e
-	r := e.recovery
-	if r != nil && r.probes > 0 && b.message.from == nil {
-		b.resend()
-		e.ping = e.ping || !b.eliciting
+	if r := e.recovery; r != nil && r.probes > 0 && !b.eliciting {
+		e.ping = true
 	}
 	if e.acks.unasked >= pruneEvery && b.message.ackLargest >= 0 {
 		e.ping = true
@@ -329,23 +329,22 @@ func (b *builder) extra() {
 	b.pad(0)
 }
 
-// resend fills a probe with the data of the oldest outstanding message, which stays outstanding.
-// The timer has queued the control frames of all of them.
-func (b *builder) resend() {
+// probe fills a message that the probe timer has asked for with the oldest bytes that are outstanding, and stay so:
+// whoever takes nothing ahead of a gap acknowledges nothing else. The timer has queued the control frames of all
+// messages.
+func (b *builder) probe() bool {
 	e := b.e
-	n := e.sent.firstOutstanding()
-	if n >= b.number || e.recovery.ordered {
-		return
+	if r := e.recovery; r == nil || r.probes == 0 || r.ordered {
+		return false
 	}
-	m := e.sent.at(n)
-	o := m.from
-	if o == nil || o.over {
-		return
-	}
+	o := e.sent.oldestFrom()
 	space := b.left() - wire.DataHeader
-	g, ok := o.acked.NextGap(m.offset, m.offset+int64(m.length))
-	if !ok || space < 1 {
-		return
+	if o == nil || space < 1 {
+		return false
+	}
+	g, ok := o.acked.NextGap(0, o.next)
+	if !ok {
+		return false
 	}
 	g.End = min(g.End, g.Start+int64(space))
 	f := wire.Data{Handle: o.handle, Offset: g.Start}
@@ -357,6 +356,7 @@ func (b *builder) resend() {
 	e.credit.sent(g.Len())
 	o.resent += g.Len()
 	e.stats.ResentBytes += g.Len()
+	return true
 }
 
 // pad fills a message with an initiator's HELLO up to the configured length, with so many

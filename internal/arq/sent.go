@@ -126,6 +126,16 @@ func (r *sentRing) firstOutstanding() int64 {
 	return r.oldest
 }
 
+// oldestFrom returns the transfer of the oldest outstanding data, nil if there is none.
+func (r *sentRing) oldestFrom() *outgoing {
+	for n := r.firstOutstanding(); n < r.next; n++ {
+		if m := r.at(n); m.state == outstanding && m.from != nil && !m.from.over {
+			return m.from
+		}
+	}
+	return nil
+}
+
 // trim forgets messages from the old end: resolved ones, and lost ones sent before a time.
 func (r *sentRing) trim(before time.Duration) {
 	for r.base < r.next {
