@@ -94,7 +94,7 @@ func (l *link) explain(err error) error {
 	case !l.heard && l.first[1] == 3 && (l.first[0] == 0x15 || l.first[0] == 0x16): // an alert or a handshake, RFC 8446 5.1
 		return fmt.Errorf("the peer at %s speaks TLS and this side does not: %s", peer, oneSided)
 	case errors.As(err, &tooLong):
-		return fmt.Errorf("the peer at %s does not speak pixferry over TCP: it announces a message of %d bytes", peer, tooLong.Length)
+		return fmt.Errorf("the peer at %s does not speak pixferry over TCP: %w", peer, err)
 	case inTLS(l.conn, err):
 		return tlsError(peer, err)
 	}

@@ -57,8 +57,9 @@ func (m *assembly) verify(size int64, want chunk.Digest) (*Image, chunk.Digest, 
 	case !whole:
 		return nil, none, m.incomplete()
 	case want.IsZero():
-	case want.Algorithm() != digest.Algorithm():
-		return nil, none, reject(ReasonMalformed, "the offer announced a digest of algorithm %d, and %d came", digest.Algorithm(), want.Algorithm())
+	case want.Algorithm() != digest.Algorithm() || want.Len() != digest.Len():
+		return nil, none, reject(ReasonMalformed, "the offer announced a digest of algorithm %d, %d bytes, and one of algorithm %d, %d bytes, came",
+			digest.Algorithm(), digest.Len(), want.Algorithm(), want.Len())
 	case want != digest:
 		return nil, none, later(ReasonDigest, "the sender says %v, these bytes have %v: send the image again", want, digest)
 	}

@@ -13,7 +13,7 @@ var (
 	errDuplicate = errors.New("arq: duplicate message")
 	errGap       = errors.New("arq: message missing on a reliable link")
 	errForged    = errors.New("arq: RESET that echoes nothing sent lately")
-	errEarly     = errors.New("arq: message before what it refers to; it will come again")
+	errEarly     = errors.New("arq: message before what it refers to")
 	errNoRoom    = errors.New("arq: message over this side's window")
 )
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
+	"github.com/pixferry/pixferry/framing"
 	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
@@ -30,6 +32,9 @@ func endError(err error) error {
 	case errors.As(err, &closed):
 		switch closed.Code {
 		case wire.CodeDone:
+			if closed.Text != "" {
+				return fmt.Errorf("%w: %q", transport.ErrPeerClosed, closed.Text)
+			}
 			return transport.ErrPeerClosed
 		case wire.CodeGoingAway:
 			return errGoingAway
@@ -40,6 +45,18 @@ func endError(err error) error {
 		}
 	}
 	return err
+}
+
+// failure is what the peer hears of a medium that has failed, if it can be reached yet.
+func failure(err error) (wire.Code, string) {
+	tooLong := (*framing.TooLongError)(nil)
+	switch {
+	case errors.As(err, &tooLong):
+		return wire.CodeLimit, tooLong.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return wire.CodeInternal, "the stream has ended without CLOSE"
+	}
+	return wire.CodeInternal, ""
 }
 
 // Unanswered adds to an error of Dial where nothing has answered since it began, if it is for want of an answer.

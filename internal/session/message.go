@@ -71,7 +71,7 @@ func (as *answers) remove(id transport.ID) {
 }
 
 // message receives a message to the program.
-func (r *receiving) message(in *transport.Inbox, meta *wire.Metadata) (*wire.Receipt, error) {
+func (r *receiving) message(in *transport.Inbox, meta *wire.Metadata, alg chunk.Algorithm) (*wire.Receipt, error) {
 	most := min(in.Limits().MaxMessage, maxMessage)
 	tooLarge := &transport.RejectedError{Reason: transport.ReasonTooLarge, Text: "the message is over the receiver's limit: send it as an image"}
 	if r.offer.Size > int64(most) {
@@ -99,7 +99,7 @@ func (r *receiving) message(in *transport.Inbox, meta *wire.Metadata) (*wire.Rec
 		}
 		fin = end
 	}
-	if err := r.verify(data, fin); err != nil {
+	if err := verify(data, fin, alg); err != nil {
 		return nil, err
 	}
 	err := r.s.conn.ep.messages.once(r.ctx, r.offer.ID, func() error {
@@ -112,17 +112,15 @@ func (r *receiving) message(in *transport.Inbox, meta *wire.Metadata) (*wire.Rec
 }
 
 // verify checks the digest of a message.
-func (r *receiving) verify(data []byte, fin *wire.Fin) error {
-	alg := r.algorithm()
-	if alg.New == nil {
-		var ok bool
-		if alg, ok = transport.AlgorithmByID(alg.ID); !ok {
-			return &transport.RejectedError{Reason: transport.ReasonMalformed, Text: "the digest algorithm is not known here: use XXH3"}
-		}
-	}
+func verify(data []byte, fin *wire.Fin, alg chunk.Algorithm) error {
 	h := chunk.NewHasher(alg)
 	h.Write(data)
-	if want, err := chunk.NewDigest(fin.Algorithm, fin.Digest); err != nil || int64(len(data)) != fin.Size || h.Root() != want {
+	got := h.Root()
+	want, err := chunk.NewDigest(fin.Algorithm, fin.Digest)
+	switch {
+	case err != nil, want.Algorithm() != got.Algorithm(), want.Len() != got.Len():
+		return &transport.RejectedError{Reason: transport.ReasonMalformed, Text: "the message's digest is none of the algorithm that was offered"}
+	case want != got, int64(len(data)) != fin.Size:
 		return &transport.RejectedError{Reason: transport.ReasonDigest, Retryable: true, Text: "the message has changed on its way: send it again"}
 	}
 	return nil

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -191,13 +192,17 @@ func (r *receiving) receive() (*wire.Receipt, error) {
 	}
 	var meta wire.Metadata
 	if err := meta.Parse(r.offer.Meta); err != nil {
-		return nil, &transport.RejectedError{Reason: transport.ReasonMalformed, Text: err.Error()}
+		return nil, &transport.RejectedError{Reason: transport.ReasonMeta, Text: err.Error()}
+	}
+	alg, err := r.algorithm()
+	if err != nil {
+		return nil, err
 	}
 	switch r.offer.Kind {
 	case wire.KindImage:
-		return r.image(in, &meta)
+		return r.image(in, &meta, alg)
 	case wire.KindMessage:
-		return r.message(in, &meta)
+		return r.message(in, &meta, alg)
 	}
 	return nil, &transport.RejectedError{Reason: transport.ReasonMalformed, Text: "a kind of transfer that is not known here"}
 }
@@ -229,10 +234,10 @@ func (r *receiving) inbox() (*transport.Inbox, error) {
 }
 
 // image receives an image.
-func (r *receiving) image(in *transport.Inbox, meta *wire.Metadata) (*wire.Receipt, error) {
+func (r *receiving) image(in *transport.Inbox, meta *wire.Metadata, alg chunk.Algorithm) (*wire.Receipt, error) {
 	o := r.offer
 	offer := transport.Offer{
-		ID: o.ID, Size: o.Size, Digest: r.algorithm(), Attempt: o.Attempt,
+		ID: o.ID, Size: o.Size, Digest: alg, Attempt: o.Attempt,
 		Resume: o.Flags&wire.OfferResume != 0, Oldest: o.Oldest,
 		Image: transport.Image{Name: meta.Name, MediaType: meta.MediaType, Source: meta.Source, Meta: meta.Pairs},
 	}
@@ -255,11 +260,15 @@ func (r *receiving) image(in *transport.Inbox, meta *wire.Metadata) (*wire.Recei
 	return w, nil
 }
 
-func (r *receiving) algorithm() chunk.Algorithm {
+func (r *receiving) algorithm() (chunk.Algorithm, error) {
 	if own := r.s.conn.ep.cfg.Digest; own.ID == r.offer.Algorithm {
-		return own
+		return own, nil
 	}
-	return chunk.Algorithm{ID: r.offer.Algorithm}
+	if alg, ok := transport.AlgorithmByID(r.offer.Algorithm); ok {
+		return alg, nil
+	}
+	return chunk.Algorithm{}, &transport.RejectedError{Reason: transport.ReasonMalformed,
+		Text: fmt.Sprintf("the receiver does not know the digest algorithm %d: use 1 (XXH3-128) or 2 (SHA-256)", r.offer.Algorithm)}
 }
 
 // fill writes what comes until the image is whole and committed.

@@ -284,7 +284,8 @@ func (s *Session) Fail(err error) {
 	s.mu.Lock()
 	s.failed = s.failed || !s.ended
 	s.end(err)
-	s.eng.Close(time.Now(), wire.CodeInternal, "")
+	code, text := failure(err)
+	s.eng.Close(time.Now(), code, text)
 	s.unlock()
 }
 
