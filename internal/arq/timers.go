@@ -12,6 +12,7 @@ type idle struct {
 	heard  time.Duration // when the last message arrived
 	since  time.Duration // when the first transfer began after a pause, or the last one ended
 	active bool          // transfers run, or the handshake does
+	attend bool          // silence counts without transfers too
 	pinged bool          // a keep-alive was sent since heard
 	pings  int           // keep-alives since the peer had something to say
 }
@@ -25,6 +26,13 @@ const firstKeepAlive = time.Second
 type persist struct {
 	at       time.Duration // 0: not waiting
 	interval time.Duration
+}
+
+// Attend says whether the peer's silence ends the session while no transfer runs, too: this side waits for what the
+// peer may send, and would not notice that it is gone.
+func (e *Engine) Attend(now time.Time, on bool) {
+	e.step(now)
+	e.idle.attend, e.idle.since = on, e.now
 }
 
 // heard notes a valid message. eliciting: it was more than an acknowledgement.
@@ -51,11 +59,13 @@ func (e *Engine) silence() (ping, end time.Duration) {
 	i := &e.idle
 	from := max(i.heard, i.since)
 	switch {
-	case !i.active && e.cfg.Linger > 0:
+	case i.active, i.attend:
+	case e.cfg.Linger > 0:
 		return never, from + e.cfg.Linger
-	case !i.active:
+	default:
 		return never, never
-	case i.pinged || !e.handshake.known:
+	}
+	if i.pinged || !e.handshake.known {
 		return never, from + e.cfg.Idle
 	}
 	return from + e.keepAlive(), from + e.cfg.Idle

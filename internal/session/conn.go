@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -164,7 +166,8 @@ func (c *Conn) Serve(ctx context.Context, in *transport.Inbox) error {
 	return &transport.Error{Op: "serve", Err: err}
 }
 
-// watch returns when ctx or the Conn has ended, or the peer cannot be reached again.
+// watch returns when ctx or the Conn has ended, or the peer cannot be reached again. Who has dialled, and waits
+// for what the peer sends, asks now and then whether it is still there: nobody else could join it again.
 func (c *Conn) watch(ctx context.Context) error {
 	for {
 		s, err := c.session(ctx)
@@ -176,9 +179,13 @@ func (c *Conn) watch(ctx context.Context) error {
 			}
 			return err
 		}
+		if c.dial != nil {
+			s.do(func(e *arq.Engine) { e.Attend(time.Now(), true) })
+		}
 		select {
 		case <-s.Done():
 		case <-ctx.Done():
+			s.do(func(e *arq.Engine) { e.Attend(time.Now(), false) })
 		case <-c.ctx.Done():
 		}
 	}

@@ -396,3 +396,35 @@ func TestLostLinkOpensAgain(t *testing.T) {
 		e.holds("x", content)
 	})
 }
+
+// Who has dialled and only serves finds its peer again when that was killed, though nothing tells of it: neither a
+// transfer nor the link.
+func TestServedConnFindsItsPeerAgain(t *testing.T) {
+	for _, info := range []native.LinkInfo{reliable, {Protocol: "mem", Peer: "peer", MaxMessage: 1200}} {
+		killed := new(atomic.Bool)
+		var opened atomic.Int32
+		bubble(t, func(s *transport.Server, m *medium) {
+			m.info = info
+			m.wrap = func(l native.Link) native.Link { return hole{l, killed, make(chan struct{})} }
+			s.Hooks.ConnOpened = func(transport.Info) { opened.Add(1) }
+		}, func(t *testing.T, e *ends) {
+			ctx, stop := context.WithCancel(t.Context())
+			served := make(chan error, 1)
+			go func() { served <- (&transport.Server{Store: &transport.MemStore{}}).ServeConn(ctx, e.conn) }()
+			time.Sleep(20 * idle)
+			if n := opened.Load(); n != 1 {
+				t.Errorf("reliable %v: %d Conns while the peer lived, want the first one only", info.Reliable, n)
+			}
+			before := killed
+			killed = new(atomic.Bool) // of the links that follow
+			before.Store(true)
+			time.Sleep(idle + 3*time.Second)
+			if n := opened.Load(); n != 2 {
+				t.Errorf("reliable %v: %d Conns, want a second one %v after the peer was killed", info.Reliable, n, idle)
+			}
+			stop()
+			<-served
+			before.Store(false)
+		})
+	}
+}

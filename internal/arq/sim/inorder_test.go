@@ -14,7 +14,10 @@ func TestPeerTakesLittleAheadOfAGap(t *testing.T) {
 	for _, reorder := range []uint32{0, 1, 1200, 3000, 20_000} {
 		for seed := range uint64(10) {
 			w := newWorld(seed)
-			w.fail = func(f string, a ...any) { t.Helper(); t.Fatalf("reorder %d, seed %d: "+f, append([]any{reorder, seed}, a...)...) }
+			w.fail = func(f string, a ...any) {
+				t.Helper()
+				t.Fatalf("reorder %d, seed %d: "+f, append([]any{reorder, seed}, a...)...)
+			}
 			cfg := Config{Rate: 1 << 20, Delay: 10 * time.Millisecond, Loss: Bernoulli(0.1)}
 			p := newPlain(w, cfg, cfg, func(c *arq.Config) { c.Local.Reorder = reorder })
 			p.connect()
