@@ -144,8 +144,8 @@ func dialUntilItAnswers(ctx context.Context, tr transport.Transport) (conn trans
 	return conn, err
 }
 
-func sendLive(ctx context.Context, conn transport.Conn, frame []byte) error {
-	img := &transport.Image{Source: "gate-7", Captured: time.Now(), Body: transport.Bytes(frame)}
+func sendLive(ctx context.Context, conn transport.Conn, frame []byte, captured time.Time) error {
+	img := &transport.Image{Source: "gate-7", Captured: captured, Body: transport.Bytes(frame)}
 	_, err := conn.Send(ctx, img, &transport.SendOptions{Live: &transport.Live{MaxAge: time.Second}})
 	if errors.Is(err, transport.ErrSuperseded) || errors.Is(err, transport.ErrTooOld) {
 		return nil // a newer frame has taken its place, or the path is too slow for this one

@@ -31,6 +31,13 @@ type sending struct {
 	cancel context.CancelCauseFunc
 	live   *liveSource   // that it is a frame of; nil: none
 	turn   chan struct{} // closed when it may begin; nil: at once
+
+	captured time.Time // zero: unknown
+}
+
+// before reports whether it is known to be an older frame.
+func (me *sending) before(other *sending) bool {
+	return other != nil && !me.captured.IsZero() && !other.captured.IsZero() && me.captured.Before(other.captured)
 }
 
 // A liveSource is a queue of depth one: a frame begins when the one before it has its
@@ -42,6 +49,10 @@ type liveSource struct {
 }
 
 func (q *liveSource) enter(me *sending) {
+	if me.before(q.first) || me.before(q.waiting) {
+		me.cancel(cut{ErrSuperseded})
+		return
+	}
 	if q.waiting != nil {
 		q.waiting.cancel(cut{ErrSuperseded})
 	}
@@ -182,7 +193,7 @@ func (s *Sender) enter(ctx context.Context, img *Image, out *Outgoing) (context.
 		return nil, nil, s.closed
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	me := &sending{cancel: cancel}
+	me := &sending{cancel: cancel, captured: img.Captured}
 	if s.running == nil {
 		s.running, s.live = make(map[*sending]struct{}), make(map[string]*liveSource)
 	}

@@ -99,3 +99,36 @@ func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 		}
 	})
 }
+
+// Of frames whose goroutines run in another order than they were captured in, the newest goes.
+func TestFrameCapturedEarlierGivesWay(t *testing.T) {
+	var s Sender
+	enter := func(captured time.Time) (superseded func() bool, me *sending) {
+		ctx, me, err := s.enter(t.Context(), &Image{Source: "cam", Captured: captured}, &Outgoing{Options: SendOptions{Live: &Live{}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() bool { return errors.Is(context.Cause(ctx), cut{ErrSuperseded}) }, me
+	}
+	at := func(second int64) time.Time { return time.Unix(second, 0) }
+	_, first := enter(at(2))
+	if late, me := enter(at(1)); !late() {
+		t.Error("a frame older than the one on its way waits")
+	} else {
+		s.leave(me)
+	}
+	waits, newest := enter(at(4))
+	if late, me := enter(at(3)); !late() || waits() {
+		t.Error("a frame older than the one that waits takes its place")
+	} else {
+		s.leave(me)
+	}
+	s.leave(first)
+	if unknown, _ := enter(time.Time{}); unknown() || waits() {
+		t.Error("a frame without a time of capture is older than none")
+	}
+	s.leave(newest)
+	if back, _ := enter(at(1)); back() { // the source's clock was set back
+		t.Error("a frame is measured by ones that have ended")
+	}
+}

@@ -107,12 +107,15 @@ type SendOptions struct {
 
 // Live marks a frame of a live source, which has a queue of depth one. A frame begins when the one before has its
 // answer, so that none gets old on its way or before a slow Handler, and Handlers of one Conn's source come one after
-// the other, unless a frame was given up; this is at most one frame for each round trip. One that waits for its turn gives way to a newer one, with
-// ErrSuperseded: call Send for each frame on a goroutine of its own, as it returns with the receipt. Newer is what
-// was sent later; behind a link that was lost meanwhile a frame that has begun may arrive after newer ones, so where
-// order counts set Image.Captured, and compare it.
+// the other, unless a frame was given up; this is at most one frame for each round trip. One that waits for its turn
+// gives way to a newer one, with ErrSuperseded: call Send for each frame on a goroutine of its own, as it returns with
+// the receipt. Newer is what was captured later by Image.Captured, which so corrects the order in which goroutines
+// happen to run; without it, what was sent later. Behind a link that was lost meanwhile a frame that has begun may
+// arrive after newer ones, so where order counts the receiver too compares Captured.
 type Live struct {
-	Source string        // frames of one source supersede each other; it stays here, unlike Image.Source, which it is if empty
+	// Source is whose frames supersede each other. It stays here, unlike Image.Source, which it is if empty. Where both
+	// are, all such frames of the Conn are one source's.
+	Source string
 	MaxAge time.Duration // until the receipt: give the frame up after this time, with ErrTooOld; 0: no limit
 }
 
