@@ -82,8 +82,8 @@ func AppendPrefixed[T ~[]byte | ~string](b []byte, p Prefix, v T) ([]byte, error
 }
 
 // ReadFrame reads one frame into buf from its start, or into new memory where
-// the capacity is too small, and returns it. Passing the result to the next
-// call reuses the memory. Memory never grows ahead of the bytes received by
+// the capacity is too small, and returns it: who must not get other memory sets Max
+// to the capacity. Passing the result to the next call reuses the memory. Memory never grows ahead of the bytes received by
 // more than their own number or 64 KiB, whatever length was announced.
 //
 // It reads nothing beyond the frame. A prefix and a frame take a Read each (a

@@ -172,6 +172,9 @@ func (c *LinkCarrier) receive() (*Buffer, int, error) {
 	}
 	b := NewBuffer(c.size)
 	n, err := c.link.ReadMessage(b.mem)
+	if err == nil && (n < 0 || n > len(b.mem)) {
+		err = fmt.Errorf("ReadMessage has returned %d bytes for a buffer of %d: a longer message is to be cut or skipped", n, len(b.mem))
+	}
 	if err != nil {
 		b.Release()
 		return nil, 0, err

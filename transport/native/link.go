@@ -14,7 +14,8 @@ import (
 // Info and Close may be called from any.
 type Link interface {
 	// ReadMessage reads the next message into buf, which holds Info().MaxMessage
-	// bytes or more, and returns its length. A longer message is cut or skipped.
+	// bytes or more, and returns its length, at most that of buf: a longer message is cut
+	// or skipped, or ends the link with an error.
 	// io.EOF is the orderly end of the peer's side.
 	ReadMessage(buf []byte) (int, error)
 	// WriteMessage sends one message. It may block and never keeps msg. For a

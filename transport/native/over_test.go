@@ -118,6 +118,33 @@ func TestReliableLinkThatRefusesItsMessages(t *testing.T) {
 	})
 }
 
+// exaggerating returns more bytes than it was given room for, as one does that reads into other memory.
+type exaggerating struct{ native.Link }
+
+func (l exaggerating) ReadMessage(buf []byte) (int, error) {
+	n, err := l.Link.ReadMessage(buf)
+	return n + len(buf), err
+}
+
+// It ends with an error, and others live.
+func TestLinkThatReturnsMoreThanItsBuffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMedium(reliable)
+		shutdown := serveMedium(t, m, &transport.MemStore{})
+		m.wrap = func(l native.Link) native.Link { return exaggerating{l} }
+		if _, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context()); err == nil {
+			t.Error("no error")
+		}
+		m.wrap = nil
+		conn, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		shutdown(time.Second)
+	})
+}
+
 // A device that is not there is not opened again and again without a pause.
 func TestOneAtATimeRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
