@@ -24,6 +24,8 @@ import (
 // it has. A device that dies may still close in good order: a BMP, JPEG, PNG or WebP
 // that is cut is recognised by its own structure and refused (ReasonIncomplete); of
 // other formats a part cannot be told from the whole. Empty images cannot be sent.
+// A device has to read the welcome before it closes: else its system resets the
+// connection, and of these four formats alone the image is taken nevertheless.
 //
 // A Conn that was dialled makes a connection for each Send, when there is something
 // to send, and can send any number of images, one at a time. It cannot serve, and

@@ -150,6 +150,33 @@ func TestCutImagesAreNotTaken(t *testing.T) {
 	}
 }
 
+// A device that does not read the welcome to its end resets the connection by its close. What proves by itself that
+// it is whole is taken nevertheless, and nothing else.
+func TestDeviceThatDoesNotReadTheWelcome(t *testing.T) {
+	whole := string(testimage.JPEG(1, 40, 30))
+	for head, tr := range map[string]transport.Transport{"begin to send": &tcpx.Begin{Addr: "127.0.0.1:0"}, "hello serverf": &tcpx.Command{Addr: "127.0.0.1:0"}} {
+		r := devServe(t, tr, nil)
+		for _, body := range []string{whole[:len(whole)-1], "raw bytes", whole + "more", whole} {
+			conn, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(conn, head+body)
+			conn.Close()
+			if body == whole {
+				if got := devNext(t, "the image", r.taken); got.body != whole {
+					t.Errorf("%d of %d bytes", len(got.body), len(whole))
+				}
+			} else if err := devNext(t, "the failure", r.failed); !strings.Contains(err.Error(), "incomplete") {
+				t.Errorf("%d bytes: %v", len(body), err)
+			}
+		}
+	}
+}
+
 // What is cancelled, or fails, half-way is never taken for whole, although the end
 // of the connection is the end of the image.
 func TestAbandonedImagesAreNotTaken(t *testing.T) {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"syscall"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/complete"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -116,13 +118,14 @@ func literal(text string) splitFunc {
 }
 
 // image feeds the Arrival from offset 0 on: size bytes, or with -1 all up to the
-// end of the stream. Each byte is shown to seen too, if that is set. An error has
-// aborted the Arrival.
-func (r *deviceReader) image(ctx context.Context, a *transport.Arrival, size int64, seen io.Writer) error {
+// end of the stream. Each byte is shown to whole too, if that is set. A device that has
+// not read the welcome when it closes resets the connection thereby: behind an image that
+// says itself where it ends this is the end of the stream too. An error has aborted the Arrival.
+func (r *deviceReader) image(ctx context.Context, a *transport.Arrival, size int64, whole *complete.Checker) error {
 	for off := int64(0); off != size; {
 		if len(r.ahead) == 0 {
 			err := r.fill(ctx, r.timeout)
-			if size < 0 && errors.Is(err, io.EOF) {
+			if size < 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) && whole.Ended()) {
 				return nil
 			}
 			if err != nil {
@@ -137,8 +140,8 @@ func (r *deviceReader) image(ctx context.Context, a *transport.Arrival, size int
 		if _, err := a.WriteAt(p, off); err != nil {
 			return err
 		}
-		if seen != nil {
-			seen.Write(p)
+		if whole != nil {
+			whole.Write(p)
 		}
 		off += int64(len(p))
 		r.ahead = r.ahead[len(p):]

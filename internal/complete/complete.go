@@ -83,6 +83,9 @@ func (c *Checker) Err() error {
 	return nil
 }
 
+// Ended reports whether the image is known to be whole, and nothing came behind its end.
+func (c *Checker) Ended() bool { return c.end > 0 && c.size == c.end && !c.broken }
+
 func (c *Checker) await(n int, step func(*Checker, []byte)) { c.need, c.step = n, step }
 
 // finish says where the image ends.
