@@ -32,8 +32,8 @@ type SendAllOptions struct {
 // image is taken from the sequence only when it can be sent at once, so that
 // the sequence may be endless and may open, draw or fetch each image late.
 //
-// It returns nil if all were sent, else the first error, or with CarryOn all of
-// them joined; each names its image. The sequence's own error ends it, and so
+// It returns nil if all were sent, else the first error, or with CarryOn the first
+// hundred joined and the number of others, of which Each hears; each names its image. The sequence's own error ends it, and so
 // do the ends of the context and of the Conn, with CarryOn too. A sequence that
 // blocks must watch the context itself. All transfers are over when SendAll
 // returns.
@@ -46,9 +46,15 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 	}
 	var mu sync.Mutex // of failures, and of calls of Each
 	var failures []error
+	more := 0
 	failed := func(err error) error { // returns what is to end everything
-		failures = append(failures, err)
-		if !o.CarryOn || errors.Is(err, ErrClosed) || errors.Is(err, ErrPeerClosed) { // not a body's net.ErrClosed
+		ends := !o.CarryOn || errors.Is(err, ErrClosed) || errors.Is(err, ErrPeerClosed) // not a body's net.ErrClosed
+		if ends || len(failures) < maxFailures {
+			failures = append(failures, err)
+		} else {
+			more++
+		}
+		if ends {
 			return err
 		}
 		return nil
@@ -103,6 +109,9 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 	}
 	err := group.Wait()
 	if o.CarryOn {
+		if more > 0 {
+			failures = append(failures, fmt.Errorf("and %d more", more))
+		}
 		err = errors.Join(failures...)
 	}
 	if ended := ctx.Err(); cut && ended != nil && !errors.Is(err, ended) {
@@ -110,6 +119,9 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 	}
 	return err
 }
+
+// maxFailures bounds the errors that SendAll remembers.
+const maxFailures = 100
 
 func named(img *Image, err error) error {
 	if name := cmp.Or(img.Name, img.Body.Name()); name != "" {

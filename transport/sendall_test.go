@@ -245,3 +245,22 @@ func TestSendAllWithoutImage(t *testing.T) {
 		}
 	}
 }
+
+// An endless sequence whose images fail takes no more memory the longer it runs.
+func TestSendAllRemembersAHundredFailures(t *testing.T) {
+	near, far := transport.Pipe()
+	defer far.Close()
+	defer near.Close()
+	images := func(yield func(*transport.Image, error) bool) {
+		for range 250 {
+			if !yield(&transport.Image{}, nil) { // no body
+				return
+			}
+		}
+	}
+	heard := 0
+	err := transport.SendAll(t.Context(), near, images, &transport.SendAllOptions{CarryOn: true, Each: func(*transport.Image, transport.Receipt, error) { heard++ }})
+	if heard != 250 || !errors.Is(err, transport.ErrConfig) || strings.Count(err.Error(), "\n") != 100 || !strings.HasSuffix(err.Error(), "\nand 150 more") {
+		t.Errorf("%d heard, %d lines", heard, strings.Count(err.Error(), "\n")+1)
+	}
+}

@@ -198,9 +198,9 @@ func isTemporary(err error) bool {
 	return errors.As(err, &t) && t.Temporary()
 }
 
-// ServeConn serves one Conn, accepted or dialled, until it ends, and closes it.
-// It returns nil after an orderly end by the peer and ErrServerClosed after
-// Shutdown.
+// ServeConn serves one Conn, accepted or dialled, until it ends, and closes it, also if
+// its protocol cannot serve (errors.ErrUnsupported). It returns nil after an orderly end by
+// the peer and ErrServerClosed after Shutdown.
 func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 	defer c.Close()
 	if err := s.start(); err != nil {

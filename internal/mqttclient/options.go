@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -72,7 +73,11 @@ const exampleBroker = "write for example mqtt://127.0.0.1:1883"
 
 // brokerURL reads the URL of a broker and completes it.
 func brokerURL(s string) (*url.URL, error) {
+	noScheme := fmt.Errorf("%w: the broker's URL begins with mqtt://, mqtts://, ws:// or wss://: "+exampleBroker, transport.ErrConfig)
 	u, err := url.Parse(s)
+	if err != nil && !strings.Contains(s, "://") {
+		return nil, noScheme
+	}
 	if err != nil { // which quotes what may be a password
 		return nil, fmt.Errorf("%w: the broker's URL cannot be read: percent-encode the password in it: "+exampleBroker, transport.ErrConfig)
 	}
@@ -84,7 +89,7 @@ func brokerURL(s string) (*url.URL, error) {
 		port = "8883"
 	case "ws", "wss":
 	default:
-		return nil, fmt.Errorf("%w: the broker's URL begins with mqtt://, mqtts://, ws:// or wss://: "+exampleBroker, transport.ErrConfig)
+		return nil, noScheme
 	}
 	if u.Hostname() == "" {
 		return nil, fmt.Errorf("%w: the broker's URL has no host: "+exampleBroker, transport.ErrConfig)

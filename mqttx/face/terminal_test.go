@@ -145,16 +145,17 @@ func TestConformance(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{Deny: func(_, topic string, write bool) bool { return !write && strings.Contains(topic, "secret") }})
 	for want, tr := range map[string]*Transport{
-		"set Serials":       {Broker: b.URL()},
-		"without / + #":     {Broker: b.URL(), Serials: []string{"a/b"}},
-		"there twice":       {Broker: b.URL(), Serials: []string{"a", "a"}},
-		"put {sn} into":     {Broker: b.URL(), Serials: []string{"a", "b"}, Topic: "t"},
-		"cannot be publish": {Broker: b.URL(), Serials: []string{"a"}, Topic: "t/#"},
-		"set Broker":        {Serials: []string{"a"}},
-		"begins with":       {Broker: "http://x", Serials: []string{"a"}},
-		"has no host":       {Broker: "mqtt:", Serials: []string{"a"}},
-		"does not let":      {Broker: b.URL(), Serials: []string{"secret"}},
-		"Dialect 9":         {Broker: b.URL(), Serials: []string{"a"}, Dialect: 9},
+		"set Serials":         {Broker: b.URL()},
+		"without / + #":       {Broker: b.URL(), Serials: []string{"a/b"}},
+		"there twice":         {Broker: b.URL(), Serials: []string{"a", "a"}},
+		"put {sn} into":       {Broker: b.URL(), Serials: []string{"a", "b"}, Topic: "t"},
+		"cannot be publish":   {Broker: b.URL(), Serials: []string{"a"}, Topic: "t/#"},
+		"set Broker":          {Serials: []string{"a"}},
+		"begins with":         {Broker: "http://x", Serials: []string{"a"}},
+		"begins with mqtt://": {Broker: "127.0.0.1:1883", Serials: []string{"a"}},
+		"has no host":         {Broker: "mqtt:", Serials: []string{"a"}},
+		"does not let":        {Broker: b.URL(), Serials: []string{"secret"}},
+		"Dialect 9":           {Broker: b.URL(), Serials: []string{"a"}, Dialect: 9},
 	} {
 		_, err := tr.Listen(within(t))
 		if err == nil || !strings.Contains(err.Error(), want) || transport.Retryable(err) {
