@@ -45,14 +45,15 @@ func (d *openDir) target(img *Image) (string, error) {
 	return name, nil
 }
 
-// misnamed reports whether an error is the fault of a name that was usable: a file is in its way, for example, or a
-// symbolic link that leads out, which os.Root says in its own words.
+// misnamed reports whether an error is the fault of a name that was usable: a file is in its way, for example, the file
+// system takes no such characters (FAT and NTFS no colon), or a symbolic link leads out, which os.Root says in its own words.
 func misnamed(err error) bool {
 	errno := syscall.Errno(0)
 	if !errors.As(err, &errno) {
 		return !errors.Is(err, fs.ErrClosed)
 	}
-	return errno == syscall.ENOTDIR || errno == syscall.ENAMETOOLONG || errno == syscall.ELOOP
+	return errno == syscall.ENOTDIR || errno == syscall.ENAMETOOLONG || errno == syscall.ELOOP ||
+		errno == syscall.EINVAL || errno == syscall.EILSEQ // characters that this file system has no room for
 }
 
 // usable reports whether a name is a path below the directory, and not in what the store keeps there.

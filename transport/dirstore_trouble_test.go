@@ -155,3 +155,30 @@ func TestDirStoreBecomesFileIsSaid(t *testing.T) {
 		}
 	})
 }
+
+// Characters that the file system does not take, which it says only when the name is made, are the name's fault, and
+// the image is gone: FAT and NTFS under Linux say EINVAL of "x:y.jpg", FAT after it has refused the link.
+func TestDirStoreNameTheFileSystemRefuses(t *testing.T) {
+	for _, existing := range []Existing{KeepBoth, Replace, Refuse} {
+		for _, errno := range []syscall.Errno{syscall.EINVAL, syscall.EILSEQ} {
+			s := newDirStore(t, &DirStore{Dir: t.TempDir(), Existing: existing, step: func(op, name string, n int) (int, error) {
+				if op == "link" {
+					return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EPERM}
+				}
+				if op == "rename" && name == "x:y.jpg" {
+					return 0, &fs.PathError{Op: op, Path: name, Err: errno}
+				}
+				return 0, nil
+			}})
+			_, _, err := deliver(s, MakeID(1, 1), "x:y.jpg", small)
+			wantReason(t, err, ReasonName, false)
+			if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); ok || err != nil {
+				t.Errorf("receipt %v, %v", ok, err)
+			}
+			if left := leftovers(t, s.Dir); len(left) > 0 || len(s.opened.pending) > 0 {
+				t.Errorf("left over: %v, %d pending", left, len(s.opened.pending))
+			}
+			mustDeliver(t, s, MakeID(1, 1), "x y.jpg", small)
+		}
+	}
+}
