@@ -57,8 +57,11 @@ func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 		return "", err
 	}
 	if err := d.finish(pl); err != nil {
-		if d.withdraw(pl) {
-			return "", p.fail(err)
+		if d.withdraw(pl) { // the content is as good as before, but the disk may need its space
+			if noSpace(withCause(err)) {
+				p.failed = err
+			}
+			return "", err
 		}
 		p.end() // the partial file belongs to the intent
 		return "", err
@@ -219,6 +222,9 @@ func (d *openDir) finish(pl *placing) error {
 // been made for another image just now, which is not so far.
 func (d *openDir) syncName(name string) error {
 	dirs := parents(name)
+	d.mu.Lock()
+	changes := d.changes
+	d.mu.Unlock()
 	for _, dir := range dirs {
 		if err := d.dirs.do(dir); err != nil {
 			return err
@@ -232,6 +238,9 @@ func (d *openDir) syncName(name string) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.changes != changes {
+		return nil // one of them may be another one by now
+	}
 	if len(d.durable) > maxDurable {
 		clear(d.durable)
 	}
@@ -247,6 +256,7 @@ const maxDurable = 1 << 12
 // makeDir makes a directory, which is not durable then.
 func (d *openDir) makeDir(dir string) error {
 	d.mu.Lock()
+	d.changes++
 	for _, dir := range append(parents(dir), dir) {
 		delete(d.durable, dir)
 	}
@@ -283,6 +293,11 @@ func (d *openDir) void(pl *placing, reason error) error {
 		d.mu.Unlock()
 	}})
 	if err != nil {
+		if errors.Is(err, errLogTorn) { // it may be in the log: should the image get its name after all, its intent must follow
+			d.mu.Lock()
+			pl.recorded = false
+			d.mu.Unlock()
+		}
 		return diskError(err)
 	}
 	d.release(pl)

@@ -48,6 +48,7 @@ type openDir struct {
 	receipts receipts
 	pending  map[ID]*placing          // on their way to their final names
 	durable  map[string]bool          // directories that are safe in their parents, those too
+	changes  int                      // counts directories that are made, or were taken away
 	idle     map[journalKey]idleImage // by resume key: wait for their senders
 	expired  time.Time                // when idle was last searched for stale ones
 }
@@ -92,15 +93,7 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 	if d.now == nil {
 		d.now = time.Now
 	}
-	d.dirs.run = func(names []string) error {
-		slices.Sort(names)
-		for _, name := range slices.Compact(names) {
-			if err := d.disk.syncDir(name); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	d.dirs.run = d.syncDirs
 	if err := root.MkdirAll(metaDir, 0o755); err != nil {
 		return nil, err
 	}
@@ -114,6 +107,22 @@ func (s *DirStore) openDir() (_ *openDir, err error) {
 		return nil, err
 	}
 	return d, d.recover()
+}
+
+// syncDirs is what dirs runs. A directory that somebody has taken away was there with the image in it, which is theirs now.
+func (d *openDir) syncDirs(names []string) error {
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		err := d.disk.syncDir(name)
+		if errors.Is(err, fs.ErrNotExist) && name != "." && !d.gone() {
+			d.mu.Lock()
+			d.changes++
+			d.mu.Unlock()
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // enter makes close wait until leave.

@@ -182,3 +182,113 @@ func TestDirStoreNameTheFileSystemRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A program that takes images out of a directory, and the directory with them, before that is synced has the image: it
+// is kept, and does not come again. Nor do other images wait for that directory.
+func TestDirStoreDirectoryTakenAwayBeforeItsSync(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Path: func(img *Image) string { return "gate/" + img.Name }})
+	taken := 0
+	s.step = func(op, name string, n int) (int, error) {
+		if op == "syncdir" && name == "gate" && taken == 0 {
+			if err := os.RemoveAll(filepath.Join(s.Dir, "gate")); err != nil {
+				t.Error(err)
+			}
+			taken++
+		}
+		return 0, nil
+	}
+	mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
+	for range 2 {
+		if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
+			t.Errorf("receipt %v, %v", ok, err)
+		}
+		if left := leftovers(t, s.Dir); len(left) > 0 {
+			t.Errorf("left over: %v", left)
+		}
+		s = reopen(t, s)
+	}
+	wantOnly(t, s.Dir, nil)
+	mustDeliver(t, s, MakeID(1, 2), "b.jpg", small)
+	wantOnly(t, s.Dir, map[string][]byte{"gate/b.jpg": small})
+}
+
+// Too many open files, or a log that fails for a moment, as an image is committed do not cost it: it is whole and safe.
+func TestDirStoreShortageAtCommitKeepsPartial(t *testing.T) {
+	content := picture(1, 3*chunk.BlockSize)
+	for _, short := range []syscall.Errno{syscall.EMFILE, syscall.EIO} {
+		fails := 1
+		s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
+			if fails > 0 && op == "syncdir" && name == metaDir {
+				fails--
+				return 0, &fs.PathError{Op: op, Path: name, Err: short}
+			}
+			return 0, nil
+		}})
+		_, _, err := deliver(s, MakeID(1, 1), "a.jpg", content)
+		wantReason(t, err, ReasonDisk, true)
+		if _, reused, err := deliver(s, MakeID(1, 1), "a.jpg", content); err != nil || reused != 3 {
+			t.Errorf("%v: %d blocks are reused, %v", short, reused, err)
+		}
+		if left := leftovers(t, s.Dir); len(left) > 0 {
+			t.Errorf("left over: %v", left)
+		}
+	}
+}
+
+// An intent that could not be taken back for certain is written again before the image gets its name after all: the
+// log may say that there is none.
+func TestDirStoreTornVoid(t *testing.T) {
+	denied, broken := true, false
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
+		switch {
+		case denied && (op == "link" || op == "rename") && name == "a.jpg":
+			broken = true
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EACCES}
+		case broken && (op == "sync" || op == "truncate") && name == logFile:
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EIO}
+		}
+		return 0, nil
+	}})
+	_, _, err := deliver(s, MakeID(1, 1), "a.jpg", small)
+	wantReason(t, err, ReasonDisk, true)
+	denied, broken = false, false
+	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
+		t.Fatalf("receipt %v, %v", ok, err)
+	}
+	s = reopen(t, s)
+	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
+		t.Errorf("after a restart: receipt %v, %v", ok, err)
+	}
+	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
+}
+
+// What is written to a log that was just compacted counts only when its name is durable: the old one would be found
+// after a power failure.
+func TestDirStoreCompactedLogIsDurableFirst(t *testing.T) {
+	renamed, failed := false, false
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
+	s.opened.log.records, s.opened.log.compactAt = 100, 0
+	s.opened.disk.step = func(op, name string, n int) (int, error) {
+		switch {
+		case op == "rename" && name == logFile:
+			renamed = true
+		case op == "syncdir" && name == metaDir && renamed && !failed:
+			failed = true
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EIO}
+		case op == "syncdir" && name == metaDir:
+			renamed = false // durably
+		case op == "write" && name == logFile && renamed:
+			t.Error("a record is written to a log whose name is not durable")
+		}
+		return 0, nil
+	}
+	for range 2 {
+		if _, _, err := deliver(s, MakeID(1, 2), "b.jpg", small); err == nil {
+			break
+		}
+	}
+	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 2)); !ok || err != nil || !failed {
+		t.Errorf("receipt %v, %v; a sync failed: %v", ok, err, failed)
+	}
+}

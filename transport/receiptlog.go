@@ -85,14 +85,14 @@ func (l *receiptLog) append(e logEntry) error { return l.sync.do(e) }
 
 // write is the group's call.
 func (l *receiptLog) write(entries []logEntry) error {
-	// The partial files that the records name must be found after a power cut.
-	if err := l.disk.syncDir(metaDir); err != nil {
-		return err
-	}
 	if l.torn || l.records >= l.compactAt {
 		if err := l.compact(); err != nil && l.torn {
 			return err
 		}
+	}
+	// The partial files that the records name must be found after a power cut, and a log that was just compacted.
+	if err := l.disk.syncDir(metaDir); err != nil {
+		return err
 	}
 	var buf []byte
 	for _, e := range entries {
@@ -116,7 +116,7 @@ func (l *receiptLog) write(entries []logEntry) error {
 	return nil
 }
 
-// compact writes a new log with what is live and puts it in the place of the old.
+// compact writes a new log with what is live and puts it in the place of the old, which is not durable then.
 func (l *receiptLog) compact() error {
 	live := l.live()
 	l.compactAt = 2*max(l.records, len(live)) + 1024 // also after a failure
@@ -147,7 +147,7 @@ func (l *receiptLog) compact() error {
 	f.name = logFile
 	l.file, l.end, l.records, l.torn = f, int64(len(buf)), len(live), false
 	l.compactAt = 2*l.records + 1024
-	return l.disk.syncDir(metaDir)
+	return nil // write syncs the directory
 }
 
 // close closes the file when no write runs.
