@@ -127,6 +127,14 @@ func (d *disk) same(a, b string) bool {
 	return aerr == nil && berr == nil && os.SameFile(ai, bi)
 }
 
+// isMeta reports whether a name leads to the store's own directory. File systems have aliases for it, such as
+// PIXFER~1 (FAT, NTFS), or leave out characters that nobody sees (HFS+, ext4 with casefold).
+func (d *disk) isMeta(name string) bool {
+	ai, aerr := d.root.Stat(name)
+	bi, berr := d.root.Stat(metaDir)
+	return aerr == nil && berr == nil && os.SameFile(ai, bi)
+}
+
 // parents yields the directories that hold name, the innermost first.
 func parents(name string) (dirs []string) {
 	for dir := path.Dir(name); ; dir = path.Dir(dir) {

@@ -28,7 +28,7 @@ func (d *openDir) target(img *Image) (string, error) {
 			return "", &RejectedError{Reason: ReasonName, Text: "the receiver cannot tell where this image belongs", cause: fmt.Errorf("DirStore.Path returned %.100q: let it return a path below Dir, such as gate-7/cam.jpg", name)}
 		}
 	}
-	if !usable(name) {
+	if first, _, deeper := strings.Cut(name, "/"); !usable(name) || deeper && d.disk.isMeta(first) {
 		return "", nameError(name)
 	}
 	there, err := d.disk.exists(name)

@@ -292,3 +292,23 @@ func TestDirStoreCompactedLogIsDurableFirst(t *testing.T) {
 		t.Errorf("receipt %v, %v; a sync failed: %v", ok, err, failed)
 	}
 }
+
+// No path leads into the store's own directory, whatever other names the file system has for that.
+func TestDirStoreAliasOfItsOwn(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Existing: Replace, Path: func(img *Image) string {
+		if img.Name == "receipts" {
+			return "PIXFER~1/receipts"
+		}
+		return img.Name
+	}})
+	mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
+	if err := os.Symlink(metaDir, filepath.Join(s.Dir, "PIXFER~1")); err != nil {
+		t.Skip(err)
+	}
+	_, _, err := deliver(s, MakeID(1, 2), "receipts", small)
+	wantReason(t, err, ReasonName, false)
+	s = reopen(t, s)
+	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
+		t.Errorf("receipt %v, %v", ok, err)
+	}
+}
