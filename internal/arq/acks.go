@@ -94,13 +94,15 @@ func (a *ackTracker) settle(now, wait time.Duration, urgent bool) {
 // sent notes that an ACK went out. It is repeated a few times, ever more rarely, while nothing new
 // arrives, as a sender whose window is full waits for it.
 func (a *ackTracker) sent(now, rtt time.Duration) {
-	if a.pending > 0 {
+	longest := 4 * max(rtt, granularity)
+	switch {
+	case a.pending > 0:
 		a.pause = max(rtt/4, granularity)
-	} else {
-		a.pause *= 2
+	case a.pause <= longest: // no more than that: it would overflow in the end, and repeat without a pause
+		a.pause = max(2*a.pause, granularity)
 	}
 	a.pending, a.gap, a.now, a.due, a.again = 0, false, false, 0, 0
-	if a.pause <= 4*max(rtt, granularity) {
+	if a.pause <= longest {
 		a.again = now + a.pause
 	}
 	a.sentAt = now

@@ -159,7 +159,7 @@ func (e *Engine) receiveFrame(h *wire.Header, number int64, t wire.Type, body []
 // the congestion controller's step, and the decision to acknowledge.
 func (e *Engine) settle() {
 	b := &e.batch
-	if !b.any || e.ending.over() {
+	if !b.any && b.packets == 0 || e.ending.over() {
 		return
 	}
 	if b.packets > 0 {

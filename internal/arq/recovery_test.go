@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -258,5 +259,40 @@ func TestCopyOfAReceiptTakesTheAckAlong(t *testing.T) {
 			return
 		}
 		x.fire()
+	}
+}
+
+// What acknowledges in a message that is refused for its DATA takes effect at once: not with the next message, which
+// may come much later, and would be the round trip.
+func TestRefusedMessageAcknowledges(t *testing.T) {
+	const rtt = 50 * time.Millisecond
+	x := newLossy(t, rtt, nil)
+	first, end := x.flight(3_000)
+	x.wait(rtt)
+	h := wire.Header{Dest: 11, Number: x.number}
+	x.number++
+	early := wire.Data{Handle: 7}
+	msg := wire.Seal(append(early.Append(append(h.Append(nil), ack(int64(first), int64(end))...)), 1))
+	if err := x.Receive(x.now, msg); !errors.Is(err, errEarly) {
+		t.Fatalf("%v, not %v", err, errEarly)
+	}
+	x.Deadline() // settles
+	x.wait(5 * time.Second)
+	x.acks(int64(first), int64(end))
+	if s := x.Stats(); s.SmoothedRTT > 2*rtt {
+		t.Errorf("a round trip of %v, not %v", s.SmoothedRTT, rtt)
+	}
+}
+
+// An ACK is repeated ever more rarely, however many leave with nothing new to acknowledge.
+func TestAckIsNotRepeatedAtOnce(t *testing.T) {
+	a, now := newAckTracker(nil), time.Second
+	a.add(0, now, true)
+	for i := range 100 {
+		a.sent(now, 10*time.Millisecond)
+		if a.again != 0 && a.again <= now {
+			t.Fatalf("ACK %d again after %v", i, a.again-now)
+		}
+		now += time.Second
 	}
 }
