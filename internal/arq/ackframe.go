@@ -6,7 +6,10 @@ import (
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
-const ackDelayUnit = 8 * time.Microsecond
+const (
+	ackDelayUnit = 8 * time.Microsecond
+	mostAckDelay = 1<<16 - 1 // units: half a second
+)
 
 // onAck handles an ACK in message number.
 func (e *Engine) onAck(number int64, body []byte) error {
@@ -38,7 +41,7 @@ func (e *Engine) onAck(number int64, body []byte) error {
 	}
 	e.dataAcked(&b.run)
 	if b.largest > before {
-		b.newest = b.largest == largest
+		b.newest = b.largest == largest && f.Delay < mostAckDelay // which says no more than "at least"
 		b.delay = time.Duration(f.Delay) * ackDelayUnit
 	}
 	e.persist = persist{}

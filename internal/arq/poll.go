@@ -156,7 +156,7 @@ func (b *builder) ack() {
 	if b.e.handshake.known {
 		ranges = int(b.e.handshake.peer.AckRanges)
 	}
-	f := wire.Ack{Delay: uint16(min((b.e.now-a.largestAt)/ackDelayUnit, 1<<16-1))}
+	f := wire.Ack{Delay: uint16(min((b.e.now-a.largestAt)/ackDelayUnit, mostAckDelay))}
 	f.Window, f.Messages = b.e.window.tell()
 	before := len(b.buf)
 	b.buf = f.Append(b.buf, &a.got, ranges, b.left())

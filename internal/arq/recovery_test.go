@@ -296,3 +296,21 @@ func TestAckIsNotRepeatedAtOnce(t *testing.T) {
 		now += time.Second
 	}
 }
+
+// An ACK whose delay does not fit its field, as the ones before it were lost, is no measure of the round trip: with a
+// first one of many seconds the probe timer would be later than the idle time.
+func TestLateAckIsNoRoundTrip(t *testing.T) {
+	const rtt = 50 * time.Millisecond
+	x := newLossy(t, rtt, nil)
+	first, end := x.flight(3_000)
+	x.wait(12 * time.Second)
+	h := wire.Header{Dest: 11, Number: x.number}
+	x.number++
+	var got ackTracker
+	got.got.Add(int64(first), int64(end))
+	f := wire.Ack{Delay: mostAckDelay, Window: 1 << 24, Messages: wire.NoMessageLimit}
+	x.receive(f.Append(h.Append(nil), &got.got, 256, 1000))
+	if s := x.Stats(); s.SmoothedRTT != rtt || x.Acked(0) != 3_000 {
+		t.Errorf("a round trip of %v, not %v; %d bytes acknowledged", s.SmoothedRTT, rtt, x.Acked(0))
+	}
+}
