@@ -197,8 +197,9 @@ func (r *recovery) detect(e *Engine, b *batch) {
 		}
 	}
 	if b.lostCount > before {
-		if r.ordered && b.least > 0 {
+		if b.least > 0 && (r.ordered || int(b.least) > e.size.base) {
 			e.size.swallowed(e.now, int(b.least), max(wire.InitialMessage, e.controls.most+wire.LongHeader+wire.Trailer))
+			e.resized()
 		}
 		r.ask(e.size.current)
 	}

@@ -109,3 +109,25 @@ func (p *plain) every(d time.Duration, f func()) {
 		p.every(d, f)
 	})
 }
+
+// A path that comes to swallow large messages is noticed though small ones, of other transfers, go on arriving, and
+// so the probe timer never fires.
+func TestLargeMessagesSwallowedAmongSmallOnes(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Rate: 5 * mbit, Delay: 150 * time.Millisecond}
+	w := newWorld(1)
+	w.fail = func(f string, a ...any) { t.Fatalf(f, a...) }
+	p := newPlain(w, cfg, cfg, func(c *arq.Config) { c.MaxMessage, c.Sizes = 1200, []int{1472} })
+	p.connect()
+	p.send(1 << 40)
+	p.run(3 * time.Second)
+	p.every(20*time.Millisecond, func() { p.send(200) })
+	cfg.MTU = 1300
+	p.a.ep.out.Change(cfg)
+	p.run(10 * time.Second)
+	before := p.received
+	p.run(10 * time.Second)
+	if used := float64(p.received-before) / 10 / float64(cfg.Rate); used < 0.8 {
+		t.Errorf("%.2f of the link used after the path swallows messages over %d: %+v", used, cfg.MTU, p.a.Stats())
+	}
+}
