@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -97,16 +98,23 @@ func (e *Engine) dropped(err error) error {
 	return err
 }
 
-// receiveFrames handles the frames of a message, up to the first that is refused.
+// receiveFrames handles the frames of a message, up to the first that violates the protocol. Those behind one that
+// comes too early, or for which there is no room, are obeyed: the OFFER that it waits for may be among them.
 func (e *Engine) receiveFrames(h *wire.Header, number int64, frames []byte) (eliciting bool, err error) {
 	r := wire.NewReader(frames)
 	for r.Next() {
 		eliciting = eliciting || r.Type.Eliciting()
-		if err := e.receiveFrame(h, number, r.Type, r.Body); err != nil || e.ending.over() {
-			return false, err
+		switch refused := e.receiveFrame(h, number, r.Type, r.Body); {
+		case e.ending.over():
+			return false, refused
+		case refused == nil:
+		case errors.Is(refused, errEarly) || errors.Is(refused, errNoRoom):
+			err = refused
+		default:
+			return false, refused
 		}
 	}
-	return eliciting, r.Err()
+	return eliciting, cmp.Or(r.Err(), err)
 }
 
 func (e *Engine) receiveFrame(h *wire.Header, number int64, t wire.Type, body []byte) error {

@@ -297,3 +297,24 @@ func TestRingForgetsOwnACKs(t *testing.T) {
 		t.Errorf("message %d is forgotten: the ring begins with %d", first, r.base)
 	}
 }
+
+// A FIN in front of the OFFER that it waits for, as both were lost, does not keep that from being obeyed: the message
+// comes again with its frames in the same order.
+func TestOfferBehindItsFin(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	d := digest(nil)
+	fin := wire.Fin{Handle: 7, Attempt: 1, Algorithm: 2, Digest: d.Append(nil)}
+	offer := wire.Offer{Handle: 7, Attempt: 1, ID: [16]byte{15: 1}, Algorithm: 2}
+	for try := range 2 {
+		h := wire.Header{Dest: 11, Number: x.number}
+		x.number++
+		err := x.Receive(x.now, wire.Seal(offer.Append(fin.Append(h.Append(nil)))))
+		if try == 0 && !errors.Is(err, errEarly) || try == 1 && err != nil {
+			t.Errorf("try %d: %v", try, err)
+		}
+		x.run()
+	}
+	if len(x.kept) != 1 {
+		t.Error("the image is not there")
+	}
+}
