@@ -29,7 +29,7 @@ func (e *Engine) Moved(now time.Time, size int, data uint64) {
 	p := e.moved()
 	e.controls.drop(p.challenge)
 	p.data, p.received, p.sent = data, e.stats.ReceivedBytes-int64(size), e.stats.SentBytes
-	p.challenge = e.controls.add(&control{frame: &wire.Path{Data: data}})
+	p.challenge = e.controls.hurry(&control{frame: &wire.Path{Data: data}})
 }
 
 // Rehomed says after Moved that the peer's host has changed, not only its port: what is known of the
@@ -58,7 +58,7 @@ func (e *Engine) onChallenge(body []byte) error {
 	}
 	p := e.moved()
 	e.controls.drop(p.answer)
-	p.answer = e.controls.add(&control{frame: &wire.Path{Response: true, Data: f.Data}})
+	p.answer = e.controls.hurry(&control{frame: &wire.Path{Response: true, Data: f.Data}})
 	return nil
 }
 

@@ -62,6 +62,23 @@ func TestNewAddressIsNotFlooded(t *testing.T) {
 	}
 }
 
+// The challenge does not wait behind an offer that is larger than what may be sent to the new address.
+func TestChallengeGoesFirst(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.send(pattern(1<<20), func(o *wire.Offer) { o.Meta = make([]byte, 900) })
+	x.run()
+	x.path(wire.Path{Data: 7})
+	first := len(x.sent)
+	x.Moved(x.now, 100, 42)
+	x.polled(time.Second)
+	for i := first; i < len(x.sent); i++ {
+		if types, _ := x.frames(i); slices.Contains(types, wire.TypePathChallenge) {
+			return
+		}
+	}
+	t.Errorf("no challenge in %d messages", len(x.sent)-first)
+}
+
 func TestChallengeIsAnswered(t *testing.T) {
 	x := newLossy(t, 50*time.Millisecond, nil)
 	x.path(wire.Path{Data: 1})
