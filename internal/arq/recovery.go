@@ -241,7 +241,14 @@ func (r *recovery) deadline(e *Engine) time.Duration {
 	if r.probes > 0 || e.sent.firstOutstanding() == e.sent.next {
 		return never
 	}
-	return r.lastSent + min(e.rtt.probeTimeout()<<min(r.timeouts, 10), max(maxPTO, e.rtt.probeTimeout()))
+	return r.lastSent + r.patience(e)
+}
+
+// patience returns how long after the last message the probe timer fires. A round trip that was measured while a
+// queue stood still, or a link, does not make it as long as the idle time.
+func (r *recovery) patience(e *Engine) time.Duration {
+	pto := e.rtt.probeTimeout()
+	return min(pto<<min(r.timeouts, 10), max(maxPTO, min(pto, e.cfg.Idle/3)))
 }
 
 // advance runs the timers. A probe timeout makes nothing count as lost, it only sends
@@ -254,7 +261,7 @@ func (r *recovery) advance(e *Engine) {
 	if r.lossAt > 0 {
 		b := batch{}
 		r.detect(e, &b)
-		r.lastSent = max(r.lastSent, e.now-e.rtt.probeTimeout()/2) // what is sent again comes first
+		r.lastSent = max(r.lastSent, e.now-r.patience(e)/2) // what is sent again comes first
 		return
 	}
 	r.timeouts++

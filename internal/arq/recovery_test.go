@@ -314,3 +314,12 @@ func TestLateAckIsNoRoundTrip(t *testing.T) {
 		t.Errorf("a round trip of %v, not %v; %d bytes acknowledged", s.SmoothedRTT, rtt, x.Acked(0))
 	}
 }
+
+// A round trip of a minute, which a queue that hardly moves makes, is no reason to probe later than the peer is given up.
+func TestProbeTimeoutIsBounded(t *testing.T) {
+	x := newLossy(t, time.Minute, nil)
+	x.flight(3_000)
+	if after := x.recovery.deadline(x.Engine) - x.Engine.now; after > x.cfg.Idle/3 {
+		t.Errorf("a probe after %v", after)
+	}
+}
