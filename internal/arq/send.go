@@ -238,9 +238,8 @@ func (e *Engine) Cancel(handle uint16, reason uint8) {
 	if o == nil {
 		return
 	}
-	if o.started {
-		e.controls.add(&control{frame: &wire.Cancel{Handle: handle, Attempt: o.offer.Attempt, Reason: reason}})
-	}
+	// One that has not started is told of too: the peer remembers which handles are over, and takes only so many gaps.
+	e.controls.add(&control{frame: &wire.Cancel{Handle: handle, Attempt: o.offer.Attempt, Reason: reason}})
 	e.drop(o)
 }
 

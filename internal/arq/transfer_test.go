@@ -151,6 +151,26 @@ func TestCancelReleasesAndTellsTheReceiver(t *testing.T) {
 	}
 }
 
+// Transfers that are given up while they wait for their turn leave no gaps in the handles that the peer remembers: it
+// takes too many for an attack.
+func TestCancelOfWaitingTransfers(t *testing.T) {
+	a, b := couple(t, func(_, cb *Config) { cb.Local.Transfers = 1 })
+	exchange(start, a, b)
+	now := start
+	for range 1<<10 + 10 {
+		h := a.send(pattern(10), nil)
+		a.Cancel(a.send(pattern(10), nil), 13)
+		now = settleUntil(now, a, b, func() bool { return a.receipts[h] && a.Quiet() })
+	}
+	b.answer = false
+	h := a.send(pattern(10), nil)
+	exchange(now, a, b)
+	a.Cancel(h, 13)
+	if exchange(now, a, b); a.closed != nil || b.closed != nil {
+		t.Errorf("closed: %v, %v", a.closed, b.closed)
+	}
+}
+
 func TestRejectEndsTheTransfer(t *testing.T) {
 	a, b := couple(t, nil)
 	exchange(start, a, b)
