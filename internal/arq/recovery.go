@@ -261,7 +261,6 @@ func (r *recovery) advance(e *Engine) {
 	if r.lossAt > 0 {
 		b := batch{}
 		r.detect(e, &b)
-		r.lastSent = max(r.lastSent, e.now-r.patience(e)/2) // what is sent again comes first
 		return
 	}
 	r.timeouts++
