@@ -117,16 +117,18 @@ func (m *mmsg) write(ps []Packet) error {
 		i := m.of[first]
 		refused := m.out[first]
 		first++
+		if errors.Is(err, unix.EPERM) || m.conn.connected && errors.Is(err, unix.EMSGSIZE) {
+			// Some kernels refuse the first sendmsg so (golang/go#63322), and a router's "too big" is told to
+			// whoever calls next, whose packet it is not about.
+			if _, err = m.pc.WriteBatch([]ipv4.Message{refused}, 0); err == nil {
+				continue
+			}
+		}
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case ps[i].Segment > 0 && len(refused.Buffers[0]) > ps[i].Segment && (errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE)):
 			m.split(&ps[i])
-		case errors.Is(err, unix.EPERM):
-			// Some kernels refuse the first sendmsg so (golang/go#63322).
-			if _, err := m.pc.WriteBatch([]ipv4.Message{refused}, 0); err != nil {
-				ps[i].Err = err
-			}
 		default:
 			ps[i].Err = err
 		}
