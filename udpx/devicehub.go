@@ -163,7 +163,7 @@ func (h *hub) deliver(packets []udpsock.Packet, now time.Time) {
 				p = h.meet(key, packets[i].Addr)
 			}
 			if p != nil {
-				h.queue(p, datagram{now, bytes.Clone(d)})
+				h.queue(p, datagram{now, packets[i].Addr, bytes.Clone(d)})
 			}
 		}
 	}
@@ -171,6 +171,7 @@ func (h *hub) deliver(packets []udpsock.Packet, now time.Time) {
 
 type datagram struct {
 	at   time.Time // when it was read
+	from net.Addr  // perhaps another address of this host's than the peer has asked at before
 	data []byte
 }
 

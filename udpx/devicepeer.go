@@ -15,7 +15,7 @@ type peer struct {
 	transport.UnimplementedConn
 	hub  *hub
 	key  addrKey
-	addr net.Addr
+	addr net.Addr        // to answer; the server's, who changes it with the hub's mutex
 	wake chan struct{}   // has a token when there is something new
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -31,6 +31,8 @@ type peer struct {
 }
 
 func (p *peer) Info() transport.Info {
+	p.hub.mu.Lock()
+	defer p.hub.mu.Unlock()
 	info := p.hub.device.info
 	info.Peer, info.Messages = p.addr.String(), false // to the peer: it is not asked for them
 	return info
@@ -135,6 +137,7 @@ func (p *peer) take(busy bool) (datagram, error) {
 	}
 	p.busy = true
 	d := p.waiting[0]
+	p.addr = d.from
 	p.waiting[0] = datagram{}
 	p.waiting = p.waiting[1:]
 	p.queued -= len(d.data) + overhead

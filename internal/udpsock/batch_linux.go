@@ -117,6 +117,12 @@ func (m *mmsg) write(ps []Packet) error {
 		i := m.of[first]
 		refused := m.out[first]
 		first++
+		if a, ok := ps[i].Addr.(*Addr); ok && noSource(err) {
+			refused.OOB = refused.OOB[len(a.source):]
+			if _, err = m.pc.WriteBatch([]ipv4.Message{refused}, 0); err == nil {
+				continue
+			}
+		}
 		if errors.Is(err, unix.EPERM) || m.conn.connected && errors.Is(err, unix.EMSGSIZE) {
 			// Some kernels refuse the first sendmsg so (golang/go#63322), and a router's "too big" is told to
 			// whoever calls next, whose packet it is not about.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -44,7 +45,7 @@ type Packet struct {
 }
 
 // An Addr is a peer, with the address of this host's that it has sent to. What is written to it leaves from
-// there: the system would choose among all addresses of a socket that is bound to none.
+// there, while this host has that address: the system would choose among all addresses of a socket that is bound to none.
 type Addr struct {
 	*net.UDPAddr
 	local  netip.Addr
@@ -156,11 +157,19 @@ func (c *Conn) WriteOne(data []byte, to net.Addr) (err error) {
 	case nil:
 		_, err = c.PacketConn.(io.Writer).Write(data)
 	case *Addr:
-		_, _, err = c.PacketConn.(*net.UDPConn).WriteMsgUDP(data, a.source, a.UDPAddr)
+		if _, _, err = c.PacketConn.(*net.UDPConn).WriteMsgUDP(data, a.source, a.UDPAddr); noSource(err) {
+			_, err = c.WriteTo(data, a.UDPAddr)
+		}
 	default:
 		_, err = c.WriteTo(data, to)
 	}
 	return err
+}
+
+// noSource reports whether a write to an Addr may have failed because this host has the address no more that the peer has
+// asked at; which of the errors says so depends on the kernel.
+func noSource(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 // Interrupt frees a blocked Read with an error that matches os.ErrDeadlineExceeded,
