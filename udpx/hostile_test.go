@@ -147,6 +147,24 @@ func TestUnknownVersion(t *testing.T) {
 	})
 }
 
+// TestFloodLeavesRoom: sessions that had to make room for others with false addresses take no places.
+func TestFloodLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, 1, path{Delay: time.Millisecond})
+		addr, _ := serve(t, &udpx.Transport{Conn: n.socket(), MaxPeers: 1000}, &transport.MemStore{})
+		flood := n.socket()
+		for i := range 3000 {
+			flood.WriteTo(firstMessage(wire.ConnID(1<<20+i), wire.ConnID(1<<24+i), 1200), addr)
+		}
+		time.Sleep(time.Second)
+		c := dial(t, &udpx.Transport{Conn: n.socket(), Addr: addr.String()})
+		if _, err := c.Send(t.Context(), &transport.Image{Body: transport.Bytes(noise(1, 100))}, nil); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+	})
+}
+
 // TestFalseAddresses begins sessions that never prove their address.
 func TestFalseAddresses(t *testing.T) {
 	hostile(t, func(t *testing.T, addr net.Addr, scanner net.PacketConn) {

@@ -186,9 +186,7 @@ func (s *socket) add(c *carrier, ss *session.Session) (evicted *session.Session)
 	if c.first != (firstID{}) {
 		s.sessions.byFirst[c.first] = c
 		if u := &s.sessions.unproven; u.Len() >= maxUnproven {
-			oldest := u.Front().Value.(*carrier)
-			evicted = oldest.session
-			s.proven(oldest)
+			evicted = u.Remove(u.Front()).(*carrier).session // whose farewell, too, is not for an address that is not proven
 		}
 		c.unproven, c.begun = s.sessions.unproven.PushBack(c), time.Now()
 	}
