@@ -3,9 +3,12 @@ package tcpx
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
+	"time"
 
 	"github.com/pixferry/pixferry/framing"
+	"github.com/pixferry/pixferry/transport"
 )
 
 // readAhead is how many bytes may be read beyond a message: the next one's length, or some
@@ -15,9 +18,28 @@ const readAhead = 512
 // A messageReader reads messages with a read for each if they come one behind the other: a
 // message is read into the caller's buffer, and with it the beginning of the next.
 type messageReader struct {
-	conn  io.Reader
-	ahead []byte // of kept: what was read and is not yet returned
+	conn  io.ReadCloser
+	idle  time.Duration // within a message; 0: no limit
+	late  *time.Timer   // closes conn then; nil before the first message that is not read at once
+	ahead []byte        // of kept: what was read and is not yet returned
 	kept  [readAhead]byte
+}
+
+// Read reads on within a message, which has memory by then: a peer that leaves it at that is not waited for without end.
+func (r *messageReader) Read(p []byte) (int, error) {
+	if r.idle <= 0 {
+		return r.conn.Read(p)
+	}
+	if r.late == nil { // and no deadline: Close has its own
+		r.late = time.AfterFunc(r.idle, func() { r.conn.Close() })
+	} else {
+		r.late.Reset(r.idle)
+	}
+	n, err := r.conn.Read(p)
+	if !r.late.Stop() && err != nil {
+		err = fmt.Errorf("nothing of the rest of a message for %v: %w", r.idle, transport.ErrIdle)
+	}
+	return n, err
 }
 
 // await reads until n bytes are here, at most readAhead.
@@ -27,7 +49,11 @@ func (r *messageReader) await(n int) error {
 		return nil
 	}
 	copy(r.kept[:], r.ahead)
-	k, err := io.ReadAtLeast(r.conn, r.kept[held:], n-held)
+	from := io.Reader(r)
+	if held == 0 { // a peer may rest between two messages
+		from = r.conn
+	}
+	k, err := io.ReadAtLeast(from, r.kept[held:], n-held)
 	if held > 0 {
 		err = unexpected(err)
 	}
@@ -53,7 +79,7 @@ func (r *messageReader) read(buf []byte) (int, error) {
 	if n == length {
 		return n, nil
 	}
-	k, err := io.ReadAtLeast(r.conn, buf[n:min(len(buf), length+readAhead)], length-n)
+	k, err := io.ReadAtLeast(r, buf[n:min(len(buf), length+readAhead)], length-n)
 	if err != nil {
 		return 0, unexpected(err)
 	}
