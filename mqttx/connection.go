@@ -30,6 +30,10 @@ const (
 
 // connected subscribes anew. It runs on a goroutine of its own.
 func (h *Hub) connected(c mqtt.Client) {
+	defer h.forsake(c)
+	if h.failure() != nil {
+		return
+	}
 	h.down() // the user may have disconnected, which nobody is told
 	h.mu.Lock()
 	h.client, h.since, h.why = c, time.Now(), nil
@@ -60,6 +64,14 @@ func (h *Hub) connected(c mqtt.Client) {
 		h.pump.connected(fastLane{h.own.opener.Lane()}) // of this connection, which was not lost yet
 	} else {
 		h.pump.connected(slowLane{c})
+	}
+}
+
+// forsake takes back what a hub that has ended is subscribed to, on a client that lives on: in a session that the
+// broker has kept, or by a connection that began meanwhile.
+func (h *Hub) forsake(c mqtt.Client) {
+	if h.own == nil && h.failure() != nil {
+		c.Unsubscribe(inboxFilter(h.name), presenceTopic(h.name))
 	}
 }
 

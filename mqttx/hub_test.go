@@ -137,6 +137,25 @@ func TestHubListensAndSurvivesTheBroker(t *testing.T) {
 	})
 }
 
+// A hub that was closed leaves its name to others, also when the user's client is connected anew.
+func TestClosedHubStaysClosed(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		h1, client := attach(t, userOptions(b, "id1"), &HubOptions{Name: "receiver"})
+		receive(t, h1)
+		h1.Close()
+		h1.connected(client)
+		h1.presence.mu.Lock()
+		if !h1.presence.since.IsZero() {
+			h1.presence.since = h1.presence.since.Add(-claimTime) // it would stand
+		}
+		h1.presence.mu.Unlock()
+		h2, _ := attach(t, userOptions(b, "id2"), &HubOptions{Name: "receiver"})
+		r := receive(t, h2)
+		mustSend(t, dial(t, &Transport{Broker: b.URL(), Peer: "receiver"}), "image", []byte("1"))
+		r.expect(t, "image", []byte("1"))
+	})
+}
+
 // Without the order of handlers messages come in disorder, and images arrive all the same.
 func TestHubWithoutOrder(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{})

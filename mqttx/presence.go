@@ -121,7 +121,7 @@ func (p *presence) receive(_ mqtt.Client, m mqtt.Message) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.since.IsZero() || p.lost:
+	case p.since.IsZero() || p.lost || p.h.failure() != nil:
 	case gone: // the will of an earlier connection, or another gave way
 		p.repair()
 	case there.Instance == p.instance:
