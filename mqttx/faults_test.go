@@ -400,8 +400,12 @@ func TestMosquittoACL(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := testbroker.Mosquitto(t, "acl_file "+acl)
+	began := time.Now()
 	r := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
 	c := dial(t, &Transport{Broker: b.URL(), Name: "camera/1", Peer: "receiver"})
+	if took := time.Since(began); took > rivalTime { // each has asked
+		t.Errorf("it took %v to begin where the rules hide who has a name", took)
+	}
 	mustSend(t, c, "image", []byte("1"))
 	r.expect(t, "image", []byte("1"))
 

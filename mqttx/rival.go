@@ -47,19 +47,23 @@ func (t *Transport) rival(ctx context.Context) error {
 		case !m.Retained():
 			notify(echo)
 		}
-	})) || !completed(ctx, client.Publish(topic, 0, false, gonePayload)) { // to which one that has not gone objects
+	})) || !completed(ctx, client.Publish(topic, 0, false, gonePayload)) || // to which one that has not gone objects
+		!completed(ctx, client.Unsubscribe("pf/none")) { // has an answer, by which the broker is through with all this
 		return nil
 	}
+	patience := time.NewTimer(contestTime)
+	defer patience.Stop()
 	select {
 	case <-echo:
 		if !seen.Load() {
 			return nil
 		}
+	case <-patience.C: // the broker does not let it through
+		return nil
 	case <-ctx.Done():
 		return nil
 	}
-	patience := time.NewTimer(contestTime)
-	defer patience.Stop()
+	patience.Reset(contestTime)
 	select {
 	case <-answer:
 		return fmt.Errorf("%q at the broker %s: %w", t.Name, mqttclient.Name(o.Servers[0]), transport.ErrNameTaken)
