@@ -79,6 +79,31 @@ func TestSlowHandler(t *testing.T) {
 	}
 }
 
+// A terminal whose Handler is slow holds up no other, and no heartbeat, whatever the broker delivers without an
+// acknowledgement (mosquitto: 20 messages).
+func TestOneSlowTerminal(t *testing.T) {
+	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
+		open := make(chan struct{})
+		defer close(open)
+		d := serve(t, b, &Transport{Serials: []string{"SN1", "SN2"}}, func(s *transport.Server) {
+			s.Handler = func(_ context.Context, in *transport.Incoming) error {
+				if in.Image.Source == "SN1" {
+					<-open
+				}
+				return nil
+			}
+		})
+		p := newPeer(t, b, down)
+		for n := range 50 {
+			p.publish(up, verified(element(fmt.Sprint(n), []byte("x"))))
+		}
+		p.publish("fungxi_SN2_upLink", verified(element("7", []byte("y"))))
+		d.expect(t, "7", []byte("y"))
+		p.publish(up, `{"cmd": "heartU"}`)
+		await(t, "heartD", p.got)
+	})
+}
+
 func TestBrokerRestart(t *testing.T) {
 	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {
 		d := serve(t, b, &Transport{}, nil)

@@ -61,7 +61,9 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	o.ClientID = cmp.Or(t.ClientID, o.ClientID, "face-"+rand.Text()[:18]) // 3.1.1 brokers need take no more than 23 bytes
-	o.SetCleanSession(t.ClientID == "").SetAutoAckDisabled(true)
+	// Without a session the broker keeps nothing of what is not acknowledged, and delivers little beyond it
+	// (mosquitto: 20 messages), to all terminals together.
+	o.SetCleanSession(t.ClientID == "").SetAutoAckDisabled(t.ClientID != "")
 	c.id = o.ClientID
 	// What a session has waiting comes before a subscription could have a handler.
 	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { deliver(m) })
