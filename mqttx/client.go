@@ -47,6 +47,8 @@ func newOwnClient(h *Hub, o *mqtt.ClientOptions) *ownClient {
 		Mine: func(topic []byte) bool { return len(topic) > len(inbox) && string(topic[:len(inbox)]) == inbox },
 		Take: h.sessions.take,
 		Most: largestSize,
+
+		Bound: boundPresence(h.name),
 	})
 	h.chain(o)
 	c.client = mqtt.NewClient(o)

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -31,6 +32,20 @@ const (
 // gonePayload is the will, and means what an empty payload means, which some brokers
 // (mochi) refuse as a will.
 var gonePayload = []byte{0}
+
+// maxPresence is more than any presence has, in bytes.
+const maxPresence = 4 << 10
+
+// boundPresence has what others have left on the topic of a name's presence take no memory.
+func boundPresence(name string) func(topic []byte) int {
+	ours := presenceTopic(name)
+	return func(topic []byte) int {
+		if string(topic) == ours {
+			return maxPresence
+		}
+		return math.MaxInt32 // the user's
+	}
+}
 
 // presence says that a peer is there, and finds others of its name. It is retained, so
 // what others left behind when they crashed looks like one that is there; whoever is

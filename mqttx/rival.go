@@ -30,7 +30,7 @@ func (t *Transport) rival(ctx context.Context) error {
 	o := *given
 	o.SetClientID("pf-" + rand.Text()).SetAutoReconnect(false).UnsetWill()
 	o.OnConnect, o.OnConnectionLost, o.OnConnectionNotification = nil, nil, nil // the user's
-	mqttclient.Open(ctx, &o, nil)
+	mqttclient.Open(ctx, &o, &mqttclient.Owner{Bound: boundPresence(t.Name)})
 	client := mqtt.NewClient(&o)
 	defer client.Disconnect(0)
 

@@ -15,7 +15,11 @@ import (
 const (
 	publishType = 0x30 // at QoS 0; other messages are the client's
 	retained    = 0x01
-	pingPause   = time.Second
+	qosBits     = 0x06
+	publishBits = 0x0f // of the first byte, which go with publishType
+
+	pubackType, pubrecType = 0x40, 0x50
+	pingPause              = time.Second
 
 	readAhead = 4 << 10 // read at once; the large part of a message goes past it
 	joinSize  = 4 << 10 // messages up to this size are put together for one write
@@ -49,10 +53,15 @@ type Lane struct {
 
 // An Owner takes the messages of some topics, at QoS 0. Those that are retained are dropped.
 type Owner struct {
-	Mine func(topic []byte) bool
+	Mine func(topic []byte) bool // nil: none
 	// Take must not block. It retains from if it needs msg longer.
 	Take func(topic string, from *session.Buffer, msg []byte)
 	Most int // bytes of a message; larger ones are dropped too
+
+	// Bound is how large a message of the client's may be, in bytes; nil: as it comes. A larger one is dropped, and
+	// acknowledged, before the client has it in memory several times. Dropped, unless nil, is told.
+	Bound   func(topic []byte) int
+	Dropped func(topic string, size int)
 }
 
 // newLane takes over a connection and raw, the one below, which it closes when ctx ends. A
@@ -107,7 +116,7 @@ func (l *Lane) next() error {
 		done = b[head-1] < 0x80
 	}
 	b, _ := l.r.Peek(head)
-	if l.owner == nil || b[0]&^retained != publishType || length < 2 {
+	if l.owner == nil || b[0]&^publishBits != publishType || length < 2 {
 		l.rest = head + int(length)
 		return nil
 	}
@@ -123,7 +132,12 @@ func (l *Lane) next() error {
 	if b, err = l.r.Peek(head + 2 + int(topic)); err != nil {
 		return err
 	}
-	if !l.owner.Mine(b[head+2:]) {
+	name, payload := b[head+2:], int(length-topic-2)
+	mine := b[0]&^retained == publishType && l.owner.Mine != nil && l.owner.Mine(name)
+	switch {
+	case !mine && l.owner.Bound != nil && payload > 2+l.owner.Bound(name):
+		return l.drop(string(name), len(b), payload, b[0]&qosBits)
+	case !mine:
 		l.rest = head + int(length)
 		return nil
 	}
@@ -131,7 +145,35 @@ func (l *Lane) next() error {
 	if b[0]&retained != 0 {
 		most = -1
 	}
-	return l.message(string(b[head+2:]), len(b), int(length-topic-2), most)
+	return l.message(string(name), len(b), payload, most)
+}
+
+// drop takes a message of the client's that is too large, with so many bytes before the payload, and in it.
+func (l *Lane) drop(topic string, head, payload int, qos byte) error {
+	if _, err := l.r.Discard(head); err != nil {
+		return err
+	}
+	var answer []byte
+	if qos != 0 {
+		id, err := l.r.Peek(2)
+		if err != nil {
+			return err
+		}
+		if answer = []byte{pubackType, 2, id[0], id[1]}; qos > 2 { // twice the QoS
+			answer[0] = pubrecType
+		}
+	}
+	if _, err := l.r.Discard(payload); err != nil {
+		return err
+	}
+	if answer != nil {
+		go l.Write(answer) // which may block, and the reader must not
+		payload -= 2
+	}
+	if l.owner.Dropped != nil {
+		l.owner.Dropped(topic, payload)
+	}
+	return nil
 }
 
 // message takes a message with so many bytes before the payload, and in it, unless those are over most.

@@ -3,6 +3,7 @@ package mqttclient
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -80,6 +81,49 @@ func TestLaneReads(t *testing.T) {
 		if !slices.Equal(*took, mine) {
 			t.Errorf("%s: %d messages, want %d", name, len(*took), len(mine))
 		}
+	}
+}
+
+// TestLaneBounds has what is too large for the client never reach it, and be acknowledged.
+func TestLaneBounds(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	var dropped []string
+	l := newLane(t.Context(), ours, ours, time.Second, &Owner{
+		Bound:   func(topic []byte) int { return len(topic) * 1000 },
+		Dropped: func(topic string, size int) { dropped = append(dropped, fmt.Sprint(topic, " ", size)) },
+	})
+	message := func(qos byte, topic string, size int) string {
+		id := ""
+		if qos > 0 {
+			id = "\x01" + string('0'+qos)
+		}
+		return packet(publishType|qos<<1, string(binary.BigEndian.AppendUint16(nil, uint16(len(topic))))+topic+id+strings.Repeat("x", size))
+	}
+	fits := message(0, "a", 1000) + message(1, "aa", 2000) + packet(0xd0, "")
+	go func() {
+		for _, p := range []string{message(0, "a", 1003), fits[:700], fits[700:], message(1, "b", 9000), message(2, "c", 100_000)} {
+			theirs.Write([]byte(p))
+		}
+	}()
+	got := make(chan string)
+	go func() {
+		all, _ := io.ReadAll(l)
+		got <- string(all)
+	}()
+	answers := make([]byte, 8)
+	if _, err := io.ReadFull(theirs, answers); err != nil {
+		t.Fatal(err)
+	}
+	if a := string(answers); a != "\x40\x02\x011\x50\x02\x012" && a != "\x50\x02\x012\x40\x02\x011" {
+		t.Errorf("acknowledged are %q", a)
+	}
+	theirs.Close()
+	if all := <-got; all != fits {
+		t.Errorf("the client has %d bytes, want %d", len(all), len(fits))
+	}
+	if want := []string{"a 1003", "b 9000", "c 100000"}; !slices.Equal(dropped, want) {
+		t.Errorf("dropped are %q, want %q", dropped, want)
 	}
 }
 

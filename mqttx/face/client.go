@@ -44,8 +44,8 @@ type client struct {
 }
 
 // connect returns a client that is connected and subscribed. deliver gets what is
-// published to the filters, in order; it must not block.
-func (t *Transport) connect(ctx context.Context, filters []string, deliver func(mqtt.Message)) (*client, error) {
+// published to the filters, in order, and tooLarge hears of what was dropped; they must not block.
+func (t *Transport) connect(ctx context.Context, filters []string, deliver func(mqtt.Message), tooLarge func(topic string, size int)) (*client, error) {
 	settings := mqttclient.Settings{Broker: t.Broker, Options: t.ClientOptions}
 	o, err := settings.ClientOptions()
 	if err != nil {
@@ -70,7 +70,7 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 	o.OnConnect = func(mqtt.Client) { c.connected() }
 	o.OnConnectionLost = func(_ mqtt.Client, err error) { c.lost(err) }
 	o.OnReconnecting = func(mqtt.Client, *mqtt.ClientOptions) { c.pause() }
-	mqttclient.Open(c.ctx, o, nil)
+	mqttclient.Open(c.ctx, o, &mqttclient.Owner{Bound: func([]byte) int { return t.maxPayload() }, Dropped: tooLarge})
 	c.client = mqtt.NewClient(o)
 	c.token = c.client.Connect().(*mqtt.ConnectToken)
 	close(c.connecting)

@@ -59,7 +59,7 @@ func (t *Transport) listen(ctx context.Context) (*Listener, error) {
 		filters = append(filters, up...)
 	}
 	var err error
-	if l.client, err = t.connect(ctx, filters, l.deliver); err != nil {
+	if l.client, err = t.connect(ctx, filters, l.deliver, l.tooLarge); err != nil {
 		return nil, err
 	}
 	go l.answer()
@@ -90,7 +90,7 @@ func (l *Listener) deliver(m mqtt.Message) {
 	}
 	payload := m.Payload()
 	if len(payload) > l.t.maxPayload() {
-		l.t.trouble(sn, &transport.TooLargeError{What: "MQTT payload", Size: int64(len(payload)), Max: int64(l.t.maxPayload())})
+		l.tooLarge(m.Topic(), len(payload))
 		m.Ack()
 		return
 	}
@@ -112,6 +112,13 @@ func (l *Listener) deliver(m mqtt.Message) {
 		if ok {
 			return
 		}
+	}
+}
+
+// tooLarge tells of a message that is not looked at.
+func (l *Listener) tooLarge(topic string, size int) {
+	if sn, ok := l.serial[topic]; ok {
+		l.t.trouble(sn, &transport.TooLargeError{What: "MQTT payload", Size: int64(size), Max: int64(l.t.maxPayload())})
 	}
 }
 

@@ -56,7 +56,7 @@ func (t *Transport) dial(ctx context.Context) (*terminal, error) {
 	up, down := t.topics(c.sn)
 	c.up = up
 	var err error
-	c.client, err = t.connect(ctx, []string{down}, c.deliver)
+	c.client, err = t.connect(ctx, []string{down}, c.deliver, nil)
 	return c, err
 }
 
