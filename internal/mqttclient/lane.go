@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -18,8 +19,9 @@ const (
 	qosBits     = 0x06
 	publishBits = 0x0f // of the first byte, which go with publishType
 
-	pubackType, pubrecType = 0x40, 0x50
-	pingPause              = time.Second
+	pubackType, pubrecType    = 0x40, 0x50
+	subscribeType, subackType = 0x82, 0x90
+	pingPause                 = time.Second
 
 	readAhead = 4 << 10 // read at once; the large part of a message goes past it
 	joinSize  = 4 << 10 // messages up to this size are put together for one write
@@ -43,6 +45,9 @@ type Lane struct {
 	rest   int       // bytes of the present packet, which is the client's
 	answer []byte    // what is left of a pingAnswer for it
 	said   time.Time // when it had the last one
+
+	asking sync.Mutex
+	asked  map[uint16]int // how many filters the client's subscriptions have that are not answered, by packet ID
 
 	mu    sync.Mutex // one packet after the other
 	head  []byte
@@ -116,6 +121,16 @@ func (l *Lane) next() error {
 		done = b[head-1] < 0x80
 	}
 	b, _ := l.r.Peek(head)
+	if b[0] == subackType {
+		b, err := l.r.Peek(head + min(2, int(length)))
+		if err != nil {
+			return err
+		}
+		if l.rest = head + int(length); length >= 2 {
+			return l.answered(binary.BigEndian.Uint16(b[head:]), int(length)-2)
+		}
+		return nil
+	}
 	if l.owner == nil || b[0]&^publishBits != publishType || length < 2 {
 		l.rest = head + int(length)
 		return nil
@@ -199,8 +214,40 @@ func (l *Lane) message(topic string, head, payload, most int) error {
 	return nil
 }
 
+// asks notes how many answers the client expects to a packet.
+func (l *Lane) asks(p []byte) {
+	_, n := binary.Uvarint(p[1:])
+	if n <= 0 || len(p) < 1+n+2 {
+		return
+	}
+	id, filters := binary.BigEndian.Uint16(p[1+n:]), 0
+	for p = p[1+n+2:]; len(p) > 2; filters++ {
+		p = p[min(len(p), 2+int(binary.BigEndian.Uint16(p))+1):]
+	}
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	if l.asked == nil {
+		l.asked = make(map[uint16]int)
+	}
+	l.asked[id] = filters
+}
+
+// answered fails if the broker gives more answers than there were questions, of which the client dies.
+func (l *Lane) answered(id uint16, codes int) error {
+	l.asking.Lock()
+	defer l.asking.Unlock()
+	if asked, ok := l.asked[id]; ok && codes > asked {
+		return fmt.Errorf("the broker answers %d of %d filters of a subscription", codes, asked)
+	}
+	delete(l.asked, id)
+	return nil
+}
+
 // Write writes a packet of the client's.
 func (l *Lane) Write(p []byte) (int, error) {
+	if len(p) > 0 && p[0] == subscribeType {
+		l.asks(p)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.parts[0] = p

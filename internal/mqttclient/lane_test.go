@@ -84,6 +84,19 @@ func TestLaneReads(t *testing.T) {
 	}
 }
 
+// TestLaneSubscriptions has no answer to a subscription reach the client that has more codes than it has filters.
+func TestLaneSubscriptions(t *testing.T) {
+	s := &wireConn{r: strings.NewReader(packet(0x90, "\x00\x01\x00\x80") + packet(0x90, "\x00\x02\x00") + packet(0x90, "\x00\x03\x00\x00"))}
+	l, _ := laneOver(t, s)
+	for id, filters := range []string{"", "\x00\x01a\x00\x00\x02bb\x01", "\x00\x01a\x00", "\x00\x01a\x00"} {
+		l.Write([]byte(packet(0x82, string([]byte{0, byte(id)})+filters)))
+	}
+	got, err := io.ReadAll(l)
+	if want := packet(0x90, "\x00\x01\x00\x80") + packet(0x90, "\x00\x02\x00"); string(got) != want || err == nil {
+		t.Errorf("the client has %q and %v, want %q and a failure", got, err, want)
+	}
+}
+
 // TestLaneBounds has what is too large for the client never reach it, and be acknowledged.
 func TestLaneBounds(t *testing.T) {
 	ours, theirs := net.Pipe()
