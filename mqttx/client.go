@@ -30,6 +30,10 @@ type ownClient struct {
 	gone   chan struct{}               // closed when it is disconnected for good
 	rival  func(context.Context) error // asks whether another has the name; nil: there is none
 	tries  int                         // to reconnect, since the last connection that lasted
+
+	call    func(context.Context) mqtt.Client // connects a witness, or returns nil
+	witness mqtt.Client                       // of the present connection, under an ID of its own; nil: there is none
+	dismiss context.CancelFunc                // ends it
 }
 
 func newOwnClient(h *Hub, o *mqtt.ClientOptions) *ownClient {
@@ -68,16 +72,30 @@ func (c *ownClient) connect() {
 
 // pause waits before the client tries to reconnect, and does not if another one has taken its place.
 func (c *ownClient) pause() {
-	short := c.h.shortLives()
-	if short == 0 {
+	if c.h.shortLives() == 0 {
 		c.tries = 0
 	}
 	mqttclient.Pause(c.ctx, c.tries)
 	c.tries++
-	if short >= suspectShort && c.rival != nil {
+	if c.witness != nil {
+		if !c.witness.IsConnectionOpen() { // the broker has ended all connections
+			c.h.forgive()
+		}
+		c.dismiss()
+		c.witness = nil
+	}
+	if c.h.shortLives() < suspectShort || c.ctx.Err() != nil {
+		return
+	}
+	if c.rival != nil {
 		if err := c.rival(c.ctx); err != nil {
 			c.h.fail(err)
+			return
 		}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, 2*shortLife)
+	if c.witness, c.dismiss = c.call(ctx), cancel; c.witness == nil {
+		cancel()
 	}
 }
 

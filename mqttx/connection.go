@@ -240,6 +240,13 @@ func (h *Hub) shortLives() int {
 	return h.short
 }
 
+// forgive has the short connections so far not count: the broker has crashed as often.
+func (h *Hub) forgive() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.short = 0
+}
+
 // connectedSince returns when the client was connected, zero if it is not.
 func (h *Hub) connectedSince() time.Time {
 	h.mu.Lock()

@@ -305,6 +305,46 @@ func TestBrokerCrashesQuickly(t *testing.T) {
 	r.expect(t, "a", content)
 }
 
+// A broker that crashes again and again is no other client, and another client is no broker that crashes.
+func TestWhoEndsConnections(t *testing.T) {
+	for name, end := range map[string]func(b testbroker.Broker){
+		"broker": func(b testbroker.Broker) {
+			b.Stop()
+			b.Start()
+		},
+		"client": func(b testbroker.Broker) {
+			other := mqtt.NewClient(userOptions(b, "receiver").SetAutoReconnect(false))
+			done(t, other.Connect())
+			other.Disconnect(0)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := testbroker.Mosquitto(t, "")
+			at := &Transport{Broker: b.URL(), Name: "receiver"}
+			receive(t, at)
+			for _, short := range []int{suspectShort, maxShort - 2} { // the first time a witness is called
+				before := connections(at)
+				at.hub.mu.Lock()
+				at.hub.short = short
+				at.hub.mu.Unlock()
+				end(b)
+				for deadline := time.Now().Add(patience); connections(at) == before; time.Sleep(5 * time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatal("it does not connect again:", at.hub.failure())
+					}
+				}
+			}
+			want := maxShort - 1
+			if name == "broker" {
+				want = 0
+			}
+			if short := at.hub.shortLives(); short != want {
+				t.Errorf("%d connections count as ended by another client, want %d", short, want)
+			}
+		})
+	}
+}
+
 // With client IDs of their own the second of two receivers is told when it begins.
 func TestSameName(t *testing.T) {
 	testbroker.Each(t, func(t *testing.T, b testbroker.Broker) {

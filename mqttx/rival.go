@@ -21,17 +21,13 @@ const rivalTime = 3 * time.Second
 // of its own, because the broker ends the connection of the one that is there when another
 // comes with the same ID. Where this is not possible the two find each other later.
 func (t *Transport) rival(ctx context.Context) error {
-	given, err := t.options(t.Name)
+	ctx, cancel := context.WithTimeout(ctx, rivalTime)
+	defer cancel()
+	o, err := t.stranger(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, rivalTime)
-	defer cancel()
-	o := *given
-	o.SetClientID("pf-" + rand.Text()).SetAutoReconnect(false).UnsetWill()
-	o.OnConnect, o.OnConnectionLost, o.OnConnectionNotification = nil, nil, nil // the user's
-	mqttclient.Open(ctx, &o, &mqttclient.Owner{Bound: boundPresence(t.Name)})
-	client := mqtt.NewClient(&o)
+	client := mqtt.NewClient(o)
 	defer client.Disconnect(0)
 
 	var seen atomic.Bool
@@ -71,6 +67,36 @@ func (t *Transport) rival(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	return nil
+}
+
+// witness connects a client under an ID of its own: if it loses its connection together with the one that it stands
+// by, it was the broker that has ended both, and no other client. It returns nil if that is not possible.
+func (t *Transport) witness(ctx context.Context) mqtt.Client {
+	o, err := t.stranger(ctx)
+	if err != nil {
+		return nil
+	}
+	client := mqtt.NewClient(o)
+	most, cancel := context.WithTimeout(ctx, rivalTime)
+	defer cancel()
+	if !completed(most, client.Connect()) {
+		client.Disconnect(0)
+		return nil
+	}
+	context.AfterFunc(ctx, func() { client.Disconnect(0) }) // which is not told that its connection was closed here
+	return client
+}
+
+// stranger returns what a client is made with that nobody knows. Its connection ends with ctx.
+func (t *Transport) stranger(ctx context.Context) (*mqtt.ClientOptions, error) {
+	o, err := t.options(t.Name)
+	if err != nil {
+		return nil, err
+	}
+	o.SetClientID("pf-" + rand.Text()).SetAutoReconnect(false).UnsetWill().SetStore(nil)
+	o.OnConnect, o.OnConnectionLost, o.OnConnectionNotification = nil, nil, nil // the user's
+	mqttclient.Open(ctx, o, &mqttclient.Owner{Bound: boundPresence(t.Name)})
+	return o, nil
 }
 
 // completed waits for the end of what a token is for, and reports whether it went well.

@@ -175,6 +175,7 @@ func (t *Transport) connect() (*Hub, error) {
 	h := newHub(name, opts.Servers[0], t.sizes, t.endpoint, logger(t.Config))
 	h.named = t.Name != ""
 	h.own = newOwnClient(h, opts)
+	h.own.call = t.witness
 	if h.named {
 		h.own.rival = t.rival
 	}
