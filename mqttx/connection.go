@@ -45,11 +45,12 @@ func (h *Hub) connected(c mqtt.Client) {
 		h.presence.claim(c) // first, so that we do not answer for another
 	}
 	err := h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
-	for err != nil && !final(err) && h.living(life) { // the broker is late
+	for err != nil && !h.hopeless(err) && h.living(life) { // the broker is late, or refuses for a while
+		h.cannot(err)
 		h.pause(nil, time.Second)
 		err = h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
 	}
-	if err != nil && final(err) {
+	if err != nil && h.hopeless(err) {
 		h.fail(err)
 		return
 	}
@@ -58,7 +59,7 @@ func (h *Hub) connected(c mqtt.Client) {
 	if h.why = err; err != nil || !h.present(life) {
 		return
 	}
-	h.isUp = true
+	h.isUp, h.worked = true, true
 	close(h.up)
 	if h.own != nil {
 		h.pump.connected(fastLane{h.own.opener.Lane()}) // of this connection, which was not lost yet
@@ -158,13 +159,13 @@ func (h *Hub) lost() {
 
 // failed notes why the client cannot connect.
 func (h *Hub) failed(err error) {
-	if err = mqttclient.ConnectError(h.broker, err); final(err) && h.own != nil {
+	if err = mqttclient.ConnectError(h.broker, err); h.own != nil && h.hopeless(err) {
 		h.fail(err)
 		return
 	}
+	h.cannot(err)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.why = err
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
 		h.short = 0 // the broker is away, which is why the last connections were short
@@ -232,6 +233,23 @@ func (h *Hub) connection() mqtt.Client {
 
 // final reports whether trying again cannot help.
 func final(err error) bool { return !transport.Retryable(err) }
+
+// hopeless reports whether the broker refuses for good. One that has agreed before may be starting, or is being set up.
+func (h *Hub) hopeless(err error) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return final(err) && !h.worked
+}
+
+// cannot notes why the broker cannot be used at the moment.
+func (h *Hub) cannot(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.why == nil || h.why.Error() != err.Error() {
+		h.log.Warn("the broker cannot be used", "err", err)
+	}
+	h.why = err
+}
 
 // shortLives returns how many of the last connections were short, in a row.
 func (h *Hub) shortLives() int {

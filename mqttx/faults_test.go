@@ -138,6 +138,39 @@ func TestRefusingBroker(t *testing.T) {
 	r.expect(t, "image", []byte("1"))
 }
 
+// A broker that refuses after a restart, and then no more, is said and used again.
+func TestRefusedForAWhile(t *testing.T) {
+	for _, subscription := range []bool{false, true} {
+		var denied atomic.Bool
+		b := testbroker.Embedded(t, testbroker.Options{Deny: func(_, topic string, write bool) bool { return subscription && denied.Load() && !write }})
+		at := &Transport{Broker: b.URL(), Name: "receiver"}
+		r, c := receive(t, at), dial(t, &Transport{Broker: b.URL(), Peer: "receiver"})
+		restart := func(deny bool) {
+			b.Stop()
+			if denied.Store(deny); !subscription {
+				b.SetPassword(map[bool]string{true: "secret"}[deny])
+			}
+			b.Start()
+		}
+		restart(true)
+		for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			at.hub.mu.Lock()
+			why := errors.Join(at.hub.why, at.hub.err)
+			at.hub.mu.Unlock()
+			if why != nil && final(why) {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("the broker refuses nothing")
+			}
+		}
+		restart(false)
+		content := random(3000)
+		mustSend(t, c, "image", content)
+		r.expect(t, "image", content)
+	}
+}
+
 func TestNoBroker(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -61,6 +61,7 @@ type Hub struct {
 	client   mqtt.Client
 	up       chan struct{} // closed while the client is connected and subscribed
 	isUp     bool
+	worked   bool      // it was up
 	since    time.Time // when the client was connected; zero while it is not
 	lives    int       // connections so far
 	short    int       // short connections in a row

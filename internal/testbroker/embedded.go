@@ -66,6 +66,9 @@ func (b *MQTT) SetFaults(f func(topic string, payload []byte) Fault) {
 	b.faults.Store(&f)
 }
 
+// SetPassword changes what clients must give, while the broker is stopped.
+func (b *MQTT) SetPassword(password string) { b.o.Password = password }
+
 // Start implements Broker.
 func (b *MQTT) Start() {
 	l, err := net.Listen("tcp", b.addr)
