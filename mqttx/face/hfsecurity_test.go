@@ -64,6 +64,13 @@ func TestPushAck(t *testing.T) {
 		if said := await(t, "PushAck of a stranger", p.got); !strings.Contains(said, `"PushAckType": 1, "SnapOrRecordID": 946}`) {
 			t.Errorf("the stranger is acknowledged with %s", said)
 		}
+		p.publish(hfDown+"/Rec", `{"operator": "RecPush", "info": {"customId": "9", "RecordID": 391, "VerifyStatus": "1"}}`)
+		if m := await(t, "a record without a picture", d.messages); m.Type != "RecPush" {
+			t.Errorf("a record without a picture is %q", m.Type)
+		}
+		if said := await(t, "PushAck of a record without a picture", p.got); !strings.Contains(said, `"SnapOrRecordID": 391}`) {
+			t.Errorf("the record without a picture is acknowledged with %s", said)
+		}
 		p.publish(hfDown+"/Ack", `{"operator": "OpenDoor-Ack", "info": {"result": "ok"}}`)
 		if m := await(t, "the answer to a command", d.messages); m.Type != "OpenDoor-Ack" {
 			t.Errorf("the answer is %q", m.Type)

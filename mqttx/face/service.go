@@ -182,8 +182,8 @@ func (s *service) list(ctx context.Context, in *transport.Inbox, r Report) error
 			if picture, err = rec.Decode(); err == nil {
 				err = s.record(ctx, in, r.Cmd, rec, picture)
 			} else {
-				err = errors.Join(fmt.Errorf("%s of %s at %s: %w; it was handed on as a Message", r.Cmd, rec.Num, rec.Time, err),
-					s.message(ctx, in, transport.Message{Type: r.Cmd, Data: rec.Raw}))
+				all = errors.Join(all, fmt.Errorf("%s of %s at %s: %w; it was handed on as a Message", r.Cmd, rec.Num, rec.Time, err))
+				err = s.message(ctx, in, transport.Message{Type: r.Cmd, Data: rec.Raw})
 			}
 		}
 		if err == nil {
