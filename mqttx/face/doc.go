@@ -46,7 +46,8 @@
 // and what does not fit is lost, the oldest first: each loss is an [ErrDropped] for the
 // Logger and OnTrouble. A Handler that fails is asked again, as Transport.Retry says.
 // With Transport.ClientID the broker keeps what a terminal publishes at QoS 1 while the
-// service is away, and until the service has kept it.
+// service is away, and until the service has kept it; some deliver no more than a few messages beyond those, of all
+// terminals together (mosquitto 20: max_inflight_messages 0 lifts that), so that one slow Handler holds up all.
 //
 // HFSecurity terminals have each record acknowledged, after it was kept and not before:
 // Send reaches the level Received, since other services acknowledge without checking.
