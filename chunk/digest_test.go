@@ -188,6 +188,15 @@ func TestDigestText(t *testing.T) {
 	if out, err := json.Marshal(zero); string(out) != `""` || err != nil || json.Unmarshal(out, &zero) != nil || !zero.IsZero() {
 		t.Errorf("no digest became %s, %v", out, err)
 	}
+	again := NewBlockHasher(SHA256).Sum([]byte("x"))
+	if err := again.UnmarshalText(nil); err != nil || !again.IsZero() {
+		t.Errorf("no digest read over another one: %v, %v", again, err)
+	}
+	for _, text := range []string{"alg256:aa", "alg300:aa", "alg-1:aa", "alg:aa", "algx:aa", "md5:aa"} {
+		if again.UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%s became %v", text, again)
+		}
+	}
 }
 
 func FuzzDigestUnmarshalText(f *testing.F) {

@@ -143,6 +143,17 @@ func TestSplitPassesErrorsOn(t *testing.T) {
 	if _, err := gather(t, 10, (&Splitter{at, 0, 10}).All()); !errors.Is(err, broken) {
 		t.Errorf("Splitter of nothing: %v", err)
 	}
+	turns := 0
+	for range (&Splitter{at, 25, 10}).All() { // whoever goes on after an error
+		turns++
+	}
+	if turns != 1 {
+		t.Errorf("Splitter: %d turns, the first of them with an error", turns)
+	}
+	silent := readerAtFunc(func(p []byte, _ int64) (int, error) { return len(p) - 1, nil })
+	if err := ReadFullAt(silent, make([]byte, 5), 7); !errors.Is(err, ErrSourceShort) {
+		t.Errorf("a source that gives less than was asked for, and no error: %v", err)
+	}
 }
 
 func TestSplitBadSizes(t *testing.T) {

@@ -131,9 +131,11 @@ var reads = []struct {
 func TestReads(t *testing.T) {
 	for _, tt := range reads {
 		wire := unhex(t, tt.wire)
-		c := framing.NewCursor(append(bytes.Clone(wire), "tail"...))
-		if got := tt.read(&c); got != tt.want || c.Err() != nil || c.Len() != 4 || string(c.Rest()) != "tail" || c.Len() != 0 {
-			t.Errorf("%s: %v, %v", tt.name, got, c.Err())
+		for _, tail := range []string{"tail", ""} {
+			c := framing.NewCursor(append(bytes.Clone(wire), tail...))
+			if got := tt.read(&c); got != tt.want || c.Err() != nil || c.Len() != len(tail) || string(c.Rest()) != tail || c.Len() != 0 {
+				t.Errorf("%s, tail %q: %v, %v", tt.name, tail, got, c.Err())
+			}
 		}
 		for n := range wire {
 			c := framing.NewCursor(wire[:n:n])

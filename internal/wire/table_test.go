@@ -170,6 +170,7 @@ func malformed() []bad {
 		{"offer with metadata behind its end", one(wire.TypeOffer, edit(offer, 43, 1)), wire.CodeMalformed, wire.TypeOffer},
 		{"accept cut", one(wire.TypeAccept, body(accept)[:14]), wire.CodeTruncated, wire.TypeAccept},
 		{"accept with a cut digest", one(wire.TypeAccept, body(accept)[:30]), wire.CodeMalformed, wire.TypeAccept},
+		{"accept with a whole and a cut digest", one(wire.TypeAccept, append(body(accept), 0)), wire.CodeMalformed, wire.TypeAccept},
 		{"accept with too long digests", one(wire.TypeAccept, append(edit(accept, 14, 33), make([]byte, 17)...)), wire.CodeMalformed, wire.TypeAccept},
 		{"accept with digests of no length", one(wire.TypeAccept, edit(accept, 14, 0)), wire.CodeMalformed, wire.TypeAccept},
 		{"accept of one block when none is held", one(wire.TypeAccept, edit(accept, 6, 0, 0, 0, 0)), wire.CodeMalformed, wire.TypeAccept},
