@@ -127,9 +127,10 @@ func (m *assembly) incoming(img *Image, size int64, digest chunk.Digest) *Incomi
 	return &Incoming{ID: m.id, Peer: in.info.Peer, Conn: in.conn, Image: img, Size: size, Digest: digest}
 }
 
-// refusal is what the sender hears of a Handler's error.
+// refusal is what the sender hears of a Handler's error. After the end of the Server's patience the Handler may
+// return its context's error, or the cause, as which its body ends too.
 func (m *assembly) refusal(err error) error {
-	if err != nil && m.srv.life.Err() != nil && errors.Is(err, context.Canceled) {
+	if err != nil && m.srv.life.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ErrServerClosed)) {
 		return errGoingAway()
 	}
 	return handlerError(err)

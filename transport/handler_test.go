@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -71,6 +72,13 @@ func (p *spyPartial) Checkpoint(b []chunk.Block) error {
 		return err
 	}
 	return p.Partial.Checkpoint(b)
+}
+
+func (p *spyPartial) Drop(indices []int64) error {
+	if err := p.s.fail["drop"]; err != nil {
+		return err
+	}
+	return p.Partial.Drop(indices)
 }
 
 func (p *spyPartial) Commit(ctx context.Context, img *Image, r Receipt) (string, error) {
@@ -297,6 +305,21 @@ func TestNoStore(t *testing.T) {
 	})
 }
 
+func TestStreamingWithoutHandler(t *testing.T) {
+	store := &MemStore{}
+	s := &Server{Store: store, Streaming: true}
+	bubble(t, s, func(t *testing.T) {
+		a := mustOffer(t, inbox(t, s, "p"), Offer{Size: 1000})
+		for off := range int64(2) {
+			mustWrite(t, a, make([]byte, 500), off*500)
+			synctest.Wait()
+		}
+		if _, err := a.Finish(t.Context(), -1, chunk.Digest{}); err != nil || countKept(store) != 1 {
+			t.Errorf("%d images kept, %v", countKept(store), err)
+		}
+	})
+}
+
 func TestServerNeedsHandlerOrStore(t *testing.T) {
 	if err := new(Server).ServeConn(t.Context(), newTap("p")); err == nil || Retryable(err) {
 		t.Error(err)
@@ -475,6 +498,62 @@ func TestStreamingHandlerStartsAgainAfterTakeOver(t *testing.T) {
 		want := []string{"start", fmt.Sprint(block+500, " ", moved), "end", "start", fmt.Sprint(block+1000, " <nil>"), "end"}
 		if !slices.Equal(log, want) {
 			t.Errorf("%q\nwant %q", log, want)
+		}
+	})
+}
+
+// An image is not kept without its Handler, which waits here for that of an older attempt when Shutdown's patience ends.
+func TestStreamingHandlerThatNeverBegan(t *testing.T) {
+	content := picture(1, 1000)
+	store := &MemStore{}
+	calls := 0
+	synctest.Test(t, func(t *testing.T) {
+		leave := make(chan struct{})
+		s := &Server{Store: store, Streaming: true, Handler: func(context.Context, *Incoming) error {
+			calls++
+			<-leave // heeds nothing
+			return nil
+		}}
+		in := inbox(t, s, "p")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 1}
+		mustWrite(t, mustOffer(t, in, o), content[:sniffLen], 0)
+		o.Attempt = 2
+		a := mustOffer(t, in, o)
+		mustWrite(t, a, content, 0)
+		result := make(chan error, 1)
+		go func() {
+			_, err := a.Finish(context.Background(), -1, chunk.Digest{})
+			result <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != context.DeadlineExceeded {
+			t.Error(err)
+		}
+		wantReason(t, <-result, ReasonGoingAway, true)
+		close(leave)
+		if calls != 1 || countKept(store) != 0 {
+			t.Errorf("%d calls, %d images kept", calls, countKept(store))
+		}
+	})
+}
+
+// io.EOF promises that the image is whole: a Store that has lost its end does not make one.
+func TestStreamingFromAStoreThatHasLostBytes(t *testing.T) {
+	store := &spyStore{fail: make(map[string]error)}
+	s := &Server{Store: store, Streaming: true, Handler: func(ctx context.Context, in *Incoming) error {
+		_, err := readAll(ctx, in.Image)
+		return err
+	}}
+	bubble(t, s, func(t *testing.T) {
+		a := mustOffer(t, inbox(t, s, "p"), Offer{Image: Image{Name: "x", MediaType: "image/png"}, Size: 1000})
+		store.fail["read"] = io.EOF
+		mustWrite(t, a, picture(1, 1000), 0)
+		_, err := a.Finish(t.Context(), -1, chunk.Digest{})
+		wantReason(t, err, ReasonHandler, true)
+		if !strings.Contains(err.Error(), io.ErrUnexpectedEOF.Error()) || countKept(&store.MemStore) != 0 {
+			t.Errorf("%v; %d images kept", err, countKept(&store.MemStore))
 		}
 	})
 }
