@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"syscall"
 	"testing"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -124,6 +125,36 @@ func TestWhatIsWrongIsNotKeptForAResume(t *testing.T) {
 				t.Errorf("%s: kept is %v", name, kept)
 			}
 			a.Abort(nil)
+		})
+	}
+}
+
+// A Store that cannot forget blocks which the sender does not have gets no other bytes for them.
+func TestStoreThatCannotDropBlocks(t *testing.T) {
+	content := picture(1, 2*block)
+	for name, next := range map[string]func(t *testing.T, a *Arrival) error{
+		"Use":     func(t *testing.T, a *Arrival) error { return a.Use([]int64{1}) },
+		"WriteAt": func(t *testing.T, a *Arrival) error { _, err := a.WriteAt(content, 0); return err },
+		"Finish":  func(t *testing.T, a *Arrival) error { _, err := a.Finish(t.Context(), -1, chunk.Digest{}); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &spyStore{fail: map[string]error{"drop": syscall.EIO}}
+			s := &Server{Store: store}
+			bubble(t, s, func(t *testing.T) {
+				in := inbox(t, s, "p")
+				o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 2 * block, Resume: true}
+				a := mustOffer(t, in, o)
+				mustWrite(t, a, content, 0)
+				a.Abort(nil)
+				a = mustOffer(t, in, o)
+				if len(a.Held()) != 2 {
+					t.Fatal("held:", a.Held())
+				}
+				wantReason(t, next(t, a), ReasonDisk, true)
+				if countKept(&store.MemStore) != 0 {
+					t.Error("kept")
+				}
+			})
 		})
 	}
 }
