@@ -67,6 +67,38 @@ func TestLateSupersededFrame(t *testing.T) {
 	}
 }
 
+// A frame that is given up while it waits for its turn leaves that to the next.
+func TestWaitingLiveFrameIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Sender
+		arrive := make(chan struct{})
+		send := func(ctx context.Context) chan error {
+			result := make(chan error, 1)
+			go func() {
+				_, err := s.Send(ctx, everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, func(ctx context.Context, out *Outgoing) (Receipt, error) {
+					<-arrive
+					return keep(ctx, out)
+				})
+				result <- err
+			}()
+			synctest.Wait()
+			return result
+		}
+		first := send(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := send(ctx)
+		cancel()
+		wantOutcome(t, <-waiting, NotKept, context.Canceled)
+		close(arrive)
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		if err := <-send(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sender
