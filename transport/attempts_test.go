@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,6 +166,85 @@ func TestTakeOverByAnotherImageStartsAfresh(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who waits for an older attempt to end, and gives up, has no Arrival, and the older one goes on.
+func TestEqualAttemptWaitsNoLongerThanItsContext(t *testing.T) {
+	content := picture(1, 1000)
+	s := &Server{Store: &MemStore{}}
+	bubble(t, s, func(t *testing.T) {
+		one, two := inbox(t, s, "10.0.0.1:1000"), inbox(t, s, "10.0.0.2:2000")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 5}
+		old := mustOffer(t, one, o)
+		ctx, cancel := context.WithTimeout(t.Context(), leaveTime/2)
+		defer cancel()
+		if a, err := two.Offer(ctx, o); a != nil || err != context.DeadlineExceeded {
+			t.Errorf("%v, %v", a, err)
+		}
+		mustWrite(t, old, content, 0)
+		if _, err := old.Finish(t.Context(), -1, chunk.Digest{}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// An attempt ends while a newer one waits to take it over: that one begins anew.
+func TestAttemptEndsWhileANewerOneTakesItOver(t *testing.T) {
+	content := picture(1, 1000)
+	store := &hungStore{write: true}
+	s := &Server{Store: store}
+	bubble(t, s, func(t *testing.T) {
+		store.hangs, store.back = make(chan struct{}), make(chan struct{})
+		in := inbox(t, s, "10.0.0.1:1000")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 1}
+		old := mustOffer(t, in, o)
+		go old.WriteAt(content, 0)
+		<-store.hangs
+		go old.Abort(nil) // first in the queue behind the write
+		synctest.Wait()
+		o.Attempt = 2
+		again := make(chan *Arrival)
+		go func() {
+			a, err := in.Offer(t.Context(), o)
+			if err != nil {
+				t.Error(err)
+			}
+			again <- a
+		}()
+		synctest.Wait()
+		store.write = false
+		close(store.back)
+		a := <-again
+		_, err := old.WriteAt(content, 0) // late
+		wantReason(t, err, ReasonCanceled, true)
+		mustWrite(t, a, content, 0)
+		if _, err := a.Finish(t.Context(), -1, chunk.Digest{}); err != nil || !bytes.Equal(kept(t, &store.MemStore, "x"), content) {
+			t.Error(err)
+		}
+	})
+}
+
+// A take-over by another image for which the Store has no room ends the old one too, and the ID is free again.
+func TestTakeOverThatTheStoreRefuses(t *testing.T) {
+	store := &spyStore{fail: make(map[string]error)}
+	s := &Server{Store: store}
+	bubble(t, s, func(t *testing.T) {
+		in := inbox(t, s, "10.0.0.1:1000")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 1000, Attempt: 1}
+		mustOffer(t, in, o)
+		store.fail["open"] = syscall.ENOSPC
+		o.Size, o.Attempt = 2000, 2
+		_, err := in.Offer(t.Context(), o)
+		wantReason(t, err, ReasonDisk, true)
+		if len(s.assemblies) != 0 || len(in.arrivals) != 0 {
+			t.Errorf("left: %d assemblies, %d Arrivals", len(s.assemblies), len(in.arrivals))
+		}
+		delete(store.fail, "open")
+		o.Attempt = 3
+		if _, err := deliverTo(t.Context(), in, o, picture(2, 2000)); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // Senders that fight over one ID, with aborts and take-overs at any time, leave
