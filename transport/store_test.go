@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -131,4 +132,41 @@ func TestTwoServersOfOneStore(t *testing.T) {
 			t.Errorf("%s: %v and %v", name, one, other)
 		}
 	}
+}
+
+// forgetfulStore has an image under every ID already when it is to commit one, and cannot say which.
+type forgetfulStore struct {
+	MemStore
+	committing bool
+}
+
+type forgetfulPartial struct {
+	Partial
+	s *forgetfulStore
+}
+
+func (s *forgetfulStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
+	p, err := s.MemStore.Open(ctx, o)
+	return &forgetfulPartial{p, s}, err
+}
+
+func (s *forgetfulStore) Receipt(ctx context.Context, id ID) (Receipt, bool, error) {
+	if s.committing {
+		return Receipt{}, false, syscall.EIO
+	}
+	return s.MemStore.Receipt(ctx, id)
+}
+
+func (p *forgetfulPartial) Commit(context.Context, *Image, Receipt) (string, error) {
+	p.s.committing = true
+	return "", p.Discard()
+}
+
+// Whether it is this image that is kept under the ID is not promised before the Store has said so.
+func TestNoReceiptForAnImageThatTheStoreCannotCompare(t *testing.T) {
+	s := &Server{Store: &forgetfulStore{}}
+	bubble(t, s, func(t *testing.T) {
+		_, err := deliverTo(t.Context(), inbox(t, s, "p"), Offer{ID: MakeID(1, 1), Size: 10}, make([]byte, 10))
+		wantReason(t, err, ReasonDisk, true)
+	})
 }
