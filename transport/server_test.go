@@ -143,6 +143,35 @@ func TestShutdownLosesPatience(t *testing.T) {
 	}
 }
 
+// A Conn whose Close hangs does not hold up a Shutdown that has lost its patience.
+func TestShutdownEndsThoughAConnHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Store: &MemStore{}}
+		c := &stuckTap{newTap("p"), make(chan struct{})}
+		served := make(chan error, 1)
+		go func() { served <- s.ServeConn(context.Background(), c) }()
+		mustOffer(t, <-c.inbox, Offer{Size: 10})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := s.Shutdown(ctx); err != context.DeadlineExceeded || time.Since(start) > 3*time.Second {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		close(c.free)
+		<-served
+	})
+}
+
+type stuckTap struct {
+	*tap
+	free chan struct{}
+}
+
+func (c *stuckTap) Close() error {
+	<-c.free
+	return c.tap.Close()
+}
+
 // What the Handler has agreed to is committed even if Shutdown hurries.
 func TestCommitOutlivesShutdown(t *testing.T) {
 	store := &MemStore{}
