@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -163,5 +164,40 @@ func TestCutFileHasChanged(t *testing.T) {
 	}
 	if err := chunk.ReadFullAt(b.ReaderAt, make([]byte, 50), 0); !errors.Is(err, ErrSourceChanged) {
 		t.Error(err)
+	}
+}
+
+// Bytes that were written over in place are of two images, which the size does not tell.
+func TestOverwrittenFileHasChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.jpg")
+	if err := os.WriteFile(path, picture(1, 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := File(path).Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Check(); err != nil {
+		t.Error("unchanged:", err)
+	}
+	if err := os.Chtimes(path, time.Time{}, time.Unix(1, 0)); err != nil { // as of a write, whatever the clock's resolution
+		t.Fatal(err)
+	}
+	if err := b.Check(); !errors.Is(err, ErrSourceChanged) {
+		t.Error(err)
+	}
+}
+
+// What was opened and cannot be sent is closed.
+func TestBodyOfAnImageThatIsNotSentIsClosed(t *testing.T) {
+	var s Sender
+	closed := 0
+	body := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+		return once{strings.NewReader("x"), &closed}, 1, nil
+	})
+	_, err := s.Send(t.Context(), everything, &Image{Name: "a/b", Body: body}, nil, keep)
+	if wantOutcome(t, err, Rejected, nil); closed != 1 {
+		t.Errorf("closed %d times", closed)
 	}
 }

@@ -46,8 +46,8 @@ func TestSendRefusesBeforeAnAttempt(t *testing.T) {
 		"too large":      {Info{Confirms: Kept, MaxImage: 9}, &Image{Body: Bytes(make([]byte, 10))}, nil, NotKept, nil},
 		"unconfirmed":    {Info{Confirms: Sent}, &Image{Body: one}, &SendOptions{Require: Received}, NotKept, ErrUnconfirmed},
 		"kept by nobody": {Info{Confirms: Received}, &Image{Body: one}, &SendOptions{Require: Kept}, NotKept, ErrUnconfirmed},
-		"no level":       {everything, &Image{Body: one}, &SendOptions{Require: 9}, NotKept, ErrConfig},
-		"no priority":    {everything, &Image{Body: one}, &SendOptions{Priority: 9}, NotKept, ErrConfig},
+		"no level":       {everything, &Image{Body: one}, &SendOptions{Require: Kept + 1}, NotKept, ErrConfig},
+		"no priority":    {everything, &Image{Body: one}, &SendOptions{Priority: Interactive + 1}, NotKept, ErrConfig},
 		"short content":  {everything, &Image{Body: Content(strings.NewReader("x"), 5)}, nil, NotKept, chunk.ErrSourceShort},
 	} {
 		t.Run(name, func(t *testing.T) {
