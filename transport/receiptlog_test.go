@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -168,6 +170,16 @@ func TestReceiptLogTorn(t *testing.T) {
 		}
 	}
 	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": []byte("a"), "b.jpg": []byte("b"), "b (1).jpg": []byte("c")})
+}
+
+// A log that cannot be read is not taken for a short one, the rest of which is cut off.
+func TestReadRecordsFails(t *testing.T) {
+	one, _ := appendRecord(nil, []byte("one"))
+	n := 0
+	good, err := readRecords(io.MultiReader(bytes.NewReader(one), iotest.ErrReader(syscall.EIO)), func([]byte) error { n++; return nil })
+	if !errors.Is(err, syscall.EIO) || n != 1 || good != int64(len(one)) {
+		t.Errorf("%d records of %d bytes, %v", n, good, err)
+	}
 }
 
 func FuzzParseLog(f *testing.F) {
