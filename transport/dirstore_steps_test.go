@@ -38,6 +38,10 @@ func TestDirStoreRefusesTheWholeImage(t *testing.T) {
 			t.Errorf("%s: receipt %t, %v", c.what, ok, err)
 		}
 		wantOnly(t, s.Dir, map[string][]byte{"a.jpg": foreign})
+		if c.s.Existing == Refuse { // and the next one in time
+			_, err := s.Open(t.Context(), offerOf(deepID, "a.jpg", deep))
+			wantReason(t, err, ReasonExists, false)
+		}
 	}
 }
 

@@ -531,7 +531,10 @@ func TestStreamingHandlerThatNeverBegan(t *testing.T) {
 		if err := s.Shutdown(ctx); err != context.DeadlineExceeded {
 			t.Error(err)
 		}
-		wantReason(t, <-result, ReasonGoingAway, true)
+		err := <-result
+		if wantReason(t, err, ReasonGoingAway, true); asRejected(err, ReasonOther).After == 0 {
+			t.Error("the sender is not asked to wait: its attempts would be over before the shutdown is")
+		}
 		close(leave)
 		if calls != 1 || countKept(store) != 0 {
 			t.Errorf("%d calls, %d images kept", calls, countKept(store))

@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 	"strings"
@@ -120,6 +121,29 @@ func TestAssembly(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A digest may be made by an algorithm that only its two ends know.
+func TestDigestOfTheUsersOwn(t *testing.T) {
+	own := chunk.Algorithm{ID: 200, Name: "own", New: sha256.New}
+	s := &Server{Store: &MemStore{}}
+	bubble(t, s, func(t *testing.T) {
+		in := inbox(t, s, "p")
+		for _, alg := range []chunk.Algorithm{own, {ID: 200}} {
+			a, err := in.Offer(t.Context(), Offer{Image: Image{Name: "x"}, Size: 1, Digest: alg})
+			if alg.New == nil { // the receiver has not brought it
+				wantReason(t, err, ReasonMalformed, false)
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustWrite(t, a, []byte("x"), 0)
+			if r, err := a.Finish(t.Context(), -1, digestOf(own, []byte("x"))); err != nil || r.Digest != digestOf(own, []byte("x")) {
+				t.Errorf("%+v, %v", r, err)
+			}
+		}
+	})
 }
 
 func TestResentIsCounted(t *testing.T) {

@@ -116,6 +116,41 @@ func TestFinishContextBoundsOnlyTheWaiting(t *testing.T) {
 	})
 }
 
+// A protocol that gives up while the Handler runs has not given the image up: that is kept, and the hooks hear so.
+func TestAbortWhileFinishing(t *testing.T) {
+	var answer chan error
+	store := &MemStore{}
+	var heard []error
+	s := &Server{Store: store, Handler: func(context.Context, *Incoming) error { return <-answer }, Hooks: Hooks{
+		Finished: func(_ TransferInfo, _ Receipt, err error) { heard = append(heard, err) },
+	}}
+	bubble(t, s, func(t *testing.T) {
+		answer = make(chan error)
+		a := mustOffer(t, inbox(t, s, "p"), Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 1})
+		mustWrite(t, a, []byte("x"), 0)
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() {
+			_, err := a.Finish(ctx, -1, chunk.Digest{})
+			result <- err
+		}()
+		synctest.Wait()
+		cancel()
+		if err := <-result; err != context.Canceled {
+			t.Error(err)
+		}
+		a.Abort(errors.New("the link was lost"))
+		answer <- nil
+		synctest.Wait()
+		if r, err := a.Finish(t.Context(), -1, chunk.Digest{}); err != nil || r.Bytes != 1 || countKept(store) != 1 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		if len(heard) != 1 || heard[0] != nil {
+			t.Errorf("the hook hears %v", heard)
+		}
+	})
+}
+
 func TestOfferWaitsOnlyAsLongAsItsContext(t *testing.T) {
 	store := &slowStore{}
 	s := &Server{Store: store}
