@@ -149,3 +149,26 @@ func TestTimers(t *testing.T) {
 		t.Errorf("%d are missing", len(want))
 	}
 }
+
+// Sessions that peers begin and do not go on with are bounded, each counts once, and they make room when they are
+// established or over.
+func TestSessionsBeingOpenedAreBounded(t *testing.T) {
+	var open sessions
+	open.init(nil)
+	var carriers []*carrier
+	for range maxOpening {
+		c := new(carrier)
+		if carriers = append(carriers, c); !open.open(c) {
+			t.Fatalf("no room behind %d", len(carriers)-1)
+		}
+	}
+	if late := new(carrier); open.open(late) {
+		t.Error("more than there is room for")
+	}
+	for range 2 { // established, and later over
+		open.opened(carriers[0])
+	}
+	if !open.open(new(carrier)) || open.open(new(carrier)) {
+		t.Error("one that is open makes room for one")
+	}
+}
