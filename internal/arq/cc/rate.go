@@ -171,7 +171,11 @@ func (r *Rate) Window() int64 {
 	// More for timers and acknowledgements that are late. With less than what those are late by, which is
 	// over a millisecond at each end, a short path would deliver less and less.
 	window := factor*r.bdp() + r.bandwidth()*lateness.Seconds()
-	return max(int64(window), leastMessages*r.message)
+	least := int64(leastMessages) // on a busy machine they are late by ten times as much, and that alone would be what is seen to be delivered
+	if r.rtt.min > 0 && r.rtt.min < shortRTT && !r.lossy {
+		least = startMessages
+	}
+	return max(int64(window), least*r.message)
 }
 
 // Burst implements [Controller]: 1 ms of the rate, but at most 64 messages, or on a very fast path what it
