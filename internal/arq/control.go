@@ -35,15 +35,6 @@ func (q *controls) add(c *control) *control {
 	return c
 }
 
-// hurry puts a new frame before all others: what proves an address must not wait behind what is too large
-// for what may be sent there before.
-func (q *controls) hurry(c *control) *control {
-	q.add(c)
-	copy(q.due[1:], q.due)
-	q.due[0] = c
-	return c
-}
-
 // lose notes that a message with the control was lost.
 func (q *controls) lose(c *control, number int64) {
 	if c.lost(number) {

@@ -29,7 +29,7 @@ func (e *Engine) Moved(now time.Time, size int, data uint64) {
 	p := e.moved()
 	e.controls.drop(p.challenge)
 	p.data, p.received, p.sent = data, e.stats.ReceivedBytes-int64(size), e.stats.SentBytes
-	p.challenge = e.controls.hurry(&control{frame: &wire.Path{Data: data}})
+	p.challenge = e.controls.add(&control{frame: &wire.Path{Data: data}})
 }
 
 // Rehomed says after Moved that the peer's host has changed, not only its port: what is known of the
@@ -58,7 +58,7 @@ func (e *Engine) onChallenge(body []byte) error {
 	}
 	p := e.moved()
 	e.controls.drop(p.answer)
-	p.answer = e.controls.hurry(&control{frame: &wire.Path{Response: true, Data: f.Data}})
+	p.answer = e.controls.add(&control{frame: &wire.Path{Response: true, Data: f.Data}})
 	return nil
 }
 
@@ -72,6 +72,11 @@ func (e *Engine) onResponse(body []byte) error {
 		p.challenge = nil
 	}
 	return nil
+}
+
+// challenging reports whether PATH_CHALLENGE is to be sent.
+func (e *Engine) challenging() bool {
+	return e.path != nil && e.path.challenge != nil && e.path.challenge.due()
 }
 
 // allowance returns how many bytes may be sent to an address that is not proven, and false if it

@@ -79,6 +79,22 @@ func TestChallengeGoesFirst(t *testing.T) {
 	t.Errorf("no challenge in %d messages", len(x.sent)-first)
 }
 
+// It goes although a peer that only asks whether this side lives lets it send less than the smallest message.
+func TestChallengeFitsAPing(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	size := x.path(wire.Path{Data: 7})
+	x.polled(time.Second)
+	first := len(x.sent)
+	x.Moved(x.now, size, 42)
+	x.polled(100 * time.Millisecond)
+	for i := first; i < len(x.sent); i++ {
+		if types, _ := x.frames(i); slices.Contains(types, wire.TypePathChallenge) {
+			return
+		}
+	}
+	t.Errorf("no challenge in %d messages", len(x.sent)-first)
+}
+
 func TestChallengeIsAnswered(t *testing.T) {
 	x := newLossy(t, 50*time.Millisecond, nil)
 	x.path(wire.Path{Data: 1})

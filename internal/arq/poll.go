@@ -10,7 +10,8 @@ const (
 	ackRoom     = 64 // bytes for a few ranges
 	leastData   = 32 // bytes of payload worth a DATA frame beside others
 	leastApart  = 8 << 10
-	pruneRanges = 8 // an ACK with more ranges asks now and then for an acknowledgement of its own
+	leastProof  = wire.ShortHeader + wire.FrameHeader + 8 + wire.Trailer // a message with PATH_CHALLENGE
+	pruneRanges = 8                                                      // an ACK with more ranges asks now and then for an acknowledgement of its own
 	pruneEvery  = 16
 )
 
@@ -59,6 +60,9 @@ func (e *Engine) build(b *builder, buf []byte) int {
 	if h := e.handshake.hello; may && h != nil && (e.acks.now || h.due()) {
 		b.introduce(ackRoom)
 	}
+	if may && e.challenging() { // first, as there may be room for nothing else
+		b.control(e.path.challenge)
+	}
 	b.ack()
 	if may {
 		b.controls()
@@ -83,7 +87,7 @@ func (e *Engine) build(b *builder, buf []byte) int {
 func (e *Engine) room(n int) int {
 	n = min(n, e.size.current)
 	if left, limited := e.allowance(); limited {
-		if left < wire.MinMessage {
+		if left < wire.MinMessage && (left < leastProof || !e.challenging()) {
 			return 0
 		}
 		n = int(min(int64(n), left))
@@ -337,13 +341,9 @@ func (b *builder) probe() bool {
 	if r := e.recovery; r == nil || r.probes == 0 || r.ordered {
 		return false
 	}
-	o := e.sent.oldestFrom()
+	o, g := e.sent.oldestGap()
 	space := b.left() - wire.DataHeader
 	if o == nil || space < 1 {
-		return false
-	}
-	g, ok := o.acked.NextGap(0, o.next)
-	if !ok {
 		return false
 	}
 	g.End = min(g.End, g.Start+int64(space))

@@ -3,6 +3,8 @@ package arq
 import (
 	"sync"
 	"time"
+
+	"github.com/pixferry/pixferry/chunk"
 )
 
 type state uint8
@@ -126,14 +128,16 @@ func (r *sentRing) firstOutstanding() int64 {
 	return r.oldest
 }
 
-// oldestFrom returns the transfer of the oldest outstanding data, nil if there is none.
-func (r *sentRing) oldestFrom() *outgoing {
+// oldestGap returns the oldest transfer with outstanding data, and the first bytes of it that are not acknowledged.
+func (r *sentRing) oldestGap() (*outgoing, chunk.Range) {
 	for n := r.firstOutstanding(); n < r.next; n++ {
 		if m := r.at(n); m.state == outstanding && m.from != nil && !m.from.over {
-			return m.from
+			if g, ok := m.from.acked.NextGap(0, m.from.next); ok {
+				return m.from, g
+			}
 		}
 	}
-	return nil
+	return nil, chunk.Range{}
 }
 
 // trim forgets messages from the old end: resolved ones, and lost ones sent before a time.
