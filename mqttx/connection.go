@@ -1,6 +1,7 @@
 package mqttx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -311,10 +312,7 @@ func (h *Hub) join(ctx context.Context) error {
 		h.mu.Lock()
 		up, isUp, err, why := h.up, h.isUp, h.err, h.why
 		h.mu.Unlock()
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil || isUp {
+		if err = cmp.Or(err, ctx.Err()); err != nil || isUp {
 			return err
 		}
 		select {

@@ -96,10 +96,7 @@ func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 	if opts == nil {
 		return nil, fmt.Errorf("%w: mqttx.Attach needs the options that the client is made of", transport.ErrConfig)
 	}
-	name := o.Name
-	if name == "" {
-		name = opts.ClientID
-	}
+	name := cmp.Or(o.Name, opts.ClientID)
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("%w: mqttx.Attach: %w: set HubOptions.Name or the client's ID", transport.ErrConfig, err)
 	}

@@ -1,6 +1,7 @@
 package mqttx
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -161,10 +162,7 @@ func (t *Transport) open(ctx context.Context) (*Hub, error) {
 
 // connect makes a hub whose client begins to connect.
 func (t *Transport) connect() (*Hub, error) {
-	name := t.Name
-	if name == "" {
-		name = "pf-" + rand.Text()
-	}
+	name := cmp.Or(t.Name, "pf-"+rand.Text())
 	if err := checkName(name); err != nil {
 		return nil, &transport.RejectedError{Reason: transport.ReasonName, Text: err.Error()}
 	}

@@ -1,6 +1,7 @@
 package tcpx
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -90,13 +91,7 @@ func (f *Frames) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	source := FrameSource{Format: f.Format, Dir: f.Dir}
-	if source.Format == "" {
-		source.Format = "visible"
-	}
-	if source.Dir == "" {
-		source.Dir = "images"
-	}
+	source := FrameSource{Format: cmp.Or(f.Format, "visible"), Dir: cmp.Or(f.Dir, "images")}
 	text, err := source.Append(nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: tcpx.Frames: %w", transport.ErrConfig, err)

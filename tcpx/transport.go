@@ -1,6 +1,7 @@
 package tcpx
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -115,12 +116,7 @@ func isPort(port string) bool {
 
 // userTimeout is how long the kernel waits for the peer to acknowledge bytes: as long
 // as the session does.
-func (t *Transport) userTimeout() time.Duration {
-	if t.Config.IdleTimeout > 0 {
-		return t.Config.IdleTimeout
-	}
-	return 30 * time.Second
-}
+func (t *Transport) userTimeout() time.Duration { return cmp.Or(t.Config.IdleTimeout, 30*time.Second) }
 
 func (t *Transport) listen(ctx context.Context) (native.LinkListener, error) {
 	if c := t.TLS; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -188,10 +189,7 @@ func (o *Outgoing) describe(ctx context.Context, img *Image, b *OpenBody) (err e
 	if o.Image.MediaType == "" {
 		o.Image.MediaType = sniff(head)
 	}
-	if o.Image.Name == "" {
-		o.Image.Name = img.Body.Name()
-	}
-	if o.Image.Name == "" {
+	if o.Image.Name = cmp.Or(o.Image.Name, img.Body.Name()); o.Image.Name == "" {
 		o.Image.Name = defaultName(o.ID, o.Image.MediaType)
 	}
 	return checkName(o.Image.Name, Limits{}.withDefaults().MaxName)

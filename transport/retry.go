@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ const longest = time.Duration(1 << 61)
 func Retry(ctx context.Context, p *RetryPolicy, fn func(ctx context.Context) error) error {
 	attempts, limit, most := 1, time.Duration(0), time.Duration(0)
 	if p != nil {
-		attempts, limit, most = orDefault(p.MaxAttempts, 5), orDefault(p.Initial, 200*time.Millisecond), orDefault(p.Max, 10*time.Second)
+		attempts, limit, most = cmp.Or(p.MaxAttempts, 5), cmp.Or(p.Initial, 200*time.Millisecond), cmp.Or(p.Max, 10*time.Second)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -60,13 +61,6 @@ func Retry(ctx context.Context, p *RetryPolicy, fn func(ctx context.Context) err
 		}
 		limit += min(limit, most-limit) // doubled, without overflow
 	}
-}
-
-func orDefault[T int | time.Duration](v, fallback T) T {
-	if v == 0 {
-		return fallback
-	}
-	return v
 }
 
 // pause is a random part of limit on top of what the peer asks for: those whom

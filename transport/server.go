@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -79,10 +80,7 @@ type serve struct {
 func (s *Server) start() error {
 	s.init.Do(func() {
 		s.limits = s.Limits.withDefaults()
-		s.log = s.Logger
-		if s.log == nil {
-			s.log = slog.New(slog.DiscardHandler)
-		}
+		s.log = cmp.Or(s.Logger, slog.New(slog.DiscardHandler))
 		s.store = s.Store
 		if s.store == nil {
 			s.store = &MemStore{MaxReceipts: s.limits.MaxReceipts, receiptsOnly: true}

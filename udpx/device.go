@@ -59,9 +59,7 @@ func (d device) withDefaults() *device {
 	d.answer = cmp.Or(d.answer, defaultAnswerTimeout)
 	d.forget = cmp.Or(d.forget, defaultForget)
 	d.peers = cmp.Or(max(d.peers, 0), defaultPeers)
-	if d.log == nil {
-		d.log = slog.New(slog.DiscardHandler)
-	}
+	d.log = cmp.Or(d.log, slog.New(slog.DiscardHandler))
 	return &d
 }
 

@@ -166,9 +166,7 @@ func (t *Transport) listenSocket(ctx context.Context) (*socket, error) {
 func (t *Transport) check() error {
 	t.once.Do(func() {
 		c := t.Config
-		if t.log = c.Logger; t.log == nil {
-			t.log = slog.New(slog.DiscardHandler)
-		}
+		t.log = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 		t.endpoint = session.NewEndpoint(session.Config{
 			Idle: c.IdleTimeout, Window: c.Window, Transfers: c.MaxTransfers, Digest: c.Digest, Logger: t.log,
 			Coder: &parity.Coder{},

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,7 @@ import (
 // takes the links of listen. Either may be nil, and then its method is
 // errors.ErrUnsupported.
 func Over(dial DialLink, listen ListenLinks, cfg Config) transport.Transport {
-	log := cfg.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	return &over{dial: dial, listen: listen, ep: cfg.endpoint(), log: log}
+	return &over{dial: dial, listen: listen, ep: cfg.endpoint(), log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))}
 }
 
 type over struct {
