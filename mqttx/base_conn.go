@@ -86,15 +86,14 @@ func (c *baseConn) cut(out *transport.Outgoing) (*chunk.Splitter, *BaseHead, err
 // for a part of that, and its answer to begin must not be taken for one to the next.
 func (c *baseConn) settle(ctx context.Context) error {
 	left := &c.base.left
-	timer := time.NewTimer(time.Until(left.until))
-	defer timer.Stop()
+	over := time.After(time.Until(left.until))
 	for left.answers > 0 {
 		select {
 		case p := <-c.link.in:
 			if new(BaseAnswer).Parse(p) == nil { // others are not BASE's
 				left.answers--
 			}
-		case <-timer.C:
+		case <-over:
 			left.answers = 0
 		case <-ctx.Done():
 			return ctx.Err()

@@ -158,15 +158,13 @@ func (l *baseLink) subscribed(c mqtt.Client) {
 // ask subscribes and returns when the broker has agreed.
 func (l *baseLink) ask(c mqtt.Client) error {
 	token := c.Subscribe(l.subscribe, 0, l.receive).(*mqtt.SubscribeToken)
-	timer := time.NewTimer(replyTime)
-	defer timer.Stop()
 	select {
 	case <-token.Done():
 		if token.Error() == nil && token.Result()[l.subscribe] > 2 {
 			return mqttclient.Denied(l.broker, l.id, l.subscribe)
 		}
 		return token.Error()
-	case <-timer.C:
+	case <-time.After(replyTime):
 		return fmt.Errorf("no answer from the broker %s for %v", l.broker, replyTime)
 	case <-l.ctx.Done():
 		return l.ctx.Err()
@@ -226,11 +224,9 @@ func (l *baseLink) close() {
 		l.closed = true
 		close(l.out)
 		l.mu.Unlock()
-		timer := time.NewTimer(flushTime)
-		defer timer.Stop()
 		select {
 		case <-l.wrote:
-		case <-timer.C: // the client is stuck until its WriteTimeout
+		case <-time.After(flushTime): // the client is stuck until its WriteTimeout
 		}
 		l.end(flushTime)
 	})

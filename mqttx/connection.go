@@ -107,13 +107,11 @@ func (h *Hub) subscribe(c mqtt.Client, filter string, handler mqtt.MessageHandle
 // pause waits for an event, for the hub's failure or for a time, and reports whether the
 // event came.
 func (h *Hub) pause(event <-chan struct{}, most time.Duration) bool {
-	timer := time.NewTimer(most)
-	defer timer.Stop()
 	select {
 	case <-event:
 		return true
 	case <-h.dead:
-	case <-timer.C:
+	case <-time.After(most):
 	}
 	return false
 }
@@ -306,8 +304,7 @@ func (h *Hub) release() {
 
 // join waits until the client is connected and subscribed.
 func (h *Hub) join(ctx context.Context) error {
-	timer := time.NewTimer(joinTime)
-	defer timer.Stop()
+	patience := time.After(joinTime)
 	for {
 		h.mu.Lock()
 		up, isUp, err, why := h.up, h.isUp, h.err, h.why
@@ -320,7 +317,7 @@ func (h *Hub) join(ctx context.Context) error {
 		case <-h.dead:
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), why)
-		case <-timer.C:
+		case <-patience:
 			err := fmt.Errorf("there is no connection to the broker %s", h.broker)
 			if h.own == nil {
 				err = fmt.Errorf("%w: call mqttx.Attach before mqtt.NewClient, set no handlers in its options after that, and call the client's Connect", err)

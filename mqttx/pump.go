@@ -272,8 +272,7 @@ func (p *pump) publish(full <-chan *slot) {
 
 // flush returns when all messages are written, but soon.
 func (p *pump) flush() {
-	patience := time.NewTimer(flushTime)
-	defer patience.Stop()
+	patience := time.After(flushTime)
 	var slots []*slot
 	defer func() {
 		for _, s := range slots {
@@ -287,11 +286,11 @@ func (p *pump) flush() {
 			if s.token != nil {
 				select {
 				case <-s.token.Done():
-				case <-patience.C:
+				case <-patience:
 					return
 				}
 			}
-		case <-patience.C:
+		case <-patience:
 			return
 		}
 	}

@@ -202,12 +202,11 @@ func (t *sessions) refuse(peer string, msg []byte) {
 // answered waits until no answer waits for the client any more, but not long. There
 // must be no new ones.
 func (t *sessions) answered() {
-	patience := time.NewTimer(flushTime)
-	defer patience.Stop()
+	patience := time.After(flushTime)
 	for range maxAnswering {
 		select {
 		case t.answering <- struct{}{}:
-		case <-patience.C:
+		case <-patience:
 			return
 		}
 	}

@@ -154,11 +154,9 @@ func (l *deviceLink) finish() error {
 // sleep waits for d or the end of the context, whose error it returns.
 func sleep(ctx context.Context, d time.Duration) error {
 	if d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
 		select {
 		case <-ctx.Done():
-		case <-t.C:
+		case <-time.After(d):
 		}
 	}
 	return ctx.Err()
@@ -215,12 +213,10 @@ func (c *deviceConn) Close() error {
 	c.closed.Store(true)
 	c.end()
 	c.sender.Close(transport.ErrClosed)
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
-	defer cancel()
 	select { // else a source that does not heed its context has it, and release does the rest
 	case c.turn <- struct{}{}:
 		c.release()
-	case <-ctx.Done():
+	case <-time.After(drainTime):
 	}
 	return nil
 }

@@ -76,11 +76,9 @@ func (a *frameAnswers) failed() error {
 
 // answered waits until want oks have come, the last of them to what.
 func (a *frameAnswers) answered(ctx context.Context, want int, what string) error {
-	late := make(<-chan time.Time)
+	var late <-chan time.Time
 	if a.timeout > 0 {
-		t := time.NewTimer(a.timeout)
-		defer t.Stop()
-		late = t.C
+		late = time.After(a.timeout)
 	}
 	for {
 		a.mu.Lock()

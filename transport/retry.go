@@ -75,11 +75,9 @@ func pause(err error, limit time.Duration) time.Duration {
 
 // sleep waits for d or the end of the context, whose error it returns.
 func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-ctx.Done():
-	case <-t.C:
+	case <-time.After(d):
 	}
 	return ctx.Err()
 }

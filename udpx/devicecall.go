@@ -156,9 +156,7 @@ func (l *line) await(ctx context.Context, limit time.Duration, judge func([]byte
 	defer l.awaited.Store(false)
 	var late <-chan time.Time
 	if limit > 0 {
-		t := time.NewTimer(limit)
-		defer t.Stop()
-		late = t.C
+		late = time.After(limit)
 	}
 	select {
 	case b := <-l.answer:

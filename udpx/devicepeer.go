@@ -106,9 +106,7 @@ func (p *peer) next(ctx context.Context, busy bool, deadline time.Time) (datagra
 			return d, err
 		}
 		if late == nil && !deadline.IsZero() {
-			t := time.NewTimer(time.Until(deadline))
-			defer t.Stop()
-			late = t.C
+			late = time.After(time.Until(deadline))
 		}
 		select {
 		case <-p.wake:

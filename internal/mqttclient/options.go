@@ -107,10 +107,8 @@ func Name(u *url.URL) string { return u.Scheme + "://" + u.Host }
 // ctx ends.
 func Pause(ctx context.Context, try int) {
 	most := min(firstPause<<min(try, 10), mostPause)
-	timer := time.NewTimer(most/2 + rand.N(most/2))
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(most/2 + rand.N(most/2)):
 	case <-ctx.Done():
 	}
 }

@@ -213,11 +213,9 @@ func (r *receiving) inbox() (*transport.Inbox, error) {
 	select {
 	case <-c.serving:
 	default:
-		patience := time.NewTimer(serveTime)
-		defer patience.Stop()
 		select {
 		case <-c.serving:
-		case <-patience.C:
+		case <-time.After(serveTime):
 		case <-r.ctx.Done():
 			return nil, context.Cause(r.ctx)
 		}
@@ -427,12 +425,11 @@ func (s *Session) dismiss() {
 	for _, r := range workers {
 		r.cancel(gone)
 	}
-	patience := time.NewTimer(flushTime)
-	defer patience.Stop()
+	patience := time.After(flushTime)
 	for _, r := range workers {
 		select {
 		case <-r.done:
-		case <-patience.C:
+		case <-patience:
 			return
 		}
 	}

@@ -91,11 +91,9 @@ func (c *Conn) reach() (*Session, error) {
 		c.mu.Lock()
 		c.absent = err
 		c.mu.Unlock()
-		wait := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
-		case <-wait.C:
+		case <-time.After(pause/2 + rand.N(pause/2)):
 		case <-ctx.Done():
-			wait.Stop()
 		}
 	}
 }

@@ -426,17 +426,14 @@ func (s *Session) isEstablished() bool {
 func (s *Session) close(code wire.Code) {
 	s.do(func(*arq.Engine) { s.closing, s.closeCode = true, code })
 	s.carrier.Wake()
-	patience := time.NewTimer(flushTime)
-	defer patience.Stop()
 	select {
 	case <-s.Done():
-	case <-patience.C:
+	case <-time.After(flushTime):
 		s.do(func(e *arq.Engine) { e.Close(time.Now(), code, "") })
 		s.carrier.Wake()
-		patience.Reset(flushTime)
 		select {
 		case <-s.Done():
-		case <-patience.C:
+		case <-time.After(flushTime):
 			s.Fail(transport.ErrClosed)
 		}
 	}

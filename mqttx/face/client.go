@@ -136,13 +136,11 @@ func (c *client) resumed() bool {
 
 func (c *client) subscribe() error {
 	token := c.client.SubscribeMultiple(c.filters, nil).(*mqtt.SubscribeToken)
-	timer := time.NewTimer(replyTime)
-	defer timer.Stop()
 	select {
 	case <-token.Done():
 	case <-c.ctx.Done():
 		return transport.ErrClosed
-	case <-timer.C:
+	case <-time.After(replyTime):
 		return fmt.Errorf("no answer from the broker %s for %v", c.broker, replyTime)
 	}
 	if err := token.Error(); err != nil && len(token.Result()) == 0 {

@@ -174,9 +174,7 @@ func (c *terminal) push(ctx context.Context, out *transport.Outgoing, p pushed, 
 	wait := cmp.Or(c.t.AckTimeout, 10*time.Second)
 	var late <-chan time.Time
 	if wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		late = timer.C
+		late = time.After(wait)
 	}
 	select {
 	case <-acked:

@@ -125,10 +125,8 @@ func (s *single) rest(ctx context.Context) error {
 		return nil
 	}
 	s.pause = min(max(2*s.pause, leastWait), lasting)
-	timer := time.NewTimer(s.pause)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(s.pause):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

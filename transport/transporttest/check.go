@@ -71,11 +71,9 @@ func within(t testing.TB, what string, f func()) {
 // await receives from c and ends the test if nothing comes in time.
 func await[T any](t testing.TB, what string, c <-chan T) (v T) {
 	t.Helper()
-	timer := time.NewTimer(patience(t))
-	defer timer.Stop()
 	select {
 	case v = <-c:
-	case <-timer.C:
+	case <-time.After(patience(t)):
 		stacks := make([]byte, 64<<10)
 		t.Fatalf("%s: nothing after %v\n%s", what, patience(t), stacks[:runtime.Stack(stacks, true)])
 	}

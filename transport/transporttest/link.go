@@ -148,12 +148,10 @@ func (r *linkReader) next(t testing.TB, reliable bool) ([]byte, bool) {
 	if reliable {
 		wait = patience(t)
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
 	select {
 	case msg, ok := <-r.msgs:
 		return msg, ok
-	case <-timer.C:
+	case <-time.After(wait):
 		return nil, false
 	}
 }
