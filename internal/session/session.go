@@ -425,12 +425,10 @@ func (s *Session) isEstablished() bool {
 // but soon. It returns when the carrier is free.
 func (s *Session) close(code wire.Code) {
 	s.do(func(*arq.Engine) { s.closing, s.closeCode = true, code })
-	s.carrier.Wake()
 	select {
 	case <-s.Done():
 	case <-time.After(flushTime):
 		s.do(func(e *arq.Engine) { e.Close(time.Now(), code, "") })
-		s.carrier.Wake()
 		select {
 		case <-s.Done():
 		case <-time.After(flushTime):
