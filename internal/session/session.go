@@ -375,7 +375,7 @@ func (s *Session) unlock() {
 		s.eng.Close(time.Now(), s.closeCode, "")
 	}
 	ready := s.ready
-	if ready != nil && s.isEstablished() && !s.ended { // what was no beginning may be both at once
+	if _, known := s.eng.Peer(); known && !s.ended { // what was no beginning may be both at once
 		s.ready = nil
 	} else {
 		ready = nil
@@ -409,15 +409,6 @@ func (s *Session) unlock() {
 		s.crew.leave()
 		s.conn.lost(s, s.why)
 		s.carrier.Wake()
-	}
-}
-
-func (s *Session) isEstablished() bool {
-	select {
-	case <-s.established:
-		return true
-	default:
-		return false
 	}
 }
 
