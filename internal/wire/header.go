@@ -26,15 +26,7 @@ const (
 // ConnID names a session at the side that chose it, at random. 0 is no session.
 type ConnID uint64
 
-const (
-	flagLong      = 1 << 7
-	epochShift    = 5
-	epochMask     = 3
-	flagKeyPhase  = 1 << 4
-	protectShift  = 1
-	protectMask   = 7
-	flagsVersion1 = flagLong // the only bit that may be set in version 1
-)
+const flagLong = 1 << 7 // the only bit that may be set in version 1
 
 // Header is what a message begins with. Epoch, key phase and protection have
 // their place in the flags and are zero in version 1.
@@ -135,7 +127,7 @@ func parse(msg []byte, covered func(body []byte, frames int) int) (h Header, fra
 		}
 		n = LongHeader
 	}
-	if flags&^flagsVersion1 != 0 {
+	if flags&^flagLong != 0 {
 		return Header{}, nil, errFlags
 	}
 	end := len(msg) - Trailer
