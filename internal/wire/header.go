@@ -102,13 +102,12 @@ func PeekDest(msg []byte) (id ConnID, long, ok bool) {
 // Parse checks a message and returns its header and its frames, which alias
 // msg. For CodeVersion the header is valid in spite of the error, as the long
 // header is the same in every version, and is what VERSIONS is sent in answer to.
-func Parse(msg []byte) (h Header, frames []byte, err error) { return parse(msg, whole) }
+func Parse(msg []byte) (h Header, frames []byte, err error) { return parse(msg, false) }
 
 // ParseReliable is Parse of a message on an ordered reliable link.
-func ParseReliable(msg []byte) (h Header, frames []byte, err error) { return parse(msg, beforePayload) }
+func ParseReliable(msg []byte) (h Header, frames []byte, err error) { return parse(msg, true) }
 
-// parse checks that part of a message which covered returns the length of.
-func parse(msg []byte, covered func(body []byte, frames int) int) (h Header, frames []byte, err error) {
+func parse(msg []byte, reliable bool) (h Header, frames []byte, err error) {
 	if len(msg) < ShortHeader+Trailer {
 		return Header{}, nil, errShort
 	}
@@ -131,26 +130,27 @@ func parse(msg []byte, covered func(body []byte, frames int) int) (h Header, fra
 		return Header{}, nil, errFlags
 	}
 	end := len(msg) - Trailer
-	body := msg[:end:end]
-	if !sealed(body[:covered(body, n)], msg[end:]) {
+	frames = msg[n:end:end]
+	covered := end
+	if reliable {
+		covered -= payloadLen(frames)
+	}
+	if !sealed(msg[:covered], msg[end:]) {
 		return Header{}, nil, errChecksum
 	}
-	return h, body[n:], nil
+	return h, frames, nil
 }
 
 // sealed reports whether trailer is the checksum of b.
 func sealed(b, trailer []byte) bool { return chunk.CRC32C(b) == binary.LittleEndian.Uint32(trailer) }
 
-func whole(body []byte, _ int) int { return len(body) }
-
-// beforePayload returns how much of body, whose frames begin at an index and are not checked yet,
-// lies before the payload of DATA.
-func beforePayload(body []byte, frames int) int {
-	r := NewReader(body[frames:])
+// payloadLen returns how much of frames that are not checked yet is the payload of DATA.
+func payloadLen(frames []byte) int {
+	r := NewReader(frames)
 	for r.Next() {
 		if r.Type == TypeData {
-			return len(body) - max(0, len(r.Body)-(DataHeader-1))
+			return max(0, len(r.Body)-(DataHeader-1))
 		}
 	}
-	return len(body)
+	return 0
 }
