@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/pixferry/pixferry/framing"
@@ -45,12 +46,7 @@ func (m *Metadata) Append(b []byte) []byte {
 		b = appendFrame(b, fieldCaptured, 8)
 		b = binary.LittleEndian.AppendUint64(b, uint64(m.Captured))
 	}
-	keys := make([]string, 0, len(m.Pairs))
-	for key := range m.Pairs {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(m.Pairs)) {
 		value := m.Pairs[key]
 		b = appendFrame(b, fieldPair, 2+len(key)+len(value))
 		b = binary.LittleEndian.AppendUint16(b, uint16(len(key)))
