@@ -150,11 +150,3 @@ func orderlyEnd(err error) error {
 	}
 	return err
 }
-
-// noEOF makes io.EOF an end that was not due.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}

@@ -98,7 +98,7 @@ func (l *link) explain(err error) error {
 	case inTLS(l.conn, err):
 		return tlsError(peer, err)
 	}
-	return fmt.Errorf("the peer at %s has ended the connection before it said anything; it may expect TLS (%s): %w", peer, oneSided, unexpected(err))
+	return fmt.Errorf("the peer at %s has ended the connection before it said anything; it may expect TLS (%s): %w", peer, oneSided, noEOF(err))
 }
 
 func (l *link) WriteMessage(msg []byte) error {

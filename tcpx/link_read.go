@@ -55,7 +55,7 @@ func (r *messageReader) await(n int) error {
 	}
 	k, err := io.ReadAtLeast(from, r.kept[held:], n-held)
 	if held > 0 {
-		err = unexpected(err)
+		err = noEOF(err)
 	}
 	r.ahead = r.kept[:held+k]
 	return err
@@ -81,14 +81,14 @@ func (r *messageReader) read(buf []byte) (int, error) {
 	}
 	k, err := io.ReadAtLeast(r, buf[n:min(len(buf), length+readAhead)], length-n)
 	if err != nil {
-		return 0, unexpected(err)
+		return 0, noEOF(err)
 	}
 	r.ahead = r.kept[:copy(r.kept[:], buf[length:n+k])]
 	return length, nil
 }
 
-// unexpected is err of a read within a message.
-func unexpected(err error) error {
+// noEOF makes io.EOF an end that was not due.
+func noEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
