@@ -84,9 +84,7 @@ func (l *deviceListener) Accept(ctx context.Context) (transport.Conn, error) {
 		return nil, err
 	}
 	select {
-	case <-l.closed:
-		return nil, transport.ErrClosed
-	case <-l.stopped: // it was closed elsewhere
+	case <-l.stopped: // by Close, or because the net.Listener was closed elsewhere
 		return nil, transport.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
