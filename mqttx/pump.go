@@ -1,6 +1,7 @@
 package mqttx
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -243,12 +244,7 @@ func (p *pump) fill(s *slot) {
 func (p *pump) drop(c *carrier) {
 	p.mu.Lock()
 	c.running = false
-	for i, q := range p.queue {
-		if q == c {
-			p.queue = append(p.queue[:i:i], p.queue[i+1:]...)
-			break
-		}
-	}
+	p.queue = slices.DeleteFunc(p.queue, func(q *carrier) bool { return q == c })
 	p.timers.set(c, time.Time{})
 	p.mu.Unlock()
 	c.over()

@@ -1,6 +1,7 @@
 package udpx
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +192,7 @@ func (l *line) read() {
 		case l.peer != nil && keyOf(from) != keyOf(l.peer):
 		case l.awaited.CompareAndSwap(true, false):
 			failures = 0
-			l.answer <- append([]byte(nil), b[:n]...)
+			l.answer <- bytes.Clone(b[:n])
 		}
 	}
 }

@@ -65,11 +65,7 @@ func (q *controls) wanting() bool {
 	return len(q.due) > 0
 }
 
-func (q *controls) pop() {
-	n := copy(q.due, q.due[1:])
-	q.due[n] = nil
-	q.due = q.due[:n]
-}
+func (q *controls) pop() { q.due = slices.Delete(q.due, 0, 1) }
 
 // later schedules the second copies.
 func (q *controls) later(c *control, at time.Duration) {

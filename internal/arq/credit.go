@@ -37,7 +37,7 @@ func (c *sendCredit) set(number int64, bytes uint32, messages uint16) {
 	c.bytes, c.messages = int64(bytes), int(messages)
 	c.most = max(c.most, c.bytes)
 	if messages == wire.NoMessageLimit {
-		c.messages = int(^uint(0) >> 1)
+		c.messages = math.MaxInt
 	}
 }
 

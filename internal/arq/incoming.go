@@ -1,6 +1,8 @@
 package arq
 
 import (
+	"slices"
+
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
 )
@@ -58,7 +60,7 @@ func (in *incoming) resume(f *wire.Resume) bool {
 		if run.first != f.First || run.count != int(f.Count) {
 			continue
 		}
-		in.held = append(in.held[:i], in.held[i+1:]...)
+		in.held = slices.Delete(in.held, i, i+1)
 		for j := range run.count {
 			if f.Agrees(j) {
 				r := chunk.BlockRange(int64(f.First)+int64(j), in.size)

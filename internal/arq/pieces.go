@@ -1,6 +1,9 @@
 package arq
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // piece is a supplied slice of an image.
 type piece struct {
@@ -29,15 +32,7 @@ func (q *pieces) find(offset int64) int {
 	if i := q.last; i < len(q.list) && q.list[i].offset <= offset && offset < q.list[i].end() {
 		return i
 	}
-	i, _ := slices.BinarySearchFunc(q.list, offset+1, func(p piece, end int64) int {
-		switch {
-		case p.end() < end:
-			return -1
-		case p.end() > end:
-			return 1
-		}
-		return 0
-	})
+	i, _ := slices.BinarySearchFunc(q.list, offset+1, func(p piece, end int64) int { return cmp.Compare(p.end(), end) })
 	q.last = i
 	return i
 }

@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"bytes"
 	"errors"
 	"math"
 
@@ -261,7 +262,7 @@ func (e *Engine) onAccept(body []byte) error {
 	if o == nil || f.Attempt != o.offer.Attempt {
 		return nil
 	}
-	f.Digests = append([]byte(nil), f.Digests...)
+	f.Digests = bytes.Clone(f.Digests)
 	e.events.push(Event{Kind: Accepted, Handle: o.handle, Accept: &f})
 	return nil
 }

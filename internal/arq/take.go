@@ -1,6 +1,8 @@
 package arq
 
 import (
+	"bytes"
+
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
 )
@@ -181,7 +183,7 @@ func (e *Engine) onResume(body []byte) error {
 	if err != nil || in == nil || in.answered || f.Attempt != in.attempt || !in.resume(&f) {
 		return err
 	}
-	f.Agree = append([]byte(nil), f.Agree...)
+	f.Agree = bytes.Clone(f.Agree)
 	e.events.push(Event{Kind: Resumed, Handle: in.handle, Resume: &f})
 	e.checkFinished(in)
 	return nil

@@ -2,6 +2,7 @@ package session
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,12 +39,7 @@ func hostOf(peer string) string {
 
 // find returns the index of a host, -1 for none. The mutex is held.
 func (p *paths) find(host string) int {
-	for i := range p.list {
-		if p.list[i].host == host {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(p.list, func(known knownPath) bool { return known.host == host })
 }
 
 // recall returns what is known of the way to a peer, the zero Path for nothing. The older it is the
@@ -73,7 +69,7 @@ func (p *paths) keep(peer string, path cc.Path, now time.Time) {
 		i = 0
 	}
 	if i >= 0 {
-		p.list = append(p.list[:i], p.list[i+1:]...)
+		p.list = slices.Delete(p.list, i, i+1)
 	}
 	p.list = append(p.list, knownPath{host, path, now})
 }

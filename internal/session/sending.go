@@ -1,6 +1,8 @@
 package session
 
 import (
+	"slices"
+
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/wire"
@@ -65,12 +67,9 @@ func (x *sending) memory(p []byte) *Buffer {
 
 // release frees the buffer that p lies in.
 func (x *sending) release(p []byte) {
-	for i, b := range x.lent {
-		if &b.mem[0] == &p[0] {
-			x.lent = append(x.lent[:i], x.lent[i+1:]...)
-			b.Release()
-			return
-		}
+	if i := slices.IndexFunc(x.lent, func(b *Buffer) bool { return &b.mem[0] == &p[0] }); i >= 0 {
+		x.lent[i].Release()
+		x.lent = slices.Delete(x.lent, i, i+1)
 	}
 }
 
