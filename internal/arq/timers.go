@@ -156,11 +156,10 @@ func (e *Engine) advance() {
 
 // silent ends a session that has heard nothing for too long.
 func (e *Engine) silent() {
-	e.ending.frame = &wire.Close{Code: wire.CodeIdle}
-	if e.handshake.known {
-		e.end(ErrIdle)
-	} else {
-		e.ending.frame = nil
+	if !e.handshake.known {
 		e.end(ErrHandshake)
+		return
 	}
+	e.ending.frame = &wire.Close{Code: wire.CodeIdle}
+	e.end(ErrIdle)
 }
