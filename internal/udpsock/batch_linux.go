@@ -2,6 +2,7 @@ package udpsock
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"syscall"
 
@@ -52,16 +53,9 @@ func groWorks() bool {
 	if unix.Uname(&name) != nil {
 		return false
 	}
-	major, rest := leadingNumber(name.Release[:])
-	minor, _ := leadingNumber(rest[min(1, len(rest)):])
+	var major, minor int
+	_, _ = fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
 	return major > 5 || major == 5 && minor >= 12
-}
-
-func leadingNumber(b []byte) (n int, rest []byte) {
-	for len(b) > 0 && '0' <= b[0] && b[0] <= '9' {
-		n, b = 10*n+int(b[0]-'0'), b[1:]
-	}
-	return n, b
 }
 
 func (m *mmsg) read(ps []Packet) (int, error) {
