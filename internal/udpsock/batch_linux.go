@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"syscall"
 
 	"golang.org/x/net/ipv4"
@@ -150,11 +151,7 @@ func (m *mmsg) add(ps []Packet, i int, offload bool) {
 
 func (m *mmsg) addMessage(i int, data []byte, addr net.Addr, segment int) {
 	n := len(m.out)
-	if n == cap(m.out) {
-		m.out = append(m.out, ipv4.Message{})
-	} else {
-		m.out = m.out[:n+1] // with what it had before
-	}
+	m.out = slices.Grow(m.out, 1)[:n+1] // with what it had before
 	m.of = append(m.of, i)
 	msg := &m.out[n]
 	if msg.Buffers == nil {
