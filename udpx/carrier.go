@@ -78,9 +78,7 @@ func (c *carrier) Start(s *session.Session) {
 
 // Wake implements session.Carrier.
 func (c *carrier) Wake() {
-	c.socket.mu.Lock()
-	c.socket.enqueue(c)
-	c.socket.mu.Unlock()
+	c.socket.later(c)
 	c.socket.writer.help()
 }
 

@@ -156,7 +156,7 @@ func (r *reader) dispatch(packets []udpsock.Packet, now time.Time) {
 func (r *reader) deliver(now time.Time) {
 	if len(r.run) > 0 {
 		r.session.Deliver(now, nil, r.run...)
-		r.poll(r.to)
+		r.later(r.to)
 	}
 	clear(r.run)
 	r.to, r.session, r.run = nil, nil, r.run[:0]
@@ -171,14 +171,7 @@ func (r *reader) moved(to net.Addr, key addrKey, msg []byte, now time.Time) {
 		r.mu.Unlock()
 		r.to.key = key
 	}
-	r.poll(r.to)
-}
-
-// poll has a carrier polled when all that was read is delivered.
-func (r *reader) poll(c *carrier) {
-	r.mu.Lock()
-	r.enqueue(c)
-	r.mu.Unlock()
+	r.later(r.to)
 }
 
 // farewell tells a peer again that the session is over.

@@ -86,6 +86,6 @@ func (r *reader) reset(msg, frames []byte, now time.Time) {
 	}
 	if c, s := r.findRemote(reset.Dest); s != nil {
 		s.Deliver(now, nil, msg)
-		r.poll(c)
+		r.later(c)
 	}
 }

@@ -289,11 +289,11 @@ func (w *writer) address(c *carrier, msg []byte) net.Addr {
 	return c.peer
 }
 
-// later has a carrier polled again after the others.
-func (w *writer) later(c *carrier) {
-	w.mu.Lock()
-	w.enqueue(c)
-	w.mu.Unlock()
+// later has a carrier polled after those that wait for it already.
+func (s *socket) later(c *carrier) {
+	s.mu.Lock()
+	s.enqueue(c)
+	s.mu.Unlock()
 }
 
 // flush writes a burst, and those that are queued meanwhile, one after the other.
