@@ -187,7 +187,7 @@ func (h *Hub) fail(err error) {
 	}
 	h.pump.connected(nil)
 	if l != nil {
-		l.fail(err)
+		go l.Fail(err)
 	}
 	h.sessions.fail(err)
 	go h.end()

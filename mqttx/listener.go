@@ -12,17 +12,14 @@ import (
 
 // listener takes the sessions that peers begin.
 type listener struct {
+	*session.Backlog
 	h       *Hub
-	backlog *session.Backlog
 	closing sync.Once
-
-	mu  sync.Mutex
-	err error
 }
 
 // listen opens the hub's listener. It takes over the caller's reference.
 func (h *Hub) listen(ctx context.Context) (transport.Listener, error) {
-	l := &listener{h: h, backlog: session.NewBacklog()}
+	l := &listener{h: h, Backlog: session.NewBacklog()}
 	err := h.join(ctx)
 	if err == nil {
 		err = h.setListener(l)
@@ -47,32 +44,8 @@ func (h *Hub) setListener(l *listener) error {
 	return nil
 }
 
-// Accept implements transport.Listener.
-func (l *listener) Accept(ctx context.Context) (transport.Conn, error) {
-	c, err := l.backlog.Accept(ctx)
-	if err == nil {
-		return c, nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err != nil {
-		err = l.err
-	}
-	return nil, &transport.Error{Op: "accept", Err: err}
-}
-
 // Addr implements transport.Listener. It is a URL, the broker's with the name as path.
 func (l *listener) Addr() net.Addr { return addr(l.h.broker + "/" + encodeName(l.h.name)) }
-
-// fail ends Accept. It does not wait.
-func (l *listener) fail(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err == nil {
-		l.err = err
-		go l.backlog.Close()
-	}
-}
 
 // Close implements transport.Listener.
 func (l *listener) Close() error {
@@ -80,7 +53,7 @@ func (l *listener) Close() error {
 		l.h.mu.Lock()
 		l.h.listener = nil
 		l.h.mu.Unlock()
-		l.backlog.Close()
+		l.Backlog.Close()
 		l.h.release()
 	})
 	return nil

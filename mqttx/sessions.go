@@ -166,7 +166,7 @@ func (t *sessions) begin(peer string, msg []byte) {
 	}
 	if _, err = t.h.endpoint.Accept(c, msg, func(conn *session.Conn) {
 		t.opened(c)
-		l.backlog.Ready(conn)
+		l.Ready(conn)
 	}); err != nil {
 		t.opened(c)
 		go t.h.release()

@@ -1,26 +1,23 @@
 package udpx
 
 import (
-	"context"
 	"errors"
 	"net"
 	"sync"
 
 	"github.com/pixferry/pixferry/internal/session"
-	"github.com/pixferry/pixferry/transport"
 )
 
 // listener takes the peers that begin sessions on a socket.
 type listener struct {
+	*session.Backlog
 	socket   *socket
 	endpoint *session.Endpoint
-	backlog  *session.Backlog
 	over     chan struct{} // closed when Close is done
 
 	mu     sync.Mutex // held while a session begins
 	closed bool       // no more sessions begin
 	ended  bool       // Close was called
-	err    error      // why the socket has failed
 }
 
 func (s *socket) listen(endpoint *session.Endpoint) (*listener, error) {
@@ -29,7 +26,7 @@ func (s *socket) listen(endpoint *session.Endpoint) (*listener, error) {
 	if s.listener != nil {
 		return nil, errors.New("udpx.Transport: there is a Listener on this Conn already")
 	}
-	s.listener = &listener{socket: s, endpoint: endpoint, backlog: session.NewBacklog(), over: make(chan struct{})}
+	s.listener = &listener{socket: s, endpoint: endpoint, Backlog: session.NewBacklog(), over: make(chan struct{})}
 	return s.listener, nil
 }
 
@@ -45,23 +42,9 @@ func (l *listener) begin(from net.Addr, first firstID, msg []byte) {
 	}
 	c := l.socket.newCarrier(from, first)
 	c.early = len(msg)
-	if _, err := l.endpoint.Accept(c, msg, l.backlog.Ready); err != nil {
+	if _, err := l.endpoint.Accept(c, msg, l.Ready); err != nil {
 		l.socket.release()
 	}
-}
-
-// Accept implements transport.Listener.
-func (l *listener) Accept(ctx context.Context) (transport.Conn, error) {
-	c, err := l.backlog.Accept(ctx)
-	if err == nil {
-		return c, nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.err != nil {
-		err = l.err
-	}
-	return nil, &transport.Error{Op: "accept", Err: err}
 }
 
 // Addr implements transport.Listener.
@@ -70,9 +53,9 @@ func (l *listener) Addr() net.Addr { return l.socket.conn.LocalAddr() }
 // fail ends Accept because the socket has failed.
 func (l *listener) fail(err error) {
 	l.mu.Lock()
-	l.closed, l.err = true, err
+	l.closed = true
 	l.mu.Unlock()
-	go l.backlog.Close()
+	go l.Fail(err)
 }
 
 // Close implements transport.Listener. Peers that nobody has accepted are told so.
@@ -87,7 +70,7 @@ func (l *listener) Close() error {
 	}
 	defer close(l.over)
 	l.socket.unlisten()
-	l.backlog.Close()
+	l.Backlog.Close()
 	if l.socket.release() {
 		<-l.socket.done
 	}

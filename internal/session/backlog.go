@@ -11,8 +11,8 @@ import (
 // maxBacklog is how many established Conns wait for Accept; more are closed.
 const maxBacklog = 256
 
-// Backlog holds the established Conns of a listener until Accept takes them. It is
-// safe for concurrent use.
+// Backlog holds the established Conns of a listener, which embeds it, until Accept
+// takes them. It is safe for concurrent use.
 type Backlog struct {
 	conns  chan *Conn
 	closed chan struct{}
@@ -42,8 +42,16 @@ func (b *Backlog) Ready(c *Conn) {
 	}
 }
 
-// Accept waits for the next Conn.
+// Accept implements transport.Listener.
 func (b *Backlog) Accept(ctx context.Context) (transport.Conn, error) {
+	c, err := b.next(ctx)
+	if err != nil {
+		return nil, &transport.Error{Op: "accept", Err: err}
+	}
+	return c, nil
+}
+
+func (b *Backlog) next(ctx context.Context) (*Conn, error) {
 	select {
 	case <-b.closed:
 		return nil, b.err

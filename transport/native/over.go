@@ -68,7 +68,7 @@ func (o *over) Listen(ctx context.Context) (transport.Listener, error) {
 	if err != nil {
 		return nil, &transport.Error{Op: "listen", Err: err}
 	}
-	l := &listener{over: o, links: links, backlog: session.NewBacklog()}
+	l := &listener{over: o, links: links, Backlog: session.NewBacklog()}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.work.Go(l.accept)
 	return l, nil
@@ -83,12 +83,12 @@ var errCrowded = fmt.Errorf("no session began before %d other links came", maxPe
 // listener turns accepted links into Conns with established sessions, so that a
 // port scanner never gets as far as Accept.
 type listener struct {
-	over    *over
-	links   LinkListener
-	backlog *session.Backlog
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	work    sync.WaitGroup
+	*session.Backlog
+	over   *over
+	links  LinkListener
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 
 	mu      sync.Mutex
 	pending []*joining // the oldest first
@@ -98,7 +98,7 @@ type listener struct {
 type joining struct{ cancel context.CancelCauseFunc }
 
 func (l *listener) accept() {
-	defer l.backlog.Close()
+	defer l.Backlog.Close()
 	for pause := time.Duration(0); ; {
 		link, err := l.links.Accept(l.ctx)
 		if err != nil {
@@ -145,7 +145,7 @@ func (l *listener) join() (ctx context.Context, done func()) {
 func (l *listener) begin(ctx context.Context, link Link) {
 	if err := checkLink(link); err != nil {
 		link.Close()
-		l.backlog.Fail(err)
+		l.Fail(err)
 		return
 	}
 	a := adapter(link)
@@ -154,15 +154,7 @@ func (l *listener) begin(ctx context.Context, link Link) {
 		l.over.log.Warn("refused a peer", "peer", link.Info().Peer, "err", err)
 		return
 	}
-	l.backlog.Ready(c)
-}
-
-func (l *listener) Accept(ctx context.Context) (transport.Conn, error) {
-	c, err := l.backlog.Accept(ctx)
-	if err != nil {
-		return nil, &transport.Error{Op: "accept", Err: err}
-	}
-	return c, nil
+	l.Ready(c)
 }
 
 func (l *listener) Addr() net.Addr { return l.links.Addr() }
