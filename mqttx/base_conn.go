@@ -3,7 +3,6 @@ package mqttx
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -162,9 +161,4 @@ func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packag
 		return fmt.Errorf("%w: %s", s.err, (*why).Error()) // in words, as no answer of BASE's
 	}
 	return s.err
-}
-
-// SendMessage implements transport.Conn: the protocol has no messages.
-func (c *baseConn) SendMessage(context.Context, transport.Message) error {
-	return &transport.Error{Op: "message", Err: errors.ErrUnsupported}
 }

@@ -2,7 +2,6 @@ package mqttx
 
 import (
 	"context"
-	"errors"
 	"io"
 	"path"
 	"strings"
@@ -187,14 +186,4 @@ func (s *baseServing) stop() {
 	if !told {
 		s.take(s.r.ended(kept, time.Now()))
 	}
-}
-
-// Send implements transport.Conn: BASE sends no images.
-func (c *baseStation) Send(context.Context, *transport.Image, *transport.SendOptions) (transport.Receipt, error) {
-	return transport.Receipt{}, &transport.Error{Op: "send", Err: errors.ErrUnsupported}
-}
-
-// SendMessage implements transport.Conn: the protocol has no messages.
-func (c *baseStation) SendMessage(context.Context, transport.Message) error {
-	return &transport.Error{Op: "message", Err: errors.ErrUnsupported}
 }

@@ -63,11 +63,11 @@ func (UnimplementedConn) Send(context.Context, *Image, *SendOptions) (Receipt, e
 }
 
 func (UnimplementedConn) SendMessage(context.Context, Message) error {
-	return fmt.Errorf("this protocol has no messages: %w", errors.ErrUnsupported)
+	return &Error{Op: "message", Err: fmt.Errorf("this protocol has no messages: %w", errors.ErrUnsupported)}
 }
 
 func (UnimplementedConn) Serve(context.Context, *Inbox) error {
-	return fmt.Errorf("this protocol cannot receive: %w", errors.ErrUnsupported)
+	return &Error{Op: "serve", Err: fmt.Errorf("this protocol, or this side of it, cannot receive: %w", errors.ErrUnsupported)}
 }
 
 func (UnimplementedConn) Info() Info   { return Info{} }
