@@ -3,6 +3,7 @@ package mqttx
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 )
 
@@ -68,17 +69,6 @@ func sender(topic string) (string, bool) {
 	if strings.Trim(level, plain) == "" {
 		return level, checkName(level) == nil
 	}
-	var b strings.Builder
-	for i := 0; i < len(level); i++ {
-		c := level[i]
-		if c == '%' {
-			if _, err := fmt.Sscanf(level[i:min(i+3, len(level))], "%%%02X", &c); err != nil {
-				return "", false
-			}
-			i += 2
-		}
-		b.WriteByte(c)
-	}
-	name := b.String()
-	return name, checkName(name) == nil && encodeName(name) == level
+	name, err := url.PathUnescape(level)
+	return name, err == nil && checkName(name) == nil && encodeName(name) == level
 }
