@@ -116,9 +116,6 @@ func (h *Hub) pause(event <-chan struct{}, most time.Duration) bool {
 	return false
 }
 
-// wait waits for a token, which may never be completed.
-func wait(token mqtt.Token, most time.Duration) { token.WaitTimeout(most) }
-
 // down notes that the client is not connected, and returns for how long it was; 0: that
 // is known.
 func (h *Hub) down() (life time.Duration) {
@@ -203,7 +200,7 @@ func (h *Hub) end() {
 			h.pump.flush()
 			h.sessions.answered()
 			if h.own == nil {
-				wait(client.Unsubscribe(inboxFilter(h.name)), flushTime)
+				client.Unsubscribe(inboxFilter(h.name)).WaitTimeout(flushTime)
 			}
 			h.presence.withdraw(client)
 		}

@@ -1,10 +1,9 @@
 package mqttx
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -66,9 +65,7 @@ type presence struct {
 }
 
 func (p *presence) init(h *Hub) {
-	var b [8]byte
-	rand.Read(b[:])
-	p.h, p.instance, p.echo = h, binary.LittleEndian.Uint64(b[:]), make(chan struct{})
+	p.h, p.instance, p.echo = h, rand.Uint64(), make(chan struct{})
 }
 
 // claim announces this peer on a new connection. The first time it waits until others
@@ -119,10 +116,10 @@ func (p *presence) withdraw(client mqtt.Client) {
 	p.since = time.Time{}
 	p.mu.Unlock()
 	if claimed {
-		wait(client.Unsubscribe(presenceTopic(p.h.name)), flushTime)
+		client.Unsubscribe(presenceTopic(p.h.name)).WaitTimeout(flushTime)
 	}
 	if ours {
-		wait(client.Publish(presenceTopic(p.h.name), 0, true, []byte{}), flushTime)
+		client.Publish(presenceTopic(p.h.name), 0, true, []byte{}).WaitTimeout(flushTime)
 	}
 }
 
