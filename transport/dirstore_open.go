@@ -224,7 +224,11 @@ func (d *openDir) live() (payloads [][]byte) {
 func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error {
 	for _, e := range entries {
 		token, ok := strings.CutSuffix(e.Name(), journalExt)
-		if !ok || !content[token] {
+		switch {
+		case !ok:
+			continue
+		case !content[token]: // there is no content, or it is an intent's, which nobody resumes
+			_ = d.disk.remove(journalFile(token))
 			continue
 		}
 		f, err := d.disk.open(journalFile(token))
@@ -244,14 +248,6 @@ func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error 
 	}
 	for token := range content {
 		_ = d.erase(token)
-	}
-	for _, e := range entries {
-		token, ok := strings.CutSuffix(e.Name(), journalExt)
-		if ok {
-			if there, err := d.disk.exists(contentFile(token)); err == nil && !there {
-				_ = d.erase(token)
-			}
-		}
 	}
 	d.evict()
 	return nil

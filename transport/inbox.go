@@ -241,9 +241,7 @@ func (a *Arrival) complete(r Receipt, err error) {
 		return
 	}
 	s := a.in.srv
-	if err != nil {
-		err = withCause(err)
-	}
+	err = withCause(err)
 	if f := s.Hooks.Finished; f != nil {
 		info := a.info()
 		if err == nil && a.asm != nil {
