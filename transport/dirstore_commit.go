@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"syscall"
@@ -86,7 +85,7 @@ func (p *dirPartial) seal(size int64) error {
 }
 
 func incomplete(have, size int64) error {
-	return &RejectedError{Reason: ReasonIncomplete, Retryable: true, Text: fmt.Sprintf("%d of %d bytes are there", have, size)}
+	return later(ReasonIncomplete, "%d of %d bytes are there", have, size)
 }
 
 // receipt returns what is remembered of an ID. It first finishes an image whose
@@ -110,8 +109,8 @@ func (d *openDir) receipt(id ID) (Receipt, bool, error) {
 
 var (
 	errKnown   = errors.New("an image is stored under this ID")
-	errPending = &RejectedError{Reason: ReasonDisk, Retryable: true, Text: "the receiver's disk is slow or has failed: too many images wait for their places in its directory"}
-	errStoring = &RejectedError{Reason: ReasonBusy, Retryable: true, Text: "the image is being stored: ask again under the same ID"}
+	errPending = later(ReasonDisk, "the receiver's disk is slow or has failed: too many images wait for their places in its directory")
+	errStoring = later(ReasonBusy, "the image is being stored: ask again under the same ID")
 )
 
 // maxPending bounds the images that are on their way to their names, or wait for a disk to work again.

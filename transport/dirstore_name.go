@@ -74,11 +74,11 @@ func (d *openDir) ask(img *Image) (name string, err error) {
 }
 
 func nameError(name string) error {
-	return &RejectedError{Reason: ReasonName, Text: fmt.Sprintf("%.100q is no path that the receiver can use below its directory: choose another name", name)}
+	return reject(ReasonName, "%.100q is no path that the receiver can use below its directory: choose another name", name)
 }
 
 func existsError(name string) error {
-	return &RejectedError{Reason: ReasonExists, Text: fmt.Sprintf("the receiver has %.100q already and does not replace it: choose another name", name)}
+	return reject(ReasonExists, "the receiver has %.100q already and does not replace it: choose another name", name)
 }
 
 // choose reserves a number with which the name is free, for KeepBoth.

@@ -3,7 +3,6 @@ package transport
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -135,7 +134,7 @@ func (s *MemStore) Forget(instance, below uint64) {
 }
 
 func (s *MemStore) tooLarge(size int64) error {
-	return &RejectedError{Reason: ReasonTooLarge, Text: fmt.Sprintf("an image of %d bytes does not fit the receiver's memory of %d: its program needs a larger MemStore.MaxBytes, or a DirStore", size, s.maxBytes())}
+	return reject(ReasonTooLarge, "an image of %d bytes does not fit the receiver's memory of %d: its program needs a larger MemStore.MaxBytes, or a DirStore", size, s.maxBytes())
 }
 
 // reserve reckons n more bytes to a partial image. The caller holds mu.
@@ -148,7 +147,7 @@ func (s *MemStore) reserve(p *memPartial, n int64) error {
 		return s.tooLarge(p.charged + n)
 	}
 	if s.used+n > s.maxBytes() {
-		return &RejectedError{Reason: ReasonBusy, Retryable: true, Text: "the receiver's memory is full at the moment: send again later"}
+		return later(ReasonBusy, "the receiver's memory is full at the moment: send again later")
 	}
 	s.used += n
 	p.charged += n
