@@ -139,7 +139,7 @@ func (r *Ranges) Gaps(start, end int64) iter.Seq[Range] {
 // All yields the ranges in ascending order. The loop must not change the set.
 func (r *Ranges) All() iter.Seq[Range] { return slices.Values(r.set) }
 
-// Count returns the number of ranges, and At the i-th of them, from 0 for the lowest.
+// Count returns the number of ranges.
 func (r *Ranges) Count() int { return len(r.set) }
 
 // At returns the range number i, from 0 for the lowest to Count()-1.

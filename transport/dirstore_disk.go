@@ -135,7 +135,7 @@ func (d *disk) isMeta(name string) bool {
 	return aerr == nil && berr == nil && os.SameFile(ai, bi)
 }
 
-// parents yields the directories that hold name, the innermost first.
+// parents returns the directories that hold name, the innermost first.
 func parents(name string) (dirs []string) {
 	for dir := path.Dir(name); ; dir = path.Dir(dir) {
 		dirs = append(dirs, dir)
