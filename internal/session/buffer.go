@@ -83,9 +83,9 @@ func (b *Buffer) Bytes() []byte { return b.mem }
 // Retain adds a reference.
 func (b *Buffer) Retain() { b.refs.Add(1) }
 
-// Release gives a reference up; the last one frees the buffer for others.
+// Release gives a reference up; the last one frees the buffer for others. Of nil there is none.
 func (b *Buffer) Release() {
-	if b.refs.Add(-1) > 0 || b.borrowed {
+	if b == nil || b.refs.Add(-1) > 0 || b.borrowed {
 		return
 	}
 	if p := poolOf(len(b.mem)); p != nil {

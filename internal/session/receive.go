@@ -114,9 +114,7 @@ func (r *receiving) take(ev *arq.Event, from *Buffer) {
 
 // renew begins another arena.
 func (r *receiving) renew() {
-	if r.arena != nil {
-		r.arena.Release()
-	}
+	r.arena.Release()
 	size := int64(mediumBuffer)
 	if r.offer.Size >= 0 {
 		size = min(size, r.offer.Size)
@@ -176,11 +174,8 @@ func (r *receiving) drop() (bytes, events int) {
 		bytes, events = bytes+len(q.data), events+q.events
 		q.memory.Release()
 	}
-	r.queue = nil
-	if r.arena != nil {
-		r.arena.Release()
-		r.arena = nil
-	}
+	r.arena.Release()
+	r.queue, r.arena = nil, nil
 	return bytes, events
 }
 

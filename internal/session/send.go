@@ -260,9 +260,7 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 			p.memory = nil
 		}
 	})
-	if p.memory != nil {
-		p.memory.Release()
-	}
+	p.memory.Release()
 	switch {
 	case !running:
 		err = errLost
@@ -328,9 +326,7 @@ func (u *upload) next(ctx context.Context, s *Session, offset int64) (p piece, e
 		p.digest, err = u.src.finish()
 	}
 	if err != nil || p.n == 0 {
-		if p.memory != nil {
-			p.memory.Release()
-		}
+		p.memory.Release()
 		return piece{offset: p.offset, last: p.last, digest: p.digest}, err
 	}
 	if s.apart && !s.info.reliable() { // where the checksum is of the payload too
@@ -381,9 +377,7 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 	}
 	if !x.s.do(func(e *arq.Engine) { err = u.hand(e, x, &p) }) {
 		err = errLost
-		if p.memory != nil {
-			p.memory.Release()
-		}
+		p.memory.Release()
 	}
 	runtime.Gosched() // the writer has it while it is in the caches
 	return p.offset + int64(p.n), p.last, over(err)

@@ -198,9 +198,7 @@ func (p *Parts) Len() int { return len(p.Head) + len(p.Payload) + len(p.Tail) }
 
 // Release gives back what was lent.
 func (p *Parts) Release() {
-	if p.memory != nil {
-		p.memory.Release()
-	}
+	p.memory.Release()
 	*p = Parts{}
 }
 
