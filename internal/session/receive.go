@@ -401,10 +401,7 @@ func (r *receiving) join(a *transport.Arrival) (transport.Receipt, error) {
 
 // undecided is err, or if it is no refusal errUndecided.
 func undecided(err error) error {
-	if err == nil {
-		return nil
-	}
-	if refused := (*transport.RejectedError)(nil); errors.As(err, &refused) {
+	if refused := (*transport.RejectedError)(nil); err == nil || errors.As(err, &refused) {
 		return err
 	}
 	return errUndecided
