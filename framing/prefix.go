@@ -2,7 +2,6 @@ package framing
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -102,7 +101,7 @@ func (p Prefix) ReadFrame(r io.Reader, buf []byte) ([]byte, error) {
 		return buf, err
 	}
 	frame, err := readFull(r, buf, int(n))
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF { //nolint:errorlint // a wrapped EOF is a failure and no end
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
@@ -146,7 +145,7 @@ func readFull(r io.Reader, b []byte, n int) ([]byte, error) {
 		}
 		k, err := io.ReadFull(r, b[len(b):min(n, cap(b))])
 		b = b[:len(b)+k]
-		if len(b) > 0 && errors.Is(err, io.EOF) {
+		if len(b) > 0 && err == io.EOF { //nolint:errorlint // the same
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {

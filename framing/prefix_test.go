@@ -200,7 +200,7 @@ func TestReadFrameStaysInside(t *testing.T) {
 	if string(frame) != "abc" || err != nil || r.Len() != 4 {
 		t.Errorf("%q, %v, %d bytes left of 4", frame, err, r.Len())
 	}
-	broken := errors.New("cable broken")
+	broken := fmt.Errorf("cable broken: %w", io.EOF) // no orderly end
 	for _, got := range []string{"", "\x03", "\x03ab"} {
 		r := io.MultiReader(strings.NewReader(got), iotest.ErrReader(broken))
 		if frame, err := (framing.Prefix{Width: 1}).ReadFrame(r, nil); !errors.Is(err, broken) || len(frame) != 0 {

@@ -205,6 +205,7 @@ func (e *Engine) onCancel(body []byte) error {
 		e.events.push(Event{Kind: Canceled, Handle: in.handle, Reason: f.Reason})
 	}
 	in.answered = true
+	in.repair.end()
 	e.ins.remove(in.handle)
 	return e.forget(in.counter)
 }

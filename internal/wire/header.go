@@ -52,14 +52,6 @@ type Header struct {
 	Source  ConnID // of a long header
 }
 
-// Len returns the length of the header in bytes.
-func (h *Header) Len() int {
-	if h.Long {
-		return LongHeader
-	}
-	return ShortHeader
-}
-
 // Append appends the header to b.
 func (h *Header) Append(b []byte) []byte {
 	if !h.Long {
