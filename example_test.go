@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -40,7 +41,7 @@ func sendFile(ctx context.Context, path string) error {
 }
 
 func receive(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := &tcpx.Transport{Addr: ":9999"}
 	listener, err := t.Listen(ctx)
@@ -102,7 +103,7 @@ func whatNow(err error) string {
 		return "it is kept"
 	case errors.As(err, &failure) && failure.Outcome == transport.Unknown:
 		return "ask again under the same ID: " + failure.ID.String()
-	case transport.Retryable(err):
+	case transport.Retryable(err), errors.Is(err, transport.ErrSourceChanged):
 		return "try again later"
 	default:
 		return "give it up: " + err.Error()
@@ -121,7 +122,11 @@ func sendFiles(ctx context.Context, conn transport.Conn, paths []string) error {
 	ids := make(map[*transport.Image]transport.ID)
 	images := func(yield func(*transport.Image, error) bool) {
 		for _, path := range paths {
-			img, sum := &transport.Image{Body: transport.File(path)}, sha256.Sum256([]byte("gate-7 "+path))
+			version := "gate-7 " + path
+			if info, err := os.Stat(path); err == nil { // a file that was written anew is another image
+				version += fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+			}
+			img, sum := &transport.Image{Body: transport.File(path)}, sha256.Sum256([]byte(version))
 			ids[img] = transport.ID(sum[:16])
 			if !yield(img, nil) {
 				return

@@ -36,7 +36,8 @@ import (
 //
 // One image at a time goes to a BASE: the Sends of all Conns of one Base value take turns,
 // in the order in which they were called. Do not have two programs send to one BASE at
-// once, or two listen for one pair of topics.
+// once, or two listen for one pair of topics. Messages have no identity: where they can
+// overtake each other by more than Timeout, as over two bridges, images may get mixed.
 //
 // The zero value needs Broker, or ClientOptions with a broker. Set the fields before the
 // first use, and do not copy a Base after it. It is safe for concurrent use.
@@ -61,6 +62,8 @@ type Base struct {
 	Timeout time.Duration
 	// Attempts is how often the sender says the same without an answer, or the same
 	// package is asked for; and for how many Timeouts a silent sender keeps BASE waiting.
+	// All together they must be longer than BASE takes to keep an image, or to show it:
+	// else its late answer looks like the refusal of what was begun next.
 	// 0: 12. Negative: no limit.
 	Attempts int
 	// ZeroBased is for hardware that counts from 0 in answers of status 0: they ask for

@@ -12,7 +12,7 @@ type Limits struct {
 	MaxMessage   int   // bytes of one message; default 64 KiB
 	MaxName      int   // bytes of a name, a source or a media type; default 255, which is also what file systems take
 	MaxMeta      int   // bytes of all metadata keys and values of an image; default 16 KiB
-	MaxTransfers int   // images on their way in at once over one Conn; default 64. More are refused as busy; native.Config.MaxTransfers has them wait
+	MaxTransfers int   // images on their way in at once over one Conn; default 64. More are refused as busy: to have them wait set native.Config.MaxTransfers to as many
 	MaxActive    int   // the same over all Conns; default 1,024
 	MaxReceipts  int   // receipts, and senders, remembered where the Server itself remembers them; default 65,536
 }

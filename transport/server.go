@@ -18,7 +18,8 @@ type Server struct {
 	// Handler sees each image after it was verified as a whole and before it is
 	// kept: nil has it committed and the sender told so, an error refuses it, and
 	// its text reaches the sender. A [RejectedError] says whether trying again can
-	// help ([Reject]: it cannot); any other error, and a panic, count as retryable. It runs at least once
+	// help ([Reject]: it cannot), also one that the error wraps; any other error, whose text
+	// reaches the sender too, and a panic count as retryable. It runs at least once
 	// for each ID and, but for crashes and failures to commit, only once: the ID
 	// is its idempotency key. Handlers of different images run at the same time.
 	//
@@ -32,7 +33,8 @@ type Server struct {
 	// Streaming runs the Handler while the bytes arrive. The body can then be
 	// read once, in order, and ends in io.EOF only after the whole image was
 	// verified; every other end is an error, and what was read before it may be
-	// wrong: discard it. A newer attempt of the sender ends the Handler's
+	// wrong: discard it. Whoever hands it on and decides itself holds io.EOF back, or an
+	// error in its place. A newer attempt of the sender ends the Handler's
 	// context and its body, and calls it again from the start. The Store holds
 	// the image all the same, so that a slow Handler holds nobody up.
 	Streaming bool
@@ -41,7 +43,8 @@ type Server struct {
 	// when it returns, and when Shutdown's patience does; not with the Conn
 	// where the protocol can repeat a message, which is then taken once.
 	Message func(ctx context.Context, from Conn, m Message) error
-	// Store keeps the images. Nil: they are in memory until the Handler returns.
+	// Store keeps the images. Nil: they are in memory until the Handler returns, 256 MiB of
+	// them at most: a MemStore has another limit, a DirStore none.
 	Store Store
 	// Limits bound what is taken.
 	Limits Limits
