@@ -82,7 +82,7 @@ func (c *Conn) reach() (*Session, error) {
 		case err == nil:
 			return s, nil
 		case ctx.Err() != nil: // the deadline was not the caller's
-			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", cause)
+			return nil, fmt.Errorf("the link was lost and not joined again within %v: %w", c.ep.cfg.Idle, cause)
 		case !transport.Retryable(err):
 			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", err)
 		}
