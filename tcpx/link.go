@@ -54,7 +54,7 @@ type link struct {
 // newLink takes the connection over. userTimeout is how long the peer may be silent within a message too.
 func newLink(conn net.Conn, userTimeout time.Duration) *link {
 	setOptions(conn, userTimeout)
-	l := &link{conn: conn, r: messageReader{conn: conn, idle: userTimeout}, w: framing.NewWriter(conn, prefix), drain: drainTime}
+	l := &link{conn: conn, r: messageReader{conn: conn, stall: stall{idle: userTimeout, end: func() { conn.Close() }}}, w: framing.NewWriter(conn, prefix), drain: drainTime}
 	l.close = sync.OnceValue(l.shut)
 	return l
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/pixferry/pixferry/framing"
 	"github.com/pixferry/pixferry/transport"
@@ -18,26 +17,19 @@ const readAhead = 512
 // A messageReader reads messages with a read for each if they come one behind the other: a
 // message is read into the caller's buffer, and with it the beginning of the next.
 type messageReader struct {
-	conn  io.ReadCloser
-	idle  time.Duration // within a message; 0: no limit
-	late  *time.Timer   // closes conn then; nil before the first message that is not read at once
-	ahead []byte        // of kept: what was read and is not yet returned
+	conn  io.Reader
+	stall stall
+	ahead []byte // of kept: what was read and is not yet returned
 	kept  [readAhead]byte
 }
 
-// Read reads on within a message, which has memory by then: a peer that leaves it at that is not waited for without end.
+// Read reads on within a message.
 func (r *messageReader) Read(p []byte) (int, error) {
-	if r.idle <= 0 {
-		return r.conn.Read(p)
-	}
-	if r.late == nil { // and no deadline: Close has its own
-		r.late = time.AfterFunc(r.idle, func() { r.conn.Close() })
-	} else {
-		r.late.Reset(r.idle)
-	}
+	r.stall.begin()
 	n, err := r.conn.Read(p)
-	if !r.late.Stop() && err != nil {
-		err = fmt.Errorf("nothing of the rest of a message for %v: %w", r.idle, transport.ErrIdle)
+	r.stall.done()
+	if err != nil && r.stall.over.Load() {
+		err = fmt.Errorf("nothing of the rest of a message for %v: %w", r.stall.idle, transport.ErrIdle)
 	}
 	return n, err
 }
