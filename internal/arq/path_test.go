@@ -62,21 +62,27 @@ func TestNewAddressIsNotFlooded(t *testing.T) {
 	}
 }
 
+// challenges moves the peer, of which size bytes have come, and checks that it is challenged within d.
+func (x *lossy) challenges(size int, d time.Duration) {
+	x.t.Helper()
+	first := len(x.sent)
+	x.Moved(x.now, size, 42)
+	x.polled(d)
+	for i := first; i < len(x.sent); i++ {
+		if types, _ := x.frames(i); slices.Contains(types, wire.TypePathChallenge) {
+			return
+		}
+	}
+	x.t.Errorf("no challenge in %d messages", len(x.sent)-first)
+}
+
 // The challenge does not wait behind an offer that is larger than what may be sent to the new address.
 func TestChallengeGoesFirst(t *testing.T) {
 	x := newLossy(t, 50*time.Millisecond, nil)
 	x.send(pattern(1<<20), func(o *wire.Offer) { o.Meta = make([]byte, 900) })
 	x.run()
 	x.path(wire.Path{Data: 7})
-	first := len(x.sent)
-	x.Moved(x.now, 100, 42)
-	x.polled(time.Second)
-	for i := first; i < len(x.sent); i++ {
-		if types, _ := x.frames(i); slices.Contains(types, wire.TypePathChallenge) {
-			return
-		}
-	}
-	t.Errorf("no challenge in %d messages", len(x.sent)-first)
+	x.challenges(100, time.Second)
 }
 
 // It goes although a peer that only asks whether this side lives lets it send less than the smallest message.
@@ -84,15 +90,7 @@ func TestChallengeFitsAPing(t *testing.T) {
 	x := newLossy(t, 50*time.Millisecond, nil)
 	size := x.path(wire.Path{Data: 7})
 	x.polled(time.Second)
-	first := len(x.sent)
-	x.Moved(x.now, size, 42)
-	x.polled(100 * time.Millisecond)
-	for i := first; i < len(x.sent); i++ {
-		if types, _ := x.frames(i); slices.Contains(types, wire.TypePathChallenge) {
-			return
-		}
-	}
-	t.Errorf("no challenge in %d messages", len(x.sent)-first)
+	x.challenges(size, 100*time.Millisecond)
 }
 
 func TestChallengeIsAnswered(t *testing.T) {
