@@ -33,6 +33,7 @@ type ownClient struct {
 
 	call    func(context.Context) mqtt.Client // connects a witness, or returns nil
 	witness mqtt.Client                       // of the present connection, under an ID of its own; nil: there is none
+	present context.Context                   // for as long as it stands by
 	dismiss context.CancelFunc                // ends it
 }
 
@@ -78,7 +79,7 @@ func (c *ownClient) pause() {
 	mqttclient.Pause(c.ctx, c.tries)
 	c.tries++
 	if c.witness != nil {
-		if !c.witness.IsConnectionOpen() { // the broker has ended all connections
+		if c.present.Err() == nil && !c.witness.IsConnectionOpen() { // the broker has ended all connections
 			c.h.forgive()
 		}
 		c.dismiss()
@@ -93,9 +94,12 @@ func (c *ownClient) pause() {
 			return
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, 2*shortLife)
-	if c.witness, c.dismiss = c.call(ctx), cancel; c.witness == nil {
-		cancel()
+	if c.h.sole {
+		return // nobody else can end its connections
+	}
+	c.present, c.dismiss = context.WithTimeout(c.ctx, witnessTime)
+	if c.witness = c.call(c.present); c.witness == nil {
+		c.dismiss()
 	}
 }
 

@@ -27,6 +27,9 @@ const (
 	shortLife    = 5 * time.Second
 	suspectShort = 3
 	maxShort     = 10
+
+	// witnessTime is for a witness to connect, the client after it, a short life, and the pause after that.
+	witnessTime = rivalTime + 10*time.Second + shortLife + 5*time.Second
 )
 
 // connected subscribes anew. It runs on a goroutine of its own.

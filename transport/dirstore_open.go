@@ -117,6 +117,7 @@ func (d *openDir) syncDirs(names []string) error {
 		if errors.Is(err, fs.ErrNotExist) && name != "." && !d.gone() {
 			d.mu.Lock()
 			d.changes++
+			delete(d.durable, name)
 			d.mu.Unlock()
 		} else if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -210,6 +211,31 @@ func TestDirStoreDirectoryTakenAwayBeforeItsSync(t *testing.T) {
 	wantOnly(t, s.Dir, nil)
 	mustDeliver(t, s, MakeID(1, 2), "b.jpg", small)
 	wantOnly(t, s.Dir, map[string][]byte{"gate/b.jpg": small})
+}
+
+// A directory that was taken away and made again by somebody is not safe in its parent because the former one was.
+func TestDirStoreDirectoryTakenAwayAndMadeAgain(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Path: func(img *Image) string { return "gate/" + img.Name }})
+	mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
+	var synced []string
+	taken := false
+	s.opened.disk.step = func(op, name string, n int) (int, error) {
+		if op == "syncdir" && name == "gate" && !taken {
+			taken = true
+			os.RemoveAll(filepath.Join(s.Dir, "gate"))
+		}
+		if op == "syncdir" {
+			synced = append(synced, name)
+		}
+		return 0, nil
+	}
+	mustDeliver(t, s, MakeID(1, 2), "b.jpg", small)
+	os.Mkdir(filepath.Join(s.Dir, "gate"), 0o755)
+	synced = nil
+	mustDeliver(t, s, MakeID(1, 3), "c.jpg", small)
+	if !slices.Contains(synced, ".") {
+		t.Errorf("synced are %q", synced)
+	}
 }
 
 // Too many open files, or a log that fails for a moment, as an image is committed do not cost it: it is whole and safe.

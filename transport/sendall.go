@@ -47,9 +47,9 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 	var mu sync.Mutex // of failures, and of calls of Each
 	var failures []error
 	more := 0
-	failed := func(err error) error { // returns what is to end everything
+	failed := func(err error, last bool) error { // returns what is to end everything
 		ends := !o.CarryOn || errors.Is(err, ErrClosed) || errors.Is(err, ErrPeerClosed) // not a body's net.ErrClosed
-		if ends || len(failures) < maxFailures {
+		if last || ends || ctx.Err() != nil || len(failures) < maxFailures {
 			failures = append(failures, err)
 		} else {
 			more++
@@ -68,7 +68,7 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 			o.Each(img, r, err)
 		}
 		if err != nil {
-			return failed(named(img, err))
+			return failed(named(img, err), false)
 		}
 		return nil
 	}
@@ -84,7 +84,7 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 			group.Go(func() error {
 				mu.Lock()
 				defer mu.Unlock()
-				return failed(err)
+				return failed(err, true)
 			})
 			break
 		}

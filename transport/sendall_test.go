@@ -251,16 +251,18 @@ func TestSendAllRemembersAHundredFailures(t *testing.T) {
 	near, far := transport.Pipe()
 	defer far.Close()
 	defer near.Close()
+	gone := errors.New("the directory is gone") // the sequence's own error is not among the others
 	images := func(yield func(*transport.Image, error) bool) {
 		for range 250 {
 			if !yield(&transport.Image{}, nil) { // no body
 				return
 			}
 		}
+		yield(nil, gone)
 	}
 	heard := 0
 	err := transport.SendAll(t.Context(), near, images, &transport.SendAllOptions{CarryOn: true, Each: func(*transport.Image, transport.Receipt, error) { heard++ }})
-	if heard != 250 || !errors.Is(err, transport.ErrConfig) || strings.Count(err.Error(), "\n") != 100 || !strings.HasSuffix(err.Error(), "\nand 150 more") {
+	if heard != 250 || !errors.Is(err, transport.ErrConfig) || !errors.Is(err, gone) || strings.Count(err.Error(), "\n") != 101 || !strings.HasSuffix(err.Error(), "\nand 150 more") {
 		t.Errorf("%d heard, %d lines", heard, strings.Count(err.Error(), "\n")+1)
 	}
 }

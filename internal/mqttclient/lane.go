@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -109,9 +110,8 @@ func (l *Lane) Read(p []byte) (int, error) {
 func (l *Lane) next() error {
 	head, length := 1, uint64(0)
 	for done := false; !done; {
-		if head++; head > 5 { // malformed, which the client will find too
-			l.rest = head - 1
-			return nil
+		if head++; head > 5 { // malformed, and the client would take it for another packet
+			return errors.New("the broker sends a packet whose length has no end")
 		}
 		b, err := l.r.Peek(head)
 		if err != nil {
@@ -121,7 +121,7 @@ func (l *Lane) next() error {
 		done = b[head-1] < 0x80
 	}
 	b, _ := l.r.Peek(head)
-	if b[0] == subackType {
+	if b[0]&0xf0 == subackType { // the client does not look at the other bits either
 		b, err := l.r.Peek(head + min(2, int(length)))
 		if err != nil {
 			return err
@@ -150,7 +150,7 @@ func (l *Lane) next() error {
 	name, payload := b[head+2:], int(length-topic-2)
 	mine := b[0]&^retained == publishType && l.owner.Mine != nil && l.owner.Mine(name)
 	switch {
-	case !mine && l.owner.Bound != nil && payload > 2+l.owner.Bound(name):
+	case !mine && l.owner.Bound != nil && payload-2 > l.owner.Bound(name):
 		return l.drop(string(name), len(b), payload, b[0]&qosBits)
 	case !mine:
 		l.rest = head + int(length)
