@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/framing"
+	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
 )
 
@@ -89,7 +90,7 @@ func (l *link) explain(err error) error {
 	tooLong := (*framing.TooLongError)(nil)
 	peer := l.conn.RemoteAddr().String()
 	switch {
-	case l.heard && !errors.As(err, &tooLong), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrShortBuffer):
+	case l.heard && !errors.As(err, &tooLong), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrShortBuffer), errors.Is(err, transport.ErrIdle):
 		return err
 	case !l.heard && l.first[1] == 3 && (l.first[0] == 0x15 || l.first[0] == 0x16): // an alert or a handshake, RFC 8446 5.1
 		return fmt.Errorf("the peer at %s speaks TLS and this side does not: %s", peer, oneSided)

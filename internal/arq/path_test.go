@@ -112,3 +112,21 @@ func TestChallengeIsAnswered(t *testing.T) {
 		t.Errorf("PATH_RESPONSE with %v; want the newest challenge's 2", got)
 	}
 }
+
+// A probe for larger messages does not go to an address that is not proven.
+func TestNoProbeForAnUnprovenAddress(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, func(c *Config) { c.Sizes = []int{1452} })
+	x.send(pattern(1<<20), nil)
+	x.run()
+	for range 3 {
+		_, end := x.poll()
+		x.wait(50 * time.Millisecond)
+		x.acks(0, int64(end))
+	}
+	size := x.path(wire.Path{Data: 7})
+	x.Moved(x.now, size, 42)
+	x.Rehomed()
+	if n := x.polled(3 * time.Second); n > 3*size {
+		t.Errorf("%d bytes where %d came from; want at most %d", n, size, 3*size)
+	}
+}

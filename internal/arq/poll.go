@@ -289,7 +289,7 @@ func (e *Engine) repeat(b *builder, o *outgoing) {
 
 // probeSize returns the size of a probe to be sent now, 0 for none.
 func (e *Engine) probeSize(o *outgoing, room int) int {
-	if e.recovery == nil || e.handshake.long || e.recovery.timeouts > 0 {
+	if _, limited := e.allowance(); limited || e.recovery == nil || e.handshake.long || e.recovery.timeouts > 0 {
 		return 0
 	}
 	if size := e.size.probe(e.now); size <= room && o.lost.Count() == 0 && min(o.unsent, e.credit.left()) >= int64(size) {
@@ -345,6 +345,9 @@ func (b *builder) probe() bool {
 	space := b.left() - wire.DataHeader
 	if o == nil || space < 1 {
 		return false
+	}
+	if o.symbol > 0 {
+		space = min(space, o.symbol-int(g.Start%int64(o.symbol)))
 	}
 	g.End = min(g.End, g.Start+int64(space))
 	f := wire.Data{Handle: o.handle, Offset: g.Start}

@@ -323,3 +323,22 @@ func TestProbeTimeoutIsBounded(t *testing.T) {
 		t.Errorf("a probe after %v", after)
 	}
 }
+
+// A receiver that was restarted is found as soon on a session that was attended, whose PINGs have got it no slower.
+func TestAttendedSessionAsksAsSoon(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.Attend(x.now, true)
+	for range 10 {
+		for first, end := x.poll(); first == end; first, end = x.poll() {
+			x.fire()
+		}
+		x.wait(50 * time.Millisecond)
+		x.acks(0, int64(len(x.sent)))
+	}
+	_, end := x.flight(3000)
+	x.wait(50 * time.Millisecond)
+	x.acks(0, int64(end))
+	if d := x.Deadline().Sub(x.now); d > firstKeepAlive {
+		t.Errorf("it asks for the receipt after %v, want %v", d, firstKeepAlive)
+	}
+}

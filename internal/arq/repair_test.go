@@ -151,3 +151,33 @@ func TestHostileParity(t *testing.T) {
 		t.Errorf("closed with %v", b.closed)
 	}
 }
+
+// Probes too keep to the bounds of the symbols.
+func TestProbeStaysInASymbol(t *testing.T) {
+	a, _ := repairers(t, &parity.Coder{})
+	a.flight(pattern(9_999))
+	symbol := int64(a.outs.list[0].value.symbol)
+	now := a.Deadline()
+	a.Advance(now)
+	probes := 0
+	for buf := make([]byte, 1400); ; {
+		n := a.Poll(now, buf)
+		if n == 0 {
+			break
+		}
+		_, frames, _ := wire.Parse(buf[:n])
+		for r := wire.NewReader(frames); r.Next(); {
+			var d wire.Data
+			if r.Type != wire.TypeData || d.Parse(r.Body) != nil {
+				continue
+			}
+			probes++
+			if last := d.Offset + int64(len(d.Payload)) - 1; d.Offset/symbol != last/symbol {
+				t.Errorf("DATA from %d to %d, symbols of %d bytes", d.Offset, last, symbol)
+			}
+		}
+	}
+	if probes == 0 {
+		t.Error("no probe")
+	}
+}

@@ -12,8 +12,9 @@ import (
 const (
 	earlyTransfers   = 16 // at once before the peer's HELLO
 	reasonNotServing = 12 // transport.Reason
-	offerCopies      = 2  // messages of DATA that repeat an offer not yet acknowledged,
-	moreCopies       = 8  // of one too large for its repetition to count
+	reasonCanceled   = 13
+	offerCopies      = 2 // messages of DATA that repeat an offer not yet acknowledged,
+	moreCopies       = 8 // of one too large for its repetition to count
 	finCopies        = 2
 	spareBytes       = 8 << 10 // of an image that may go twice at its end,
 	spareParts       = 32      // and this part of it
@@ -87,7 +88,10 @@ func (e *Engine) checkWaiting() {
 		switch {
 		case o == nil:
 			return
-		case o.over:
+		case o.over: // the peer is told in its turn: it remembers which handles are over, and takes only so many gaps
+			if most > 0 && e.outs.get(o.handle) == nil {
+				e.controls.add(&control{frame: &wire.Cancel{Handle: o.handle, Attempt: o.offer.Attempt, Reason: reasonCanceled}})
+			}
 		case most == 0:
 			e.events.push(Event{Kind: Rejected, Handle: o.handle, Reject: &wire.Reject{Handle: o.handle, ID: o.offer.ID,
 				Reason: reasonNotServing, Text: "the peer takes no transfers"}})
@@ -239,8 +243,9 @@ func (e *Engine) Cancel(handle uint16, reason uint8) {
 	if o == nil {
 		return
 	}
-	// One that has not started is told of too: the peer remembers which handles are over, and takes only so many gaps.
-	e.controls.add(&control{frame: &wire.Cancel{Handle: handle, Attempt: o.offer.Attempt, Reason: reason}})
+	if o.started {
+		e.controls.add(&control{frame: &wire.Cancel{Handle: handle, Attempt: o.offer.Attempt, Reason: reason}})
+	}
 	e.drop(o)
 }
 

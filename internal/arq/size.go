@@ -7,7 +7,7 @@ const (
 	sizeInterval = time.Second      // between a lost probe and the next
 	sizeRetry    = 10 * time.Minute // until a size that was too large is tried again (RFC 8899, PMTU_RAISE_TIMER)
 	blackHole    = 3                // probe timeouts in a row before large messages are given up
-	swallows     = 6                // losses of large messages in a row, on an ordered link, before they are
+	swallows     = 6                // losses of large messages in a row before they are
 )
 
 // sizer decides how large messages are and probes for larger ones as RFC 8899 does,
@@ -19,7 +19,7 @@ type sizer struct {
 	current int
 
 	probing bool  // a probe is outstanding
-	holes   uint8 // losses in a row, on an ordered link, of messages of hole bytes or more
+	holes   uint8 // losses in a row of messages of hole bytes or more
 	hole    int32
 	tries   int
 	next    time.Duration // no probe before it
@@ -79,9 +79,9 @@ func (s *sizer) lost(now time.Duration) {
 	}
 }
 
-// swallowed notes that messages of size bytes and more were lost although their link keeps messages in order and a
-// later one has arrived: after a few times, with none of that size that has arrived, messages get smaller, but not
-// under least bytes. A broker that was started anew with a lower limit drops what is over it, without a word.
+// swallowed notes that messages of size bytes and more were lost although a later one has arrived: after a few times,
+// with none of that size that has arrived, messages get smaller, but not under least bytes. A broker that was started
+// anew with a lower limit drops what is over it, without a word, and so does a path whose MTU has fallen.
 func (s *sizer) swallowed(now time.Duration, size, least int) {
 	if s.holes == 0 || size < int(s.hole) {
 		s.hole = int32(size)

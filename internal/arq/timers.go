@@ -47,7 +47,7 @@ func (e *Engine) heard(eliciting bool) {
 func (e *Engine) watch() {
 	active := e.outs.len() > 0 || e.ins.len() > 0 || !e.handshake.known
 	if active != e.idle.active {
-		e.idle.active, e.idle.since = active, e.now
+		e.idle.active, e.idle.since, e.idle.pings = active, e.now, 0
 	}
 	if !active && len(e.sent.buf) > 0 {
 		e.sent.shrink(e.now)

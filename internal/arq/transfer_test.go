@@ -171,6 +171,24 @@ func TestCancelOfWaitingTransfers(t *testing.T) {
 	}
 }
 
+// Nor do thousands that are cancelled at once, between others that wait too.
+func TestCancelOfManyWaitingTransfers(t *testing.T) {
+	const n = 5000
+	a, b := couple(t, nil)
+	exchange(start, a, b)
+	var handles []uint16
+	for range n {
+		handles = append(handles, a.send([]byte("x"), nil))
+	}
+	for i := 1; i < n; i += 2 {
+		a.Cancel(handles[i], 13)
+	}
+	settleUntil(start, a, b, func() bool { return len(b.kept) == n/2 || a.closed != nil })
+	if a.closed != nil || len(b.kept) != n/2 {
+		t.Errorf("%d of %d kept: %v", len(b.kept), n/2, a.closed)
+	}
+}
+
 func TestRejectEndsTheTransfer(t *testing.T) {
 	a, b := couple(t, nil)
 	exchange(start, a, b)

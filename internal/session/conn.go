@@ -169,8 +169,12 @@ func (c *Conn) Serve(ctx context.Context, in *transport.Inbox) error {
 // watch returns when ctx or the Conn has ended, or the peer cannot be reached again. Who has dialled, and waits
 // for what the peer sends, asks now and then whether it is still there: nobody else could join it again.
 func (c *Conn) watch(ctx context.Context) error {
+	vanished := false // in silence, so that nobody knows for how long it has been away, or will be
 	for {
 		s, err := c.session(ctx)
+		if err != nil && vanished && ctx.Err() == nil && c.ctx.Err() == nil && transport.Retryable(err) {
+			continue
+		}
 		if err != nil {
 			if ctx.Err() == nil { // it cannot be served again
 				c.mu.Lock()
@@ -188,6 +192,7 @@ func (c *Conn) watch(ctx context.Context) error {
 			s.do(func(e *arq.Engine) { e.Attend(time.Now(), false) })
 		case <-c.ctx.Done():
 		}
+		vanished = errors.Is(s.Err(), transport.ErrIdle)
 	}
 }
 

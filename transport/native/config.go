@@ -16,7 +16,8 @@ type Config struct {
 	// one of both peers counts for silence. A peer that is shut down or killed is lost in this
 	// sense, one that has called Close is not. 0: 30 s. Without transfers nothing is sent, but by
 	// a Conn that was dialled and is served: it asks at a third of this time whether its peer is
-	// still there, joins it again, and so keeps mappings of routers (NAT) open. An accepted Conn over UDP, where a
+	// still there, and so keeps mappings of routers (NAT) open; one that falls silent it joins again
+	// however long that takes. An accepted Conn over UDP, where a
 	// peer can vanish without a word, ends when nothing was heard for 10 times as long, at
 	// least 5 minutes; the peer that dialled begins anew with its next Send.
 	IdleTimeout time.Duration

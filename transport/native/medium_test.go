@@ -137,11 +137,18 @@ func (m *medium) dial(ctx context.Context) (native.Link, error) {
 	}
 }
 
-// cut ends all links, and dialling fails with err from now on.
-func (m *medium) cut(err error) {
+// away has dialling fail with err from now on.
+func (m *medium) away(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fails = err
+}
+
+// cut does too, and ends all links.
+func (m *medium) cut(err error) {
+	m.away(err)
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, l := range m.ends {
 		l.Close()
 	}

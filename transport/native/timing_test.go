@@ -422,6 +422,15 @@ func TestServedConnFindsItsPeerAgain(t *testing.T) {
 			if n := opened.Load(); n != 2 {
 				t.Errorf("reliable %v: %d Conns, want a second one %v after the peer was killed", info.Reliable, n, idle)
 			}
+			killed.Store(true) // and away for a while
+			e.away(io.ErrClosedPipe)
+			time.Sleep(10 * idle)
+			killed = new(atomic.Bool)
+			e.away(nil)
+			time.Sleep(3 * time.Second)
+			if n := opened.Load(); n != 3 {
+				t.Errorf("reliable %v: %d Conns, want a third one when the peer is back", info.Reliable, n)
+			}
 			stop()
 			<-served
 			before.Store(false)
