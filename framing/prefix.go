@@ -145,7 +145,7 @@ func readFull(r io.Reader, b []byte, n int) ([]byte, error) {
 		}
 		k, err := io.ReadFull(r, b[len(b):min(n, cap(b))])
 		b = b[:len(b)+k]
-		if len(b) > 0 && err == io.EOF { //nolint:errorlint // the same
+		if len(b) > 0 && err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
