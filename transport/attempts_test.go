@@ -18,6 +18,19 @@ import (
 
 const block = chunk.BlockSize
 
+// offering offers on a goroutine of its own, as it may have to wait.
+func offering(t *testing.T, in *Inbox, o Offer) <-chan *Arrival {
+	offered := make(chan *Arrival)
+	go func() {
+		a, err := in.Offer(t.Context(), o)
+		if err != nil {
+			t.Error(err)
+		}
+		offered <- a
+	}()
+	return offered
+}
+
 // What is held is told in few runs, as it is in order.
 func TestHeldIsAscending(t *testing.T) {
 	const blocks = 40
@@ -59,14 +72,7 @@ func TestEqualAttemptWaitsForTheOneBefore(t *testing.T) {
 		one, two := inbox(t, s, "10.0.0.1:1000"), inbox(t, s, "10.0.0.2:2000")
 		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 5}
 		old := mustOffer(t, one, o)
-		again := make(chan *Arrival)
-		go func() {
-			a, err := two.Offer(t.Context(), o)
-			if err != nil {
-				t.Error(err)
-			}
-			again <- a
-		}()
+		again := offering(t, two, o)
 		synctest.Wait()
 		old.Abort(context.Canceled)
 		a := <-again
@@ -203,14 +209,7 @@ func TestAttemptEndsWhileANewerOneTakesItOver(t *testing.T) {
 		go old.Abort(nil) // first in the queue behind the write
 		synctest.Wait()
 		o.Attempt = 2
-		again := make(chan *Arrival)
-		go func() {
-			a, err := in.Offer(t.Context(), o)
-			if err != nil {
-				t.Error(err)
-			}
-			again <- a
-		}()
+		again := offering(t, in, o)
 		synctest.Wait()
 		store.write = false
 		close(store.back)

@@ -91,17 +91,7 @@ func TestFinishContextBoundsOnlyTheWaiting(t *testing.T) {
 		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 1}
 		a := mustOffer(t, in, o)
 		mustWrite(t, a, []byte("x"), 0)
-		ctx, cancel := context.WithCancel(t.Context())
-		result := make(chan error)
-		go func() {
-			_, err := a.Finish(ctx, -1, chunk.Digest{})
-			result <- err
-		}()
-		synctest.Wait()
-		cancel()
-		if err := <-result; err != context.Canceled {
-			t.Error(err)
-		}
+		giveUp(t, a)
 		conn.Close() // the whole Conn ends
 		synctest.Wait()
 		answer <- nil
@@ -116,6 +106,22 @@ func TestFinishContextBoundsOnlyTheWaiting(t *testing.T) {
 	})
 }
 
+// giveUp ends a wait for the receipt.
+func giveUp(t *testing.T, a *Arrival) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan error)
+	go func() {
+		_, err := a.Finish(ctx, -1, chunk.Digest{})
+		result <- err
+	}()
+	synctest.Wait()
+	cancel()
+	if err := <-result; err != context.Canceled {
+		t.Error(err)
+	}
+}
+
 // A protocol that gives up while the Handler runs has not given the image up: that is kept, and the hooks hear so.
 func TestAbortWhileFinishing(t *testing.T) {
 	var answer chan error
@@ -128,17 +134,7 @@ func TestAbortWhileFinishing(t *testing.T) {
 		answer = make(chan error)
 		a := mustOffer(t, inbox(t, s, "p"), Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 1})
 		mustWrite(t, a, []byte("x"), 0)
-		ctx, cancel := context.WithCancel(t.Context())
-		result := make(chan error)
-		go func() {
-			_, err := a.Finish(ctx, -1, chunk.Digest{})
-			result <- err
-		}()
-		synctest.Wait()
-		cancel()
-		if err := <-result; err != context.Canceled {
-			t.Error(err)
-		}
+		giveUp(t, a)
 		a.Abort(errors.New("the link was lost"))
 		answer <- nil
 		synctest.Wait()
