@@ -41,6 +41,16 @@ func sendFile(ctx context.Context, path string) error {
 }
 
 func receive(ctx context.Context) error {
+	t := &tcpx.Transport{Addr: ":9999"}
+	listener, err := t.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	srv := &transport.Server{Store: &transport.DirStore{Dir: "in"}}
+	return srv.Serve(ctx, listener)
+}
+
+func receiveUntilSignal(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	t := &tcpx.Transport{Addr: ":9999"}
@@ -100,7 +110,7 @@ func whatNow(err error) string {
 	var failure *transport.Error
 	switch {
 	case err == nil:
-		return "it is kept"
+		return "done: the receipt says how far it came"
 	case errors.As(err, &failure) && failure.Outcome == transport.Unknown:
 		return "ask again under the same ID: " + failure.ID.String()
 	case transport.Retryable(err), errors.Is(err, transport.ErrSourceChanged):
