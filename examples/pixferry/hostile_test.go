@@ -252,17 +252,18 @@ func TestSignalled(t *testing.T) {
 	}
 	onEach(t, func(t *testing.T, url string) {
 		for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-			recv := startRecv(t, "-dir", t.TempDir(), "-idle", "3s", url)
-			hold, feed, err := os.Pipe()
+			recv := startRecv(t, "-dir", t.TempDir(), "-idle", "8s", url)
+			stdin, feed, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer hold.Close()
 			defer feed.Close()
 			send := command(t.Context(), "send", "-json", recv.url, "-")
 			var out bytes.Buffer
-			send.Stdin, send.Stdout = hold, &out
-			if err := send.Start(); err != nil {
+			send.Stdin, send.Stdout = stdin, &out
+			err = send.Start()
+			stdin.Close() // its own alone, so that the copy ends if it does
+			if err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.CopyN(feed, rng(1), 3<<20); err != nil { // it has begun
