@@ -45,6 +45,9 @@ func newBridge(c config, log *slog.Logger) (*bridge, error) {
 	}
 	b := &bridge{config: c, log: log, client: newClient(), ready: make(chan struct{})}
 	b.counts.since = time.Now()
+	for _, sn := range c.serials { // those from which nothing comes are what one looks for
+		b.counts.of(sn, func(*terminalCounts) {})
+	}
 	var err error
 	if b.rules, err = readRules(c.rules); err != nil {
 		return nil, err

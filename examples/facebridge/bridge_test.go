@@ -48,6 +48,14 @@ func TestBridge(t *testing.T) {
 	})
 }
 
+// A terminal from which nothing has come is in the status, and no time since when nothing fails.
+func TestStatusOfSilence(t *testing.T) {
+	url, _ := start(t, "-broker", broker(t), "-sn", "SN1", "-sn", "SN2", "-callback", newCallback(t).URL)
+	status(t, url, "both terminals", func(s map[string]any) bool {
+		return at(s, "terminals", "SN2", "commands") == "0" && at(s, "callback", "failing_since") == "<nil>"
+	})
+}
+
 // Defects: each of these kills the field's service.
 func TestGarbage(t *testing.T) {
 	mqtt, call := broker(t), newCallback(t)

@@ -180,12 +180,16 @@ func (b *bridge) getStatus(w http.ResponseWriter, _ *http.Request) {
 	troubles := b.outbox.troubles.Load()
 	c := &b.counts
 	c.mu.Lock()
+	callback := map[string]any{"url": shown(b.callback), "taken": c.took, "failed": c.failed, "last_error": c.lastError}
+	if !c.failing.IsZero() {
+		callback["failing_since"] = c.failing
+	}
 	text, err := json.MarshalIndent(map[string]any{
 		"since":     c.since,
 		"terminals": c.terminals,
 		"outbox":    map[string]any{"waiting": records, "bytes": bytes, "limit": b.limit, "troubles": troubles},
 		"pictures":  map[string]any{"failed": c.lost},
-		"callback":  map[string]any{"url": shown(b.callback), "taken": c.took, "failed": c.failed, "last_error": c.lastError, "failing_since": c.failing},
+		"callback":  callback,
 	}, "", "  ")
 	c.mu.Unlock()
 	if err != nil {
