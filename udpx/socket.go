@@ -98,6 +98,9 @@ func startSocket(conn *udpsock.Conn, owned bool, sizes []int, peers int) *socket
 	return s
 }
 
+// dialled reports whether the socket is one session's own.
+func (s *socket) dialled() bool { return s.owned && s.conn.Connected() }
+
 // hold adds a reference. It returns false if the socket is ending.
 func (s *socket) hold() (bool, error) {
 	s.mu.Lock()

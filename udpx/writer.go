@@ -29,9 +29,10 @@ type writer struct {
 
 // refusal is what a session is to hear about a packet that the system did not send.
 type refusal struct {
+	carrier *carrier
 	session *session.Session
 	fits    int   // this size may; 0: none
-	err     error // why none
+	err     error // why none; nil: there is no way from the socket's address
 }
 
 func newWriter(s *socket) *writer {
@@ -215,6 +216,9 @@ func (w *writer) poll(b *burst, c *carrier) (full bool) {
 	due := s.Deadline()
 	if !due.IsZero() && !due.After(now) {
 		s.Advance(now)
+		if w.dialled() && s.Unanswered() {
+			w.follow(c, s)
+		}
 		if w.take(b, c, now, ended) {
 			w.later(c)
 			return true
@@ -326,12 +330,13 @@ func (w *writer) write(b *burst) {
 // of a route or of memory, is lost as packets are. The session hears of it from whoever polls next:
 // it may want to be polled itself then, and who writes must not wait for a burst to be written.
 func (w *writer) refuse(c *carrier, p *udpsock.Packet) {
-	r := refusal{session: c.session}
+	r := refusal{carrier: c, session: c.session}
 	switch {
 	case udpsock.TooLarge(p.Err):
 		r.fits = below(p.Segment)
 	case udpsock.Refused(p.Err) && w.conn.Connected():
 		r.err = refusedError(p.Err)
+	case udpsock.Unroutable(p.Err) && w.dialled():
 	default:
 		return
 	}
@@ -348,10 +353,25 @@ func (w *writer) tellRefusals() {
 	w.refusals = nil
 	w.flushing.Unlock()
 	for _, r := range all {
-		if r.fits > 0 {
+		switch {
+		case r.fits > 0:
 			r.session.LimitMessage(r.fits)
-		} else {
+		case r.err != nil:
 			r.session.Fail(r.err)
+		default:
+			w.follow(r.carrier, r.session)
 		}
+	}
+}
+
+// follow has the socket of a dialled session leave from the address that this host has now. If that cannot
+// be, the session ends, and its Conn dials from there.
+func (w *writer) follow(c *carrier, s *session.Session) {
+	switch moved, err := w.conn.Follow(); {
+	case err != nil:
+		s.Fail(err)
+	case moved:
+		s.Roamed(time.Now())
+		w.later(c)
 	}
 }

@@ -35,6 +35,9 @@ func (e *Engine) Moved(now time.Time, size int, data uint64) {
 // Rehomed says after Moved that the peer's host has changed, not only its port: what is known of the
 // path is another one's (RFC 9000, section 9.4).
 func (e *Engine) Rehomed() {
+	if e.recovery != nil {
+		e.recovery.abandon(e)
+	}
 	e.rtt, e.sampled = rtt{}, e.sent.next-1
 	e.size.current, e.size.next = e.size.least(), 0
 	if r := e.recovery; r != nil && r.cc != nil && e.cfg.Controller == nil {
@@ -42,6 +45,17 @@ func (e *Engine) Rehomed() {
 		r.ask(e.size.current)
 	}
 }
+
+// Roamed says that this side has another address: what is known of the path is another one's, and the peer is to
+// see the new address at once.
+func (e *Engine) Roamed(now time.Time) {
+	e.step(now)
+	e.Rehomed()
+	e.ping = true
+}
+
+// Unanswered reports whether the peer has not acknowledged anything since the probe timer has fired.
+func (e *Engine) Unanswered() bool { return e.recovery != nil && e.recovery.timeouts > 0 }
 
 func (e *Engine) moved() *path {
 	if e.path == nil {

@@ -130,3 +130,26 @@ func TestNoProbeForAnUnprovenAddress(t *testing.T) {
 		t.Errorf("%d bytes where %d came from; want at most %d", n, size, 3*size)
 	}
 }
+
+// What is on its way when the peer's host changes is sent again as soon as the new address may get it, and not
+// when the probe timer gives it up. That it did arrive does not count as reordering.
+func TestNewHostDoesNotWaitForWhatTheOldOneGot(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.send(pattern(1<<20), nil)
+	x.poll()
+	old := int64(len(x.sent))
+	size := x.path(wire.Path{Data: 7})
+	x.Moved(x.now, size, 42)
+	x.Rehomed()
+	x.path(wire.Path{Response: true, Data: 42})
+	if n := x.polled(20 * time.Millisecond); n < 5000 {
+		t.Errorf("%d bytes for the new host; want an initial window", n)
+	}
+	x.wait(30 * time.Millisecond)
+	x.acks(old, int64(len(x.sent)))
+	x.poll()
+	x.acks(0, old) // late
+	if x.stats.SpuriousLosses == 0 || x.recovery.threshold != packetThreshold {
+		t.Errorf("%d messages came after all, and the threshold for reordering is %d", x.stats.SpuriousLosses, x.recovery.threshold)
+	}
+}

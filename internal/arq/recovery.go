@@ -27,6 +27,7 @@ type recovery struct {
 	wake    time.Duration // when the pacer lets the next message go; 0: not waiting for it
 
 	inFlight  int64         // bytes of outstanding messages
+	path      int64         // number of the first message over the present path
 	largest   int64         // newest message acknowledged, -1: none
 	lowest    int64         // numbers below it are unknown to the newest ACK
 	threshold int64         // messages that may overtake one before it counts as lost
@@ -134,9 +135,12 @@ func (r *recovery) acked(now time.Duration, m *sentMessage) {
 	r.loss.arrived()
 }
 
-// spurious notes that a message believed lost has arrived: the path reorders more than was thought.
+// spurious notes that a message believed lost has arrived: its path reorders more than was thought.
 func (r *recovery) spurious(e *Engine, number int64, m *sentMessage) {
 	r.delivery.bytes += int64(m.size)
+	if number < r.path {
+		return
+	}
 	r.loss.lost--
 	r.threshold = min(max(r.threshold, r.largest-number+1), maxThreshold)
 	r.eighths = min(r.eighths+1, maxTime)
@@ -231,6 +235,16 @@ func (r *recovery) lose(e *Engine, b *batch, number int64, m *sentMessage) {
 	for _, c := range m.facts {
 		e.controls.lose(c, number)
 	}
+}
+
+// abandon gives up what was sent over a path that is no more, lest the next one waits for it.
+func (r *recovery) abandon(e *Engine) {
+	for n := e.sent.firstOutstanding(); n < e.sent.next; n++ {
+		if m := e.sent.at(n); m.state == outstanding {
+			r.lose(e, new(batch), n, m)
+		}
+	}
+	r.path, r.timeouts, r.lossAt, r.loss = e.sent.next, 0, 0, lossRate{}
 }
 
 // deadline returns when a message counts as lost or the probe timer fires.

@@ -155,6 +155,21 @@ func (s *Session) DeliverMoved(now time.Time, msg []byte, host bool) (moved bool
 	return moved
 }
 
+// Unanswered reports whether the peer may be out of reach: it acknowledges nothing though it was asked again.
+func (s *Session) Unanswered() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.eng.Unanswered()
+}
+
+// Roamed says that messages leave from another address of this host's from now on. The carrier
+// then looks at Poll.
+func (s *Session) Roamed(now time.Time) {
+	s.mu.Lock()
+	s.eng.Roamed(now)
+	s.unlock()
+}
+
 // Poll builds the next message in buf, of at least MaxMessage bytes, and returns
 // its length: 0 if there is none now. What was polled counts as sent, so call it
 // only when the medium can take a message.

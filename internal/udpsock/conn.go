@@ -67,7 +67,9 @@ func (p *Packet) Segments(yield func([]byte) bool) {
 // Conn is a socket. One goroutine at a time may read and one write.
 type Conn struct {
 	net.PacketConn
-	connected    bool // to one peer: no address is needed
+	connected    bool       // to one peer: no address is needed
+	local        netip.Addr // while connected; Follow's
+	log          *slog.Logger
 	dontFragment bool
 	batch        batcher // nil: one call a datagram
 	offload      atomic.Bool
@@ -84,12 +86,14 @@ type batcher interface {
 // *net.UDPConn, and if not it is used as it is. What the system does not grant is
 // logged.
 func New(pc net.PacketConn, log *slog.Logger) *Conn {
-	c := &Conn{PacketConn: pc}
+	c := &Conn{PacketConn: pc, log: log}
 	u, ok := pc.(*net.UDPConn)
 	if !ok {
 		return c
 	}
-	c.connected = u.RemoteAddr() != nil
+	if c.connected = u.RemoteAddr() != nil; c.connected {
+		c.local = addrOf(u.LocalAddr())
+	}
 	c.offload.Store(os.Getenv(OffloadVariable) != "off")
 	c.prepare(u, log)
 	return c

@@ -1,0 +1,52 @@
+package udpsock
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+)
+
+// Follow has a connected socket leave from the address that the system would choose now, and
+// reports whether that is another one than before: the system chooses once, and what leaves from
+// an address that this host has lost, or from one of another network, does not arrive. An error says
+// that it is another one and that the socket cannot change. One goroutine at a time may call it,
+// beside those that read and write.
+func (c *Conn) Follow() (moved bool, err error) {
+	u, ok := c.PacketConn.(*net.UDPConn)
+	if !ok || !c.connected {
+		return false, nil
+	}
+	peer := u.RemoteAddr().(*net.UDPAddr)
+	fresh, err := net.DialUDP("udp", nil, peer) // sends nothing
+	if err != nil {
+		return false, nil // there is no way to the peer at present
+	}
+	defer fresh.Close()
+	local := addrOf(fresh.LocalAddr())
+	if local == c.local {
+		return false, nil
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return false, nil // it is closed
+	}
+	failed := raw.Control(func(fd uintptr) { err = reconnect(fd, peer) })
+	if err = cmp.Or(failed, err); err != nil {
+		return false, fmt.Errorf("this host's address to %v was %v and is %v: %w", peer, c.local, local, err)
+	}
+	c.log.Info("udp: this host's address has changed", "peer", peer, "was", c.local, "is", local)
+	c.local = local
+	return true, nil
+}
+
+// Unroutable reports whether a write has failed because there is no way to the peer from the
+// socket's address. Which error says so depends on the system.
+func Unroutable(err error) bool {
+	return noSource(err) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETDOWN)
+}
+
+// addrOf returns the IP address of a socket.
+func addrOf(a net.Addr) netip.Addr { return a.(*net.UDPAddr).AddrPort().Addr().Unmap() }
