@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/timers"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -36,12 +37,12 @@ type carrier struct {
 	ending  time.Time // when the session has ended
 	queued  bool
 	running bool
-	due     time.Time
-	place   int // in the heap of timers, from 1; 0: not there
+	timer   timers.Timer[*carrier]
 }
 
 func (h *Hub) newCarrier(peer string, first *firstID) *carrier {
 	c := &carrier{h: h, peer: peer, topic: inboxTopic(peer, h.name), dialled: first == nil, done: make(chan struct{})}
+	c.timer.Owner = c
 	if first != nil {
 		c.first = *first
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pixferry/pixferry/internal/mqttclient"
 	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/timers"
 )
 
 const (
@@ -32,7 +33,7 @@ type pump struct {
 	full     chan *slot // to the publisher; nil: nothing runs
 	carriers int
 	queue    []*carrier // to be polled
-	timers   timers
+	timers   timers.Heap[*carrier]
 }
 
 // A medium takes messages. Whether they arrive it does not say.
@@ -117,7 +118,7 @@ func (p *pump) ready(c *carrier) {
 	}
 	if c.running && c.ending.IsZero() && c.session.Err() != nil {
 		c.ending = time.Now()
-		p.timers.set(c, c.ending.Add(flushTime))
+		p.timers.Set(&c.timer, c.ending.Add(flushTime))
 	}
 	p.mu.Unlock()
 	p.signal()
@@ -162,7 +163,7 @@ func (p *pump) run() {
 func (p *pump) advance(now time.Time) {
 	for {
 		p.mu.Lock()
-		c := p.timers.pop(now)
+		c := p.timers.Expired(now)
 		late := c != nil && !c.ending.IsZero()
 		p.mu.Unlock()
 		switch {
@@ -187,12 +188,12 @@ func (p *pump) look() (ended *carrier, free <-chan *slot, due time.Time) {
 			if c.session.Err() != nil {
 				return c, nil, time.Time{}
 			}
-			p.timers.set(c, c.deadline())
+			p.timers.Set(&c.timer, c.deadline())
 		}
 	} else if len(p.queue) > 0 {
 		free = p.free
 	}
-	return nil, free, p.timers.next()
+	return nil, free, p.timers.Next()
 }
 
 // finished ends the publisher if there are no sessions any more.
@@ -235,7 +236,7 @@ func (p *pump) fill(s *slot) {
 	due := c.deadline()
 	p.mu.Lock()
 	if c.ending.IsZero() {
-		p.timers.set(c, due)
+		p.timers.Set(&c.timer, due)
 	}
 	p.mu.Unlock()
 }
@@ -245,7 +246,7 @@ func (p *pump) drop(c *carrier) {
 	p.mu.Lock()
 	c.running = false
 	p.queue = slices.DeleteFunc(p.queue, func(q *carrier) bool { return q == c })
-	p.timers.set(c, time.Time{})
+	p.timers.Set(&c.timer, time.Time{})
 	p.mu.Unlock()
 	c.over()
 	p.mu.Lock()

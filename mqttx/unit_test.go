@@ -1,7 +1,6 @@
 package mqttx
 
 import (
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -109,44 +108,6 @@ func TestTrial(t *testing.T) {
 	p.sent(small, small, large, now) // it was acknowledged
 	if p != (trial{}) {
 		t.Errorf("%+v after a success", p)
-	}
-}
-
-func TestTimers(t *testing.T) {
-	var h timers
-	now := time.Now()
-	carriers := make([]*carrier, 50)
-	for i := range carriers {
-		carriers[i] = new(carrier)
-	}
-	r := rand.New(rand.NewPCG(1, 2))
-	want := make(map[*carrier]time.Time)
-	for range 5000 {
-		c := carriers[r.IntN(len(carriers))]
-		var due time.Time
-		if r.IntN(4) > 0 {
-			due = now.Add(time.Duration(r.IntN(1000)) * time.Millisecond)
-		}
-		h.set(c, due)
-		if delete(want, c); !due.IsZero() {
-			want[c] = due
-		}
-	}
-	last := time.Time{}
-	for len(h) > 0 {
-		due := h.next()
-		if h.pop(due.Add(-1)) != nil {
-			t.Fatal("popped before its time")
-		}
-		c := h.pop(due)
-		if due.Before(last) || !want[c].Equal(due) {
-			t.Fatalf("popped %v after %v, want %v", due, last, want[c])
-		}
-		last = due
-		delete(want, c)
-	}
-	if len(want) > 0 {
-		t.Errorf("%d are missing", len(want))
 	}
 }
 

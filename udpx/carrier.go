@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/timers"
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
@@ -45,17 +46,18 @@ type carrier struct {
 	unproven *list.Element    // in the table of those, nil for others
 	begun    time.Time        // while unproven
 	queued   bool
-	due      time.Time // while timer >= 0
-	timer    int       // index in the heap
+	timer    timers.Timer[*carrier]
 }
 
 // newCarrier takes over a reference to the socket. This side begins the session unless
 // first is set.
 func (s *socket) newCarrier(peer net.Addr, first firstID) *carrier {
-	return &carrier{
+	c := &carrier{
 		socket: s, peer: peer, key: keyOf(peer), first: first, proved: first == firstID{},
-		over: make(chan struct{}), timer: -1,
+		over: make(chan struct{}),
 	}
+	c.timer.Owner = c
+	return c
 }
 
 // Info implements session.Carrier.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/timers"
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/internal/wire"
 )
@@ -36,10 +37,10 @@ type socket struct {
 	refs     int   // of carriers that run and listeners; 0: it ends
 	err      error // why it can do no more
 	listener *listener
-	queue    []*carrier // to be polled
-	timers   timers
-	asleep   bool      // the writer's goroutine waits for wake
-	alarm    time.Time // or for this, if it is not zero
+	queue    []*carrier            // to be polled
+	timers   timers.Heap[*carrier] // when sessions want to be polled
+	asleep   bool                  // the writer's goroutine waits for wake
+	alarm    time.Time             // or for this, if it is not zero
 	sessions sessions
 }
 
@@ -219,7 +220,7 @@ func (s *socket) leave(c *carrier) {
 	if c.farewell == nil {
 		s.remove(c)
 	} else {
-		s.timers.set(c, time.Now().Add(farewellTime))
+		s.timers.Set(&c.timer, time.Now().Add(farewellTime))
 	}
 }
 
@@ -233,7 +234,7 @@ func (s *socket) remove(c *carrier) {
 	if t.byRemote[c.remote] == c {
 		delete(t.byRemote, c.remote)
 	}
-	s.timers.stop(c)
+	s.timers.Set(&c.timer, time.Time{})
 }
 
 // find returns the carrier of a message that went to id, nil for none, and its session,

@@ -157,7 +157,7 @@ func (w *writer) hasten() {
 
 // arm sets the timer if something is due before it. The mutex is held.
 func (w *writer) arm() {
-	if due := w.timers.next(); !due.IsZero() && (w.alarm.IsZero() || due.Before(w.alarm)) {
+	if due := w.timers.Next(); !due.IsZero() && (w.alarm.IsZero() || due.Before(w.alarm)) {
 		w.alarm = due
 		w.timer.Reset(time.Until(due))
 	}
@@ -185,15 +185,15 @@ func (s *socket) ready() (c *carrier) {
 			s.queue = s.queue[1:]
 			c.queued = false
 		default:
-			if c = s.timers.expired(time.Now()); c == nil {
+			if c = s.timers.Expired(time.Now()); c == nil {
 				return nil
+			}
+			if c.session == nil { // its farewell has been there for long enough
+				s.remove(c)
 			}
 		}
 		if c.session != nil {
 			return c
-		}
-		if c.timer < 0 { // its farewell has been there for long enough
-			s.remove(c)
 		}
 	}
 }
@@ -266,7 +266,7 @@ func (w *writer) schedule(c *carrier, due time.Time) {
 			due = last
 		}
 	}
-	w.timers.set(c, due)
+	w.timers.Set(&c.timer, due)
 }
 
 // largest returns how large a message may be, for the probes of the path's MTU.

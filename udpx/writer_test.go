@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/timers"
 	"github.com/pixferry/pixferry/internal/udpsock"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -43,10 +44,10 @@ func TestHelpHastensTheWriter(t *testing.T) {
 			s, begin := &socket{refs: 1}, time.Now()
 			w := newWriter(s)
 			if alarm > 0 {
-				s.timers.set(&carrier{timer: -1}, begin.Add(alarm))
+				s.timers.Set(new(timers.Timer[*carrier]), begin.Add(alarm))
 			}
 			w.sleep()
-			s.timers.set(&carrier{timer: -1}, begin.Add(time.Hour))
+			s.timers.Set(new(timers.Timer[*carrier]), begin.Add(time.Hour))
 			w.help()
 			<-w.timer.C
 			if got, want := time.Since(begin), min(time.Hour, cmp.Or(alarm, time.Hour)); got != want {
