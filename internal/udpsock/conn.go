@@ -105,12 +105,9 @@ func (c *Conn) Connected() bool { return c.connected }
 // Fragments reports whether datagrams over the path's MTU may be fragmented, so that
 // probing for it would not find it. It is known for real sockets only.
 func (c *Conn) Fragments() bool {
-	_, real := c.PacketConn.(*net.UDPConn)
-	return real && !c.dontFragment
+	_, isReal := c.PacketConn.(*net.UDPConn)
+	return isReal && !c.dontFragment
 }
-
-// Offload reports whether the system cuts trains into datagrams by itself.
-func (c *Conn) Offload() bool { return c.batch != nil && c.offload.Load() }
 
 // Joins reports whether the system joins datagrams that arrive to trains.
 func (c *Conn) Joins() bool { return c.joins }

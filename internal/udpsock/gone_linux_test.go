@@ -20,7 +20,7 @@ func TestAnswerFromAnAddressThatIsGone(t *testing.T) {
 		}
 		defer peer.Close()
 		c := New(u, quiet)
-		offload := c.Offload()
+		offload := c.offloads()
 		gone := control{local: netip.MustParseAddr(map[string]string{"udp4": "192.0.2.77", "udp6": "2001:db8::77"}[network])}
 		to := &Addr{peer.LocalAddr().(*net.UDPAddr), gone.local, gone.source()}
 		ps := []Packet{train(3, 1000, 10, to), {Data: []byte("one"), Addr: to}}
@@ -33,7 +33,7 @@ func TestAnswerFromAnAddressThatIsGone(t *testing.T) {
 		if got, _ := datagrams(t, New(peer, quiet), 6); string(got[5]) != "two" {
 			t.Errorf("%s: the last is %q", network, got[5])
 		}
-		if c.Offload() != offload {
+		if c.offloads() != offload {
 			t.Errorf("%s: offloading was given up", network)
 		}
 	}
