@@ -114,9 +114,8 @@ func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 
 // newEndpoint returns what the sessions of a hub share.
 func newEndpoint(cfg native.Config) *session.Endpoint {
-	return session.NewEndpoint(session.Config{
-		Idle: cfg.IdleTimeout, Window: cmp.Or(cfg.Window, window), Messages: windowMessages, Transfers: cfg.MaxTransfers, Digest: cfg.Digest, Logger: cfg.Logger,
-	})
+	cfg.Window = cmp.Or(cfg.Window, window)
+	return session.NewEndpoint(session.Config{Settings: session.Settings(cfg), Messages: windowMessages})
 }
 
 func logger(cfg native.Config) *slog.Logger {

@@ -165,12 +165,8 @@ func (t *Transport) listenSocket(ctx context.Context) (*socket, error) {
 // check makes the endpoint, and says what is wrong with the settings.
 func (t *Transport) check() error {
 	t.once.Do(func() {
-		c := t.Config
-		t.log = cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
-		t.endpoint = session.NewEndpoint(session.Config{
-			Idle: c.IdleTimeout, Window: c.Window, Transfers: c.MaxTransfers, Digest: c.Digest, Logger: t.log,
-			Coder: &parity.Coder{},
-		})
+		t.log = cmp.Or(t.Config.Logger, slog.New(slog.DiscardHandler))
+		t.endpoint = session.NewEndpoint(session.Config{Settings: session.Settings(t.Config), Coder: &parity.Coder{}})
 	})
 	switch {
 	case t.MaxDatagram != 0 && t.MaxDatagram < wire.InitialMessage:

@@ -13,16 +13,21 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// Config is native.Config, described there. With Messages, Window bytes and so many
+// Settings is native.Config, described there: one converts to the other.
+type Settings struct {
+	IdleTimeout  time.Duration
+	Window       int // 0: defaultWindow, which grows on long paths
+	MaxTransfers int
+	Digest       chunk.Algorithm
+	Logger       *slog.Logger
+}
+
+// Config is what the user and the medium want. With Messages, Window bytes and so many
 // messages are for all sessions of the Endpoint together.
 type Config struct {
-	Idle      time.Duration
-	Window    int // 0: defaultWindow, which grows on long paths
-	Messages  int
-	Transfers int
-	Digest    chunk.Algorithm
-	Logger    *slog.Logger
-	Coder     arq.Coder // repairs small images on links that lose; nil: they are not repaired
+	Settings
+	Messages int
+	Coder    arq.Coder // repairs small images on links that lose; nil: they are not repaired
 
 	largest int // what Window grows to
 }
@@ -50,22 +55,22 @@ const (
 // check says what is wrong with the settings, nil if nothing is.
 func (c Config) check() error {
 	switch {
-	case c.Idle < 0 || 0 < c.Idle && c.Idle < time.Millisecond:
-		return fmt.Errorf("%w: Config.IdleTimeout is %v: set it with its unit, for example 30*time.Second, or to 0 for %v", transport.ErrConfig, c.Idle, defaultIdle)
+	case c.IdleTimeout < 0 || 0 < c.IdleTimeout && c.IdleTimeout < time.Millisecond:
+		return fmt.Errorf("%w: Config.IdleTimeout is %v: set it with its unit, for example 30*time.Second, or to 0 for %v", transport.ErrConfig, c.IdleTimeout, defaultIdle)
 	case c.Window < 0:
 		return fmt.Errorf("%w: Config.Window is %d: set it to a number of bytes, or to 0 for the default", transport.ErrConfig, c.Window)
-	case c.Transfers < 0:
-		return fmt.Errorf("%w: Config.MaxTransfers is %d: set it to a number of transfers, or to 0 for %d", transport.ErrConfig, c.Transfers, defaultTransfers)
+	case c.MaxTransfers < 0:
+		return fmt.Errorf("%w: Config.MaxTransfers is %d: set it to a number of transfers, or to 0 for %d", transport.ErrConfig, c.MaxTransfers, defaultTransfers)
 	}
 	return nil
 }
 
 func (c Config) withDefaults() Config {
-	c.Idle = cmp.Or(c.Idle, defaultIdle)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, defaultIdle)
 	if c.largest = c.Window; c.Window == 0 {
 		c.Window, c.largest = defaultWindow, largestWindow
 	}
-	c.Transfers = cmp.Or(c.Transfers, defaultTransfers)
+	c.MaxTransfers = cmp.Or(c.MaxTransfers, defaultTransfers)
 	if c.Digest.New == nil {
 		known, ok := transport.AlgorithmByID(c.Digest.ID)
 		if c.Digest = transport.XXH3; ok {
@@ -88,11 +93,11 @@ func (e *Endpoint) hello(info LinkInfo) wire.Hello {
 		Window:       uint32(min(int64(e.pool.firstBytes), math.MaxUint32)),
 		Messages:     uint16(min(e.pool.firstMessages, math.MaxUint16)),
 		AckRanges:    256,
-		Transfers:    uint16(min(c.Transfers, math.MaxUint16)),
+		Transfers:    uint16(min(c.MaxTransfers, math.MaxUint16)),
 		Metadata:     maxMetadata,
 		MessageBytes: maxMessage,
 		Reorder:      math.MaxUint32, // bytes are written where they belong, in any order
-		IdleMillis:   uint32(min(c.Idle.Milliseconds(), math.MaxUint32)),
+		IdleMillis:   uint32(min(c.IdleTimeout.Milliseconds(), math.MaxUint32)),
 		Instance:     e.instance,
 	}
 }

@@ -6,8 +6,8 @@ import (
 )
 
 func TestCreditPoolShares(t *testing.T) {
-	queue := Config{Window: 4 << 20, Messages: 512} // of a broker
-	memory := Config{Window: 8 << 20}
+	queue := Config{Settings: Settings{Window: 4 << 20}, Messages: 512} // of a broker
+	memory := Config{Settings: Settings{Window: 8 << 20}}
 	for _, c := range []struct {
 		cfg                       Config
 		sessions, bytes, messages int
@@ -63,7 +63,7 @@ func TestEndedSessionLeavesThePool(t *testing.T) {
 }
 
 func TestHelloBeginsWithTheFirstWindow(t *testing.T) {
-	e := NewEndpoint(Config{Window: 4 << 20, Messages: 512})
+	e := NewEndpoint(Config{Settings: Settings{Window: 4 << 20}, Messages: 512})
 	if hello := e.hello(LinkInfo{MaxMessage: 1200}); hello.Window != largePiece || hello.Messages != 8 {
 		t.Errorf("a session of a broker's pool begins with %d bytes and %d messages", hello.Window, hello.Messages)
 	}

@@ -73,7 +73,7 @@ func (c *Conn) redial() {
 
 // reach dials until it gets through, the idle time is over, or the Conn has ended.
 func (c *Conn) reach() (*Session, error) {
-	ctx, cancel := context.WithTimeout(c.ctx, c.ep.cfg.Idle)
+	ctx, cancel := context.WithTimeout(c.ctx, c.ep.cfg.IdleTimeout)
 	defer cancel()
 	cause := transport.ErrIdle
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {
@@ -82,7 +82,7 @@ func (c *Conn) reach() (*Session, error) {
 		case err == nil:
 			return s, nil
 		case ctx.Err() != nil: // the deadline was not the caller's
-			return nil, fmt.Errorf("the link was lost and not joined again within %v: %w", c.ep.cfg.Idle, cause)
+			return nil, fmt.Errorf("the link was lost and not joined again within %v: %w", c.ep.cfg.IdleTimeout, cause)
 		case !transport.Retryable(err):
 			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", err)
 		}

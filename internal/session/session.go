@@ -71,7 +71,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		MaxMessage: s.info.MaxMessage, Sizes: s.info.Sizes,
 		Local: c.ep.hello(s.info), FirstWindow: c.ep.cfg.Window,
 		LocalCID: s.cid, RemoteCID: wire.ConnID(randomUint64()),
-		Idle:      c.ep.cfg.Idle,
+		Idle:      c.ep.cfg.IdleTimeout,
 		ReadAhead: readAhead(s.info),
 		Coder:     c.ep.cfg.Coder,
 		Path:      c.ep.paths.recall(s.info.Peer, time.Now()),

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
-	"github.com/pixferry/pixferry/internal/session"
 )
 
 // Config are the settings of the native protocol. The zero value works. With a negative number, or an IdleTimeout
@@ -37,10 +36,4 @@ type Config struct {
 	Digest chunk.Algorithm
 	// Logger hears about lost links and refused peers; nil is silent.
 	Logger *slog.Logger
-}
-
-func (c Config) endpoint() *session.Endpoint {
-	return session.NewEndpoint(session.Config{
-		Idle: c.IdleTimeout, Window: c.Window, Transfers: c.MaxTransfers, Digest: c.Digest, Logger: c.Logger,
-	})
 }

@@ -21,7 +21,7 @@ import (
 // takes the links of listen. Either may be nil, and then its method is
 // errors.ErrUnsupported.
 func Over(dial DialLink, listen ListenLinks, cfg Config) transport.Transport {
-	return &over{dial: dial, listen: listen, ep: cfg.endpoint(), log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))}
+	return &over{dial: dial, listen: listen, ep: session.NewEndpoint(session.Config{Settings: session.Settings(cfg)}), log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))}
 }
 
 type over struct {
