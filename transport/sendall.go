@@ -44,35 +44,8 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	var mu sync.Mutex // of failures, and of calls of Each
-	var failures []error
-	more := 0
-	failed := func(err error, last bool) error { // returns what is to end everything
-		ends := !o.CarryOn || errors.Is(err, ErrClosed) || errors.Is(err, ErrPeerClosed) // not a body's net.ErrClosed
-		if last || ends || ctx.Err() != nil || len(failures) < maxFailures {
-			failures = append(failures, err)
-		} else {
-			more++
-		}
-		if ends {
-			return err
-		}
-		return nil
-	}
+	s := &sendAll{SendAllOptions: o, ctx: ctx, conn: conn}
 	group, sending := errgroup.WithContext(ctx)
-	send := func(img *Image, so *SendOptions) error {
-		r, err := conn.Send(sending, img, so)
-		mu.Lock()
-		defer mu.Unlock()
-		if o.Each != nil {
-			o.Each(img, r, err)
-		}
-		if err != nil {
-			return failed(named(img, err), false)
-		}
-		return nil
-	}
-
 	slots := make(chan struct{}, max(1, cmp.Or(o.Concurrency, conn.Info().Concurrency)))
 	slots <- struct{}{}
 	cut := false
@@ -82,9 +55,9 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 		}
 		if err != nil {
 			group.Go(func() error {
-				mu.Lock()
-				defer mu.Unlock()
-				return failed(err, true)
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.failed(err, true)
 			})
 			break
 		}
@@ -93,7 +66,7 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 			so = o.Send(img)
 		}
 		group.Go(func() error {
-			err := send(img, so)
+			err := s.send(sending, img, so)
 			if err == nil { // else nothing more is taken
 				<-slots
 			}
@@ -107,13 +80,7 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 			break
 		}
 	}
-	err := group.Wait()
-	if o.CarryOn {
-		if more > 0 {
-			failures = append(failures, fmt.Errorf("and %d more", more))
-		}
-		err = errors.Join(failures...)
-	}
+	err := s.result(group.Wait())
 	if ended := ctx.Err(); cut && ended != nil && !errors.Is(err, ended) {
 		err = errors.Join(err, ended)
 	}
@@ -122,6 +89,56 @@ func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o 
 
 // maxFailures bounds the errors that SendAll remembers.
 const maxFailures = 100
+
+// sendAll is a call of SendAll.
+type sendAll struct {
+	*SendAllOptions
+	ctx  context.Context
+	conn Conn
+
+	mu       sync.Mutex // of calls of Each too
+	failures []error
+	more     int // which are not among failures
+}
+
+// send sends one image, and returns what is to end everything.
+func (s *sendAll) send(ctx context.Context, img *Image, o *SendOptions) error {
+	r, err := s.conn.Send(ctx, img, o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Each != nil {
+		s.Each(img, r, err)
+	}
+	if err != nil {
+		return s.failed(named(img, err), false)
+	}
+	return nil
+}
+
+// failed notes an error, the last one at any rate, and returns it if it is to end everything. The mutex is held.
+func (s *sendAll) failed(err error, last bool) error {
+	ends := !s.CarryOn || errors.Is(err, ErrClosed) || errors.Is(err, ErrPeerClosed) // not a body's net.ErrClosed
+	if last || ends || s.ctx.Err() != nil || len(s.failures) < maxFailures {
+		s.failures = append(s.failures, err)
+	} else {
+		s.more++
+	}
+	if ends {
+		return err
+	}
+	return nil
+}
+
+// result is what SendAll returns, whose first error that ended everything is err.
+func (s *sendAll) result(err error) error {
+	if !s.CarryOn {
+		return err
+	}
+	if s.more > 0 {
+		s.failures = append(s.failures, fmt.Errorf("and %d more", s.more))
+	}
+	return errors.Join(s.failures...)
+}
 
 func named(img *Image, err error) error {
 	if name := cmp.Or(img.Name, img.Body.Name()); name != "" {
