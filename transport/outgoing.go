@@ -28,6 +28,7 @@ type Outgoing struct {
 	size    int64
 	wire    atomic.Int64
 	earlier int64 // of wire, before this attempt
+	last    error // of the attempt before
 	unknown atomic.Bool
 	attempt atomic.Uint32
 

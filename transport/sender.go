@@ -113,15 +113,8 @@ func (s *Sender) Send(ctx context.Context, info Info, img *Image, o *SendOptions
 func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing, attempt func(context.Context, *Outgoing) (Receipt, error)) (r Receipt, err error) {
 	o := &out.Options
 	o.Require = cmp.Or(o.Require, min(Received, info.Confirms))
-	switch {
-	case img == nil:
-		return r, configError("no image: pass a *transport.Image")
-	case o.Require > Kept:
-		return r, configError("SendOptions.Require is %d: set it to Sent, Received or Kept", o.Require)
-	case o.Priority > Interactive:
-		return r, configError("SendOptions.Priority is %d: set it to Bulk or Interactive", o.Priority)
-	case o.Require > info.Confirms:
-		return r, fmt.Errorf("%v is wanted, %s confirms %v: %w", o.Require, info.Protocol, info.Confirms, ErrUnconfirmed)
+	if err := o.check(img, info); err != nil {
+		return r, err
 	}
 	ctx, me, err := s.enter(ctx, img, out)
 	if err != nil {
@@ -135,42 +128,9 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		case <-ctx.Done():
 		}
 	}
-	var last error // of the attempt before
 	err = Retry(ctx, o.Retry, func(ctx context.Context) error {
-		if err := out.open(ctx, img); err != nil {
-			if last != nil && errors.Is(err, ErrBodyConsumed) {
-				err = notAgain(last)
-			}
-			last = err
-			return err
-		}
-		if info.MaxImage > 0 && out.size > info.MaxImage {
-			return &TooLargeError{What: "image", Size: out.size, Max: info.MaxImage}
-		}
-		lost := out.unknown.Load()
-		out.Oldest, out.earlier = s.oldest(out.ID), out.wire.Load()
-		var err error
-		if r, err = attempt(ctx, out); err == nil {
-			if err = out.check(ctx, &r); err == nil && r.Level >= Received {
-				out.Progress(r.Bytes)
-			}
-		}
-		if err == nil {
-			return nil
-		}
-		// An attempt is a Conn's own affair; of its Error only the cause counts.
-		if refused := (*RejectedError)(nil); errors.As(err, &refused) {
-			out.unknown.Store(lost) // the answer to this attempt; what became of earlier ones stays open
-		}
-		if e := (*Error)(nil); errors.As(err, &e) {
-			out.unknown.Store(out.unknown.Load() || e.Outcome == Unknown)
-			err = e.Err
-		}
-		if out.consumed() && Retryable(err) {
-			err = notAgain(err)
-		}
-		last = err
-		return err
+		r, out.last = s.try(ctx, info, img, out, attempt)
+		return out.last
 	})
 	if err == nil {
 		return r, nil
@@ -179,6 +139,58 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 		err = c.err
 	}
 	return r, err
+}
+
+// check says what is wrong with what is wanted.
+func (o *SendOptions) check(img *Image, info Info) error {
+	switch {
+	case img == nil:
+		return configError("no image: pass a *transport.Image")
+	case o.Require > Kept:
+		return configError("SendOptions.Require is %d: set it to Sent, Received or Kept", o.Require)
+	case o.Priority > Interactive:
+		return configError("SendOptions.Priority is %d: set it to Bulk or Interactive", o.Priority)
+	case o.Require > info.Confirms:
+		return fmt.Errorf("%v is wanted, %s confirms %v: %w", o.Require, info.Protocol, info.Confirms, ErrUnconfirmed)
+	}
+	return nil
+}
+
+// try makes one attempt.
+func (s *Sender) try(ctx context.Context, info Info, img *Image, out *Outgoing, attempt func(context.Context, *Outgoing) (Receipt, error)) (Receipt, error) {
+	if err := out.open(ctx, img); err != nil {
+		if out.last != nil && errors.Is(err, ErrBodyConsumed) {
+			err = notAgain(out.last)
+		}
+		return Receipt{}, err
+	}
+	if info.MaxImage > 0 && out.size > info.MaxImage {
+		return Receipt{}, &TooLargeError{What: "image", Size: out.size, Max: info.MaxImage}
+	}
+	lost := out.unknown.Load()
+	out.Oldest, out.earlier = s.oldest(out.ID), out.wire.Load()
+	r, err := attempt(ctx, out)
+	if err == nil {
+		err = out.check(ctx, &r)
+	}
+	if err == nil {
+		if r.Level >= Received {
+			out.Progress(r.Bytes)
+		}
+		return r, nil
+	}
+	// An attempt is a Conn's own affair; of its Error only the cause counts.
+	if refused := (*RejectedError)(nil); errors.As(err, &refused) {
+		out.unknown.Store(lost) // the answer to this attempt; what became of earlier ones stays open
+	}
+	if e := (*Error)(nil); errors.As(err, &e) {
+		out.unknown.Store(out.unknown.Load() || e.Outcome == Unknown)
+		err = e.Err
+	}
+	if out.consumed() && Retryable(err) {
+		err = notAgain(err)
+	}
+	return Receipt{}, err
 }
 
 // notAgain is a failure that another attempt might have overcome, had the body not been read.
