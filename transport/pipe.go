@@ -172,20 +172,8 @@ func feed(ctx context.Context, in *Inbox, out *Outgoing) (Receipt, error) {
 func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int64, error) {
 	blocks, tree := chunk.NewBlockHasher(XXH3), chunk.NewTree(XXH3)
 	duplicate := a.Joined()
-	var same []int64
-	held := make(map[int64]bool)
-	for _, b := range a.Held() {
-		d, err := blocks.Read(out.Body.ReaderAt, b.Index, out.Body.Size)
-		if err != nil {
-			return chunk.Digest{}, 0, err
-		}
-		if d == b.Digest {
-			same = append(same, b.Index)
-			held[b.Index] = true
-			_ = tree.Set(b) // of this image, as held says
-		}
-	}
-	if err := a.Use(same); err != nil {
+	held, err := reuse(a, out.Body, blocks, tree)
+	if err != nil {
 		return chunk.Digest{}, 0, err
 	}
 	n := int64(chunk.BlockSize)
@@ -222,4 +210,22 @@ func copyBody(ctx context.Context, a *Arrival, out *Outgoing) (chunk.Digest, int
 			return root, pos, nil
 		}
 	}
+}
+
+// reuse has the Arrival use the blocks of this very body that it holds, and returns which these are.
+func reuse(a *Arrival, body *OpenBody, blocks *chunk.BlockHasher, tree *chunk.Tree) (map[int64]bool, error) {
+	var same []int64
+	held := make(map[int64]bool)
+	for _, b := range a.Held() {
+		d, err := blocks.Read(body.ReaderAt, b.Index, body.Size)
+		if err != nil {
+			return nil, err
+		}
+		if d == b.Digest {
+			same = append(same, b.Index)
+			held[b.Index] = true
+			_ = tree.Set(b) // of this image, as held says
+		}
+	}
+	return held, a.Use(same)
 }
