@@ -38,7 +38,7 @@ func (c *baseConn) Send(ctx context.Context, img *transport.Image, o *transport.
 }
 
 func (c *baseConn) attempt(ctx context.Context, out *transport.Outgoing) (transport.Receipt, error) {
-	packages, head, err := c.cut(out)
+	image, err := c.cut(out)
 	if err != nil {
 		return transport.Receipt{}, err
 	}
@@ -51,34 +51,47 @@ func (c *baseConn) attempt(ctx context.Context, out *transport.Outgoing) (transp
 	if err := c.settle(ctx); err != nil {
 		return transport.Receipt{}, err
 	}
-	if err := c.transfer(ctx, out, packages, head); err != nil {
+	if err := c.transfer(ctx, image); err != nil {
 		return transport.Receipt{}, err
 	}
-	return transport.Receipt{Level: transport.Received, Bytes: packages.Size}, nil
+	return transport.Receipt{Level: transport.Received, Bytes: image.head.Size}, nil
+}
+
+// A baseImage is an image on its way to BASE, which asks for packages in its own order.
+type baseImage struct {
+	out      *transport.Outgoing
+	packages *chunk.Splitter
+	head     BaseHead
+	buf      []byte
+	sent     []bool
+	left     int // how many are not sent
 }
 
 // cut prepares the packages. BASE may ask for any of them at any time, so that a body
 // that can be read only once is held in memory.
-func (c *baseConn) cut(out *transport.Outgoing) (*chunk.Splitter, *BaseHead, error) {
+func (c *baseConn) cut(out *transport.Outgoing) (*baseImage, error) {
 	p := &chunk.Splitter{Source: out.Body.ReaderAt, Size: out.Body.Size, ChunkSize: c.base.packageSize()}
 	most := c.Info().MaxImage
 	if p.Source == nil {
 		b, err := io.ReadAll(io.LimitReader(out.Body, most+1))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		p.Source, p.Size = bytes.NewReader(b), int64(len(b))
 	}
 	name := out.Image.Name
 	switch {
 	case p.Size > most:
-		return nil, nil, &transport.TooLargeError{What: "image", Size: p.Size, Max: most}
+		return nil, &transport.TooLargeError{What: "image", Size: p.Size, Max: most}
 	case p.Size == 0:
-		return nil, nil, &transport.RejectedError{Reason: transport.ReasonMalformed, Text: "the image is empty: BASE takes 1 byte and more"}
+		return nil, &transport.RejectedError{Reason: transport.ReasonMalformed, Text: "the image is empty: BASE takes 1 byte and more"}
 	case strings.Contains(name, ";"):
-		return nil, nil, &transport.RejectedError{Reason: transport.ReasonName, Text: fmt.Sprintf("the name %.80q has a ';', which ends a name for BASE: choose another", name)}
+		return nil, &transport.RejectedError{Reason: transport.ReasonName, Text: fmt.Sprintf("the name %.80q has a ';', which ends a name for BASE: choose another", name)}
 	}
-	return p, &BaseHead{Name: name, Size: p.Size}, nil
+	return &baseImage{
+		out: out, packages: p, head: BaseHead{Name: name, Size: p.Size}, buf: make([]byte, p.ChunkSize),
+		sent: make([]bool, p.Count()), left: int(p.Count()),
+	}, nil
 }
 
 // settle waits for the answers to a transfer that was given up: BASE takes what comes then
@@ -105,8 +118,8 @@ func (c *baseConn) settle(ctx context.Context) error {
 }
 
 // transfer runs the state machine.
-func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packages *chunk.Splitter, head *BaseHead) error {
-	s := c.base.newSender(int(packages.Count()), time.Now())
+func (c *baseConn) transfer(ctx context.Context, image *baseImage) error {
+	s := c.base.newSender(image.left, time.Now())
 	defer func() {
 		if !s.ended() {
 			c.base.left = baseRest{s.tries, s.sentAt.Add(s.timeout)}
@@ -114,38 +127,14 @@ func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packag
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	buf := make([]byte, packages.ChunkSize)
-	left, sent := s.packages, make([]bool, s.packages) // BASE asks for them in its own order
 	for send := true; !s.ended(); {
 		if send {
-			m := BaseMessage{Function: s.newest.function}
-			switch m.Function {
-			case BaseBegin:
-				m.Data = head.Append(nil)
-			case BaseData:
-				piece, err := packages.Read(int64(s.newest.index), buf)
-				if err != nil {
-					return err
-				}
-				m.Number, m.Data = s.newest.index, piece.Data
-				out.Count(int64(len(m.Data)))
-				if i := m.Number; !sent[i] {
-					sent[i] = true
-					left--
-				}
-				if left == 0 { // with this one BASE may have all, and keeps what it has
-					if err := out.Body.Check(); err != nil {
-						return err
-					}
-					out.LastByteSent()
-				}
-			}
-			p, err := m.Append(nil)
+			p, err := image.message(s.newest)
 			if err != nil {
 				return err
 			}
 			c.link.send(p)
-			out.Progress(min(int64(s.acked)*int64(packages.ChunkSize), packages.Size))
+			image.out.Progress(min(int64(s.acked)*int64(image.packages.ChunkSize), image.head.Size))
 		}
 		timer.Reset(time.Until(s.deadline()))
 		select {
@@ -161,4 +150,31 @@ func (c *baseConn) transfer(ctx context.Context, out *transport.Outgoing, packag
 		return fmt.Errorf("%w: %s", s.err, (*why).Error()) // in words, as no answer of BASE's
 	}
 	return s.err
+}
+
+// message is what a step sends.
+func (b *baseImage) message(step baseStep) ([]byte, error) {
+	m := BaseMessage{Function: step.function}
+	switch m.Function {
+	case BaseBegin:
+		m.Data = b.head.Append(nil)
+	case BaseData:
+		piece, err := b.packages.Read(int64(step.index), b.buf)
+		if err != nil {
+			return nil, err
+		}
+		m.Number, m.Data = step.index, piece.Data
+		b.out.Count(int64(len(m.Data)))
+		if !b.sent[m.Number] {
+			b.sent[m.Number] = true
+			b.left--
+		}
+		if b.left == 0 { // with this one BASE may have all, and keeps what it has
+			if err := b.out.Body.Check(); err != nil {
+				return nil, err
+			}
+			b.out.LastByteSent()
+		}
+	}
+	return m.Append(nil)
 }
