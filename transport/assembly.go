@@ -119,8 +119,8 @@ func (s *Server) forget(instance, oldest uint64) {
 	raised := oldest > s.floors[instance]
 	if raised {
 		if _, known := s.floors[instance]; !known && len(s.floors) >= s.limits.MaxReceipts {
-			for any := range s.floors { // whichever: its receipts are old by now
-				delete(s.floors, any)
+			for sender := range s.floors { // whichever: its receipts are old by now
+				delete(s.floors, sender)
 				break
 			}
 		}

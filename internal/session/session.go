@@ -284,10 +284,10 @@ func (s *Session) MaxMessage() int {
 	return s.eng.MaxMessage()
 }
 
-// LimitMessage says that the medium has refused a message over max bytes.
-func (s *Session) LimitMessage(max int) {
+// LimitMessage says that the medium has refused a message over limit bytes.
+func (s *Session) LimitMessage(limit int) {
 	s.mu.Lock()
-	s.eng.LimitMessage(max)
+	s.eng.LimitMessage(limit)
 	s.unlock()
 }
 

@@ -33,7 +33,7 @@ type lane struct {
 	more    chan struct{} // capacity 1: something has come
 }
 
-func newQueue(max int) *queue { return &queue{max: max} }
+func newQueue(limit int) *queue { return &queue{max: limit} }
 
 func (q *queue) lane(sn string) *lane { return &lane{q: q, sn: sn, more: make(chan struct{}, 1)} }
 
