@@ -18,29 +18,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/hooks/auth"
-	"github.com/mochi-mqtt/server/v2/listeners"
 	"go.uber.org/goleak"
 
+	"github.com/pixferry/pixferry/internal/testbroker"
 	"github.com/pixferry/pixferry/mqttx"
 	"github.com/pixferry/pixferry/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func broker(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := mqtt.New(&mqtt.Options{Logger: slog.New(slog.DiscardHandler)})
-	if err := errors.Join(b.AddHook(new(auth.AllowHook), nil), b.AddListener(listeners.NewNet("test", l)), b.Serve()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { b.Close() })
-	return "mqtt://" + l.Addr().String()
-}
+func broker(t *testing.T) string { return testbroker.Embedded(t, testbroker.Options{}).URL() }
 
 // takes runs a BASE, whose handler gets the images.
 func takes(t *testing.T, broker string, handler func(name string, content []byte)) {
