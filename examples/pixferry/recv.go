@@ -20,36 +20,68 @@ import (
 // shutdownTime is how long images on their way may take to end after a signal.
 const shutdownTime = 2 * time.Second
 
-func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+// recvArgs is the command line of recv.
+type recvArgs struct {
+	dir   string
+	count int
+	idle  time.Duration
+	json  bool
+	urls  []string
+	sides []transport.Transport // of urls
+}
+
+func parseRecv(args []string, stderr io.Writer) (*recvArgs, error) {
+	var a recvArgs
 	flags := flag.NewFlagSet("pixferry recv", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	dir := flags.String("dir", ".", "`directory` for the images")
-	count := flags.Int("count", 0, "leave after this `number` of images (0: never)")
-	idle := flags.Duration("idle", 0, "leave after this `time` without traffic (0: never)")
-	asJSON := flags.Bool("json", false, "one JSON object a line, after the lines that begin with \"listening\"")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
-		return errUsage
+	flags.StringVar(&a.dir, "dir", ".", "`directory` for the images")
+	flags.IntVar(&a.count, "count", 0, "leave after this `number` of images (0: never)")
+	flags.DurationVar(&a.idle, "idle", 0, "leave after this `time` without traffic (0: never)")
+	flags.BoolVar(&a.json, "json", false, "one JSON object a line, after the lines that begin with \"listening\"")
+	if err := parse(flags, args); err != nil {
+		return nil, err
 	}
 	if flags.NArg() == 0 {
-		return misuse(stderr, "recv needs a URL")
+		return nil, misuse(stderr, "recv needs a URL")
 	}
-	if *count < 0 || *idle < 0 {
-		return misuse(stderr, "-count and -idle cannot be negative")
+	if a.count < 0 || a.idle < 0 {
+		return nil, misuse(stderr, "-count and -idle cannot be negative")
 	}
-	var sides []transport.Transport
-	for _, raw := range flags.Args() {
+	a.urls = flags.Args()
+	for _, raw := range a.urls {
 		t, err := endpoint.Parse(raw, true)
 		if err != nil {
-			return misuse(stderr, "%v", err)
+			return nil, misuse(stderr, "%v", err)
 		}
-		sides = append(sides, t)
+		a.sides = append(a.sides, t)
 	}
-	out := newReport(stdout, stderr, *asJSON, "never")
-	r := &receiver{out: out, count: *count, active: make(map[transport.ID]time.Time),
+	return &a, nil
+}
+
+// listen listens on all sides, or on none.
+func listen(ctx context.Context, sides []transport.Transport) (listeners []transport.Listener, err error) {
+	for _, side := range sides {
+		listener, err := side.Listen(ctx)
+		if err != nil {
+			for _, l := range listeners {
+				err = errors.Join(err, l.Close())
+			}
+			return nil, err
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, nil
+}
+
+func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	a, err := parseRecv(args, stderr)
+	if err != nil {
+		return err
+	}
+	out := newReport(stdout, stderr, a.json, "never")
+	r := &receiver{out: out, count: a.count, active: make(map[transport.ID]time.Time),
 		leave: make(chan struct{}), traffic: make(chan struct{}, 1), settled: make(chan struct{}, 1)}
-	store := &transport.DirStore{Dir: *dir, Path: tcpx.FramePath}
+	store := &transport.DirStore{Dir: a.dir, Path: tcpx.FramePath}
 	defer store.Close()
 	if _, _, err := store.Receipt(ctx, transport.ID{}); err != nil {
 		return err // of the directory, before anybody sends
@@ -64,21 +96,14 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Hooks: transport.Hooks{Finished: r.finished, Dropped: r.dropped},
 	}
 
-	var listeners []transport.Listener
-	for _, side := range sides {
-		listener, err := side.Listen(ctx)
-		if err != nil {
-			for _, l := range listeners {
-				err = errors.Join(err, l.Close())
-			}
-			return err
-		}
-		listeners = append(listeners, listener)
+	listeners, err := listen(ctx, a.sides)
+	if err != nil {
+		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	serving := context.WithoutCancel(ctx) // a signal ends it by way of Shutdown
 	for i, listener := range listeners {
-		out.listening(endpoint.Where(flags.Arg(i), listener.Addr()))
+		out.listening(endpoint.Where(a.urls[i], listener.Addr()))
 		group.Go(func() error {
 			if err := srv.Serve(serving, listener); !errors.Is(err, transport.ErrServerClosed) {
 				return err
@@ -87,7 +112,7 @@ func recv(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		})
 	}
 	group.Go(func() error {
-		r.wait(ctx, *idle)
+		r.wait(ctx, a.idle)
 		ending, cancel := context.WithTimeout(serving, shutdownTime)
 		defer cancel()
 		if err := srv.Shutdown(ending); err != nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -23,71 +23,87 @@ var retries = &transport.RetryPolicy{MaxAttempts: 5}
 // dialTime is how long the receiver may take to answer.
 const dialTime = 30 * time.Second
 
-func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+// sendArgs is the command line of send.
+type sendArgs struct {
+	message, progress, journal string
+	concurrency                int
+	timeout                    time.Duration
+	id                         transport.ID
+	json                       bool
+	url                        string
+	to                         transport.Transport
+	files                      []string
+}
+
+func parseSend(args []string, stderr io.Writer) (*sendArgs, error) {
+	var a sendArgs
 	flags := flag.NewFlagSet("pixferry send", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	message := flags.String("message", "", "send this `text` before the files")
-	concurrency := flags.Int("concurrency", 0, "images at once (0: what suits the transport)")
-	timeout := flags.Duration("timeout", 0, "give up after this `time` (0: some minutes after the receiver has vanished)")
+	flags.StringVar(&a.message, "message", "", "send this `text` before the files")
+	flags.IntVar(&a.concurrency, "concurrency", 0, "images at once (0: what suits the transport)")
+	flags.DurationVar(&a.timeout, "timeout", 0, "give up after this `time` (0: some minutes after the receiver has vanished)")
 	id := flags.String("id", "", "transfer `ID` of the one file: 32 hexadecimal digits")
-	progress := flags.String("progress", "auto", "auto, always or never")
-	asJSON := flags.Bool("json", false, "one JSON object a line")
-	journalFile := flags.String("journal", "", "`file` that remembers unfinished deliveries (default: in the user's cache directory)")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil
-	} else if err != nil {
-		return errUsage
+	flags.StringVar(&a.progress, "progress", "auto", "auto, always or never")
+	flags.BoolVar(&a.json, "json", false, "one JSON object a line")
+	flags.StringVar(&a.journal, "journal", "", "`file` that remembers unfinished deliveries (default: in the user's cache directory)")
+	if err := parse(flags, args); err != nil {
+		return nil, err
 	}
-	if flags.NArg() == 0 || flags.NArg() == 1 && *message == "" {
-		return misuse(stderr, "send needs a URL and files, or -message TEXT")
+	if flags.NArg() == 0 || flags.NArg() == 1 && a.message == "" {
+		return nil, misuse(stderr, "send needs a URL and files, or -message TEXT")
 	}
-	files := flags.Args()[1:]
-	if *progress != "auto" && *progress != "always" && *progress != "never" {
-		return misuse(stderr, "-progress %s: want auto, always or never", *progress)
+	a.url, a.files = flags.Arg(0), flags.Args()[1:]
+	if a.progress != "auto" && a.progress != "always" && a.progress != "never" {
+		return nil, misuse(stderr, "-progress %s: want auto, always or never", a.progress)
 	}
-	if *concurrency < 0 || *timeout < 0 {
-		return misuse(stderr, "-concurrency and -timeout cannot be negative")
+	if a.concurrency < 0 || a.timeout < 0 {
+		return nil, misuse(stderr, "-concurrency and -timeout cannot be negative")
 	}
-	var fixed transport.ID
+	var err error
 	if *id != "" {
-		var err error
-		if fixed, err = transport.ParseID(*id); err != nil {
-			return misuse(stderr, "-id: %v", err)
+		if a.id, err = transport.ParseID(*id); err != nil {
+			return nil, misuse(stderr, "-id: %v", err)
 		}
-		if fixed.IsZero() {
-			return misuse(stderr, "-id: an ID of zeros names nothing")
+		if a.id.IsZero() {
+			return nil, misuse(stderr, "-id: an ID of zeros names nothing")
 		}
-		if len(files) != 1 {
-			return misuse(stderr, "-id names the transfer of one file, not of %d", len(files))
+		if len(a.files) != 1 {
+			return nil, misuse(stderr, "-id names the transfer of one file, not of %d", len(a.files))
 		}
 	}
-	if first := slices.Index(files, "-"); first >= 0 && slices.Contains(files[first+1:], "-") {
-		return misuse(stderr, "standard input (-) can be sent once")
+	if first := slices.Index(a.files, "-"); first >= 0 && slices.Contains(a.files[first+1:], "-") {
+		return nil, misuse(stderr, "standard input (-) can be sent once")
 	}
-	url := flags.Arg(0)
-	to, err := endpoint.Parse(url, false)
-	if err != nil {
-		return misuse(stderr, "%v", err)
+	if a.to, err = endpoint.Parse(a.url, false); err != nil {
+		return nil, misuse(stderr, "%v", err)
 	}
-	if _, ok := to.(*udpx.JSON); ok && len(files) > 0 {
-		return misuse(stderr, "udp+json carries text messages only: send one with -message TEXT, and no files")
+	if _, ok := a.to.(*udpx.JSON); ok && len(a.files) > 0 {
+		return nil, misuse(stderr, "udp+json carries text messages only: send one with -message TEXT, and no files")
 	}
-	if *timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("the -timeout of %v is over", *timeout))
-		defer cancel()
-	}
-	journal, err := openJournal(*journalFile)
+	return &a, nil
+}
+
+func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	a, err := parseSend(args, stderr)
 	if err != nil {
 		return err
 	}
-	out := newReport(stdout, stderr, *asJSON, *progress)
-	defer out.close()
-	s := &sender{out: out, stderr: stderr, journal: journal, receiver: endpoint.Redacted(url), fixed: fixed, stdin: stdin, retry: retries, jobs: make(map[*transport.Image]*job), used: make(map[transport.ID]bool)}
-
-	conn, err := dial(ctx, to)
+	if a.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("the -timeout of %v is over", a.timeout))
+		defer cancel()
+	}
+	journal, err := openJournal(a.journal)
 	if err != nil {
-		return s.none(files, err)
+		return err
+	}
+	out := newReport(stdout, stderr, a.json, a.progress)
+	defer out.close()
+	s := &sender{out: out, stderr: stderr, journal: journal, receiver: endpoint.Redacted(a.url), fixed: a.id, stdin: stdin, retry: retries, jobs: make(map[*transport.Image]*job), used: make(map[transport.ID]bool)}
+
+	conn, err := dial(ctx, a.to)
+	if err != nil {
+		return s.none(a.files, err)
 	}
 	defer conn.Close()
 	ctx, s.stop = context.WithCancelCause(ctx)
@@ -95,13 +111,13 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if s.again = conn.Info().Resumes; !s.again {
 		s.retry = nil // a device protocol without IDs would deliver twice
 	}
-	if *message != "" {
-		if err := conn.SendMessage(ctx, transport.Message{Type: "text/plain", Data: []byte(*message)}); err != nil {
-			return s.none(files, err)
+	if a.message != "" {
+		if err := conn.SendMessage(ctx, transport.Message{Type: "text/plain", Data: []byte(a.message)}); err != nil {
+			return s.none(a.files, err)
 		}
 	}
-	err = transport.SendAll(ctx, conn, s.images(files), &transport.SendAllOptions{Concurrency: *concurrency, Send: s.options, Each: s.ended, CarryOn: true})
-	if s.done == len(files) && !s.missing {
+	err = transport.SendAll(ctx, conn, s.images(a.files), &transport.SendAllOptions{Concurrency: a.concurrency, Send: s.options, Each: s.ended, CarryOn: true})
+	if s.done == len(a.files) && !s.missing {
 		s.forget(s.delivered...)
 	}
 	if err == nil {
@@ -110,7 +126,7 @@ func send(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if s.last == nil || ctx.Err() != nil {
 		s.last = context.Cause(ctx)
 	}
-	for _, file := range files[s.done:] {
+	for _, file := range a.files[s.done:] {
 		out.image(result{Name: filepath.Base(file), Status: "failed", Error: fmt.Sprintf("not begun: %v", s.last)})
 	}
 	return errFailed
