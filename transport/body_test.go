@@ -146,8 +146,9 @@ type closer struct {
 
 func (c closer) Close() error { return c.close() }
 
-func TestCutFileHasChanged(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.jpg")
+// openedFile returns a file of 100 bytes, and its open body.
+func openedFile(t *testing.T) (path string, b *OpenBody) {
+	path = filepath.Join(t.TempDir(), "x.jpg")
 	if err := os.WriteFile(path, picture(1, 100), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +156,12 @@ func TestCutFileHasChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	t.Cleanup(func() { b.Close() })
+	return path, b
+}
+
+func TestCutFileHasChanged(t *testing.T) {
+	path, b := openedFile(t)
 	if err := os.Truncate(path, 40); err != nil {
 		t.Fatal(err)
 	}
@@ -169,15 +175,7 @@ func TestCutFileHasChanged(t *testing.T) {
 
 // Bytes that were written over in place are of two images, which the size does not tell.
 func TestOverwrittenFileHasChanged(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "x.jpg")
-	if err := os.WriteFile(path, picture(1, 100), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	b, err := File(path).Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	path, b := openedFile(t)
 	if err := b.Check(); err != nil {
 		t.Error("unchanged:", err)
 	}

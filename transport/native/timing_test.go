@@ -224,9 +224,8 @@ func TestSendEndsWithItsContextWhileDialling(t *testing.T) {
 	})
 }
 
-// A link that dies while the Handler decides: the image is offered again, the
-// Handler is not called twice, no byte is sent twice.
-func TestLinkLostBeforeTheReceipt(t *testing.T) {
+// cutInHandler is a bubble whose Handler takes its time, in which the link is cut.
+func cutInHandler(t *testing.T, takes time.Duration, cause error, f func(t *testing.T, e *ends, calls *int)) {
 	calls := 0
 	var entered chan struct{}
 	bubble(t, func(s *transport.Server, m *medium) {
@@ -234,18 +233,26 @@ func TestLinkLostBeforeTheReceipt(t *testing.T) {
 		s.Handler = func(context.Context, *transport.Incoming) error {
 			calls++
 			entered <- struct{}{}
-			time.Sleep(time.Minute)
+			time.Sleep(takes)
 			return nil
 		}
 	}, func(t *testing.T, e *ends) {
-		b := bytes.Repeat([]byte("0123456789abcdef"), 3<<16)
 		go func() {
 			<-entered
-			e.cut(nil)
+			e.cut(cause)
 		}()
+		f(t, e, &calls)
+	})
+}
+
+// A link that dies while the Handler decides: the image is offered again, the
+// Handler is not called twice, no byte is sent twice.
+func TestLinkLostBeforeTheReceipt(t *testing.T) {
+	cutInHandler(t, time.Minute, nil, func(t *testing.T, e *ends, calls *int) {
+		b := bytes.Repeat([]byte("0123456789abcdef"), 3<<16)
 		r, err := e.conn.Send(t.Context(), image("a", b), nil)
-		if err != nil || r.Resent != 0 || calls != 1 {
-			t.Errorf("%+v, %v and %d calls of the Handler; want nothing resent and one", r, err, calls)
+		if err != nil || r.Resent != 0 || *calls != 1 {
+			t.Errorf("%+v, %v and %d calls of the Handler; want nothing resent and one", r, err, *calls)
 		}
 		e.holds("a", b)
 	})
@@ -254,30 +261,16 @@ func TestLinkLostBeforeTheReceipt(t *testing.T) {
 // The same, but the peer cannot be joined: nobody knows, until asked again under
 // the same ID.
 func TestUnknownOutcomeResolves(t *testing.T) {
-	calls := 0
-	var entered chan struct{}
-	bubble(t, func(s *transport.Server, m *medium) {
-		entered = make(chan struct{}, 1)
-		s.Handler = func(context.Context, *transport.Incoming) error {
-			calls++
-			entered <- struct{}{}
-			time.Sleep(time.Second)
-			return nil
-		}
-	}, func(t *testing.T, e *ends) {
+	cutInHandler(t, time.Second, io.ErrClosedPipe, func(t *testing.T, e *ends, calls *int) {
 		b, id := []byte("an image"), transport.NewID()
-		go func() {
-			<-entered
-			e.cut(io.ErrClosedPipe)
-		}()
 		_, err := e.conn.Send(t.Context(), image("a", b), &transport.SendOptions{ID: id})
 		if outcome(err) != transport.Unknown {
 			t.Fatalf("%v; want an unknown outcome", err)
 		}
 		e.cut(nil)
 		r, err := e.conn.Send(t.Context(), image("a", b), &transport.SendOptions{ID: id})
-		if err != nil || r.Level != transport.Kept || calls != 1 {
-			t.Errorf("%+v, %v and %d calls of the Handler; want it kept by one call", r, err, calls)
+		if err != nil || r.Level != transport.Kept || *calls != 1 {
+			t.Errorf("%+v, %v and %d calls of the Handler; want it kept by one call", r, err, *calls)
 		}
 		_, err = e.conn.Send(t.Context(), image("a", []byte("another")), &transport.SendOptions{ID: id})
 		if !errors.Is(err, transport.ErrIDUsed) {
