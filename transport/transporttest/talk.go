@@ -42,13 +42,7 @@ func checkNotServing(t testing.TB, k transportKit) {
 
 func checkMessages(t testing.TB, k transportKit) {
 	if k.Messages == 0 {
-		r := k.rig(t, nil)
-		r.within("SendMessage", func() {
-			if err := r.conn.SendMessage(t.Context(), transport.Message{}); !errors.Is(err, errors.ErrUnsupported) {
-				t.Errorf("SendMessage without messages in the protocol: %v; want errors.ErrUnsupported", err)
-			}
-		})
-		r.works(false, "a message that cannot be sent")
+		checkNoMessages(t, k)
 		return
 	}
 	type note struct {
@@ -100,25 +94,40 @@ func checkMessages(t testing.TB, k transportKit) {
 	}
 	if k.Rejections {
 		answer <- transport.Reject("no such command")
-		r.within("SendMessage that is refused", func() {
-			err := r.conn.SendMessage(t.Context(), transport.Message{Type: "cmd"})
-			if refusal := (*transport.RejectedError)(nil); !errors.As(err, &refusal) || !strings.Contains(refusal.Text, "no such command") {
-				t.Errorf("SendMessage that is refused: %v; want a *RejectedError with the Server's text", err)
-			}
-		})
-		r.within("SendMessage that is too large", func() {
-			err := r.conn.SendMessage(t.Context(), transport.Message{Data: make([]byte, 64<<10+1)})
-			tooLarge, refusal := (*transport.TooLargeError)(nil), (*transport.RejectedError)(nil)
-			if !errors.As(err, &tooLarge) && (!errors.As(err, &refusal) || refusal.Reason != transport.ReasonTooLarge) {
-				t.Errorf("SendMessage of more than the peer's limit: %v; want a *TooLargeError or a refusal as too large", err)
-			}
-		})
+		r.refusesMessages("no such command")
 	}
 	r.works(false, "messages")
 	if k.BothWays {
 		go r.server(func(s *transport.Server) { s.Message = take }).ServeConn(t.Context(), r.conn)
 		send(peer, transport.Message{Type: "answer", Data: []byte("from the listening side")})
 	}
+}
+
+func checkNoMessages(t testing.TB, k transportKit) {
+	r := k.rig(t, nil)
+	r.within("SendMessage", func() {
+		if err := r.conn.SendMessage(t.Context(), transport.Message{}); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("SendMessage without messages in the protocol: %v; want errors.ErrUnsupported", err)
+		}
+	})
+	r.works(false, "a message that cannot be sent")
+}
+
+// refusesMessages is for a Server that refuses the next message with a text, and those that are too large.
+func (r *rig) refusesMessages(text string) {
+	r.within("SendMessage that is refused", func() {
+		err := r.conn.SendMessage(r.Context(), transport.Message{Type: "cmd"})
+		if refusal := (*transport.RejectedError)(nil); !errors.As(err, &refusal) || !strings.Contains(refusal.Text, text) {
+			r.Errorf("SendMessage that is refused: %v; want a *RejectedError with the Server's text", err)
+		}
+	})
+	r.within("SendMessage that is too large", func() {
+		err := r.conn.SendMessage(r.Context(), transport.Message{Data: make([]byte, 64<<10+1)})
+		tooLarge, refusal := (*transport.TooLargeError)(nil), (*transport.RejectedError)(nil)
+		if !errors.As(err, &tooLarge) && (!errors.As(err, &refusal) || refusal.Reason != transport.ReasonTooLarge) {
+			r.Errorf("SendMessage of more than the peer's limit: %v; want a *TooLargeError or a refusal as too large", err)
+		}
+	})
 }
 
 func checkBothWays(t testing.TB, k transportKit) {
