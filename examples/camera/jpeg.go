@@ -45,17 +45,14 @@ func (c *jpegCutter) next() ([]byte, error) {
 	for err == nil && marker != markerEnd {
 		if marker == markerStart {
 			c.data = []byte{0xff, markerStart}
+		} else if !standsAlone(marker) {
+			err = c.segment()
 		}
-		if standsAlone(marker) || marker == markerStart {
-			marker, err = c.marker()
-			continue
-		}
-		if err = c.segment(); err != nil {
-			break
-		}
-		if marker == markerScan {
+		switch {
+		case err != nil:
+		case marker == markerScan:
 			marker, err = c.scan()
-		} else {
+		default:
 			marker, err = c.marker()
 		}
 	}
