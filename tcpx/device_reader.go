@@ -55,17 +55,8 @@ func (r *deviceReader) textWithin(ctx context.Context, begin time.Duration, spli
 	for paused := error(nil); ; { // why: silence, or the end
 		wait := begin
 		if len(r.ahead) > 0 {
-			n, err := split(r.ahead, paused != nil)
-			if err == nil && n == 0 && len(r.ahead) > deviceText {
-				err = fmt.Errorf("%.40q... is no text of this protocol: one has at most %d bytes", r.ahead, deviceText)
-			}
-			if err != nil {
-				return "", err
-			}
-			if n > 0 {
-				text := string(r.ahead[:n])
-				r.ahead = r.ahead[n:]
-				return text, nil
+			if text, err := r.take(split, paused != nil); text != "" || err != nil {
+				return text, err
 			}
 			wait = r.waits.quiet
 			if paused != nil {
@@ -90,6 +81,20 @@ func (r *deviceReader) textWithin(ctx context.Context, begin time.Duration, spli
 			return "", err
 		}
 	}
+}
+
+// take takes the text that there is, or none while it is not all there.
+func (r *deviceReader) take(split splitFunc, paused bool) (string, error) {
+	n, err := split(r.ahead, paused)
+	if err == nil && n == 0 && len(r.ahead) > deviceText {
+		err = fmt.Errorf("%.40q... is no text of this protocol: one has at most %d bytes", r.ahead, deviceText)
+	}
+	if err != nil {
+		return "", err
+	}
+	text := string(r.ahead[:n])
+	r.ahead = r.ahead[n:]
+	return text, nil
 }
 
 // fill reads more behind what is there already.
