@@ -41,7 +41,7 @@ func (c *baseStation) Serve(ctx context.Context, in *transport.Inbox) error {
 	select {
 	case c.served <- struct{}{}:
 	default:
-		return &transport.Error{Op: "serve", Err: transport.ErrServed}
+		return serveError(transport.ErrServed)
 	}
 	s := &baseServing{link: c.l.link, truncated: c.l.base.Truncated, in: in, r: c.l.base.newReceiver(), result: make(chan error, 1)}
 	s.ctx = ctx
@@ -64,9 +64,9 @@ func (c *baseStation) Serve(ctx context.Context, in *transport.Inbox) error {
 		case err := <-s.result:
 			s.take(s.r.ended(err == nil, time.Now()))
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return serveError(context.Cause(ctx))
 		case <-c.closed:
-			return transport.ErrClosed
+			return serveError(transport.ErrClosed)
 		}
 	}
 }

@@ -229,3 +229,4 @@ func (h *Hub) Close() error {
 
 func dialError(err error) error   { return &transport.Error{Op: "dial", Err: err} }
 func listenError(err error) error { return &transport.Error{Op: "listen", Err: err} }
+func serveError(err error) error  { return &transport.Error{Op: "serve", Err: err} }

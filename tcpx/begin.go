@@ -71,7 +71,7 @@ func (b *Begin) info() transport.Info {
 // Dial implements transport.Transport. It does not connect: Send does.
 func (b *Begin) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, dialError(err)
 	}
 	return &beginConn{deviceConn: newDeviceConn(b.info(), func() {}), b: b}, nil
 }
@@ -80,7 +80,7 @@ func (b *Begin) Dial(ctx context.Context) (transport.Conn, error) {
 func (b *Begin) Listen(ctx context.Context) (transport.Listener, error) {
 	names, err := newNames(b.Name)
 	if err != nil {
-		return nil, err
+		return nil, listenError(err)
 	}
 	times := waits{timeout: limit(b.Timeout, deviceTimeout), idle: limit(b.IdleTimeout, deviceIdle)}
 	return listenDevice(ctx, b.Listener, b.Addr, b.info(), times, func(ctx context.Context, r *deviceReader, in *transport.Inbox) error {

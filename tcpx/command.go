@@ -82,7 +82,7 @@ func (c *Command) info() transport.Info {
 // Dial implements transport.Transport. It does not connect: Send and SendMessage do.
 func (c *Command) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, dialError(err)
 	}
 	conn := &commandConn{c: c, pause: limit(c.Pause, devicePause)}
 	conn.deviceConn = newDeviceConn(c.info(), conn.hangUp)
@@ -93,12 +93,12 @@ func (c *Command) Dial(ctx context.Context) (transport.Conn, error) {
 func (c *Command) Listen(ctx context.Context) (transport.Listener, error) {
 	for _, command := range c.Commands {
 		if err := checkCommand([]byte(command)); err != nil {
-			return nil, fmt.Errorf("%w: tcpx.Command.Commands: %w", transport.ErrConfig, err)
+			return nil, listenError(fmt.Errorf("%w: tcpx.Command.Commands: %w", transport.ErrConfig, err))
 		}
 	}
 	names, err := newNames(c.Name)
 	if err != nil {
-		return nil, err
+		return nil, listenError(err)
 	}
 	times := waits{timeout: limit(c.Timeout, deviceTimeout), idle: limit(c.IdleTimeout, deviceIdle), quiet: limit(c.Quiet, 100*time.Millisecond)}
 	return listenDevice(ctx, c.Listener, c.Addr, c.info(), times, func(ctx context.Context, r *deviceReader, in *transport.Inbox) error {

@@ -162,6 +162,9 @@ func sleep(ctx context.Context, d time.Duration) error {
 	return ctx.Err()
 }
 
+func dialError(err error) error   { return &transport.Error{Op: "dial", Err: err} }
+func listenError(err error) error { return &transport.Error{Op: "listen", Err: err} }
+
 // deviceConn is what the dialling Conns share: one Send or SendMessage at a time
 // has the turn, and with it the connection, if there is one. Nothing is dialled
 // before there is something to send, and after a failure the next call dials again.

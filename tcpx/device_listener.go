@@ -36,14 +36,12 @@ type acceptedConn struct {
 // listenDevice listens on addr, unless there is a listener already. Each Conn takes
 // with serve.
 func listenDevice(ctx context.Context, l net.Listener, addr string, info transport.Info, wait waits, serve serveFunc) (transport.Listener, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	err := ctx.Err()
+	if err == nil && l == nil {
+		l, err = listenTCP(ctx, addr)
 	}
-	if l == nil {
-		var err error
-		if l, err = listenTCP(ctx, addr); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, listenError(err)
 	}
 	if wait.quiet == 0 { // no text's end is told by a pause
 		wait.quiet = wait.timeout
@@ -80,20 +78,21 @@ func (l *deviceListener) run() {
 
 // Accept implements transport.Listener.
 func (l *deviceListener) Accept(ctx context.Context) (transport.Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	select {
-	case <-l.stopped: // by Close, or because the net.Listener was closed elsewhere
-		return nil, transport.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case a := <-l.accepted:
-		if a.err != nil {
-			return nil, a.err
+	err := ctx.Err()
+	if err == nil {
+		select {
+		case <-l.stopped: // by Close, or because the net.Listener was closed elsewhere
+			err = transport.ErrClosed
+		case <-ctx.Done():
+			err = ctx.Err()
+		case a := <-l.accepted:
+			if a.err == nil {
+				return l.conn(a.conn), nil
+			}
+			err = a.err
 		}
-		return l.conn(a.conn), nil
 	}
+	return nil, &transport.Error{Op: "accept", Err: err}
 }
 
 // Close implements transport.Listener.
@@ -138,9 +137,9 @@ func (s *deviceServer) Serve(ctx context.Context, in *transport.Inbox) error {
 	case err == nil:
 		return nil
 	case s.life.Err() != nil:
-		return transport.ErrClosed
+		err = transport.ErrClosed
 	case ctx.Err() != nil:
-		return ctx.Err()
+		err = ctx.Err()
 	}
 	return &transport.Error{Op: "serve", Err: err}
 }

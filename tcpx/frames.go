@@ -89,12 +89,12 @@ func (f *Frames) pause() time.Duration { return limit(f.Pause, 50*time.Milliseco
 // Dial implements transport.Transport. It does not connect: Send does.
 func (f *Frames) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, dialError(err)
 	}
 	source := FrameSource{Format: cmp.Or(f.Format, "visible"), Dir: cmp.Or(f.Dir, "images")}
 	text, err := source.Append(nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w: tcpx.Frames: %w", transport.ErrConfig, err)
+		return nil, dialError(fmt.Errorf("%w: tcpx.Frames: %w", transport.ErrConfig, err))
 	}
 	conn := &framesConn{f: f, source: string(text)}
 	conn.deviceConn = newDeviceConn(f.info(), conn.hangUp)

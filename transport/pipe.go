@@ -88,10 +88,10 @@ func (p *pipeEnd) Serve(ctx context.Context, in *Inbox) error {
 	}()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return &Error{Op: "serve", Err: ctx.Err()}
 	case <-p.life.Done():
 		if err := p.cause(); !errors.Is(err, ErrPeerClosed) {
-			return err
+			return &Error{Op: "serve", Err: err}
 		}
 		return nil
 	}

@@ -72,7 +72,7 @@ func (h *hub) Accept(ctx context.Context) (transport.Conn, error) {
 			}
 		case <-h.closed:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, &transport.Error{Op: "accept", Err: ctx.Err()}
 		}
 	}
 }

@@ -61,7 +61,7 @@ func (p *peer) Serve(ctx context.Context, in *transport.Inbox) error {
 	case p.life.Err() != nil:
 		err = transport.ErrClosed
 	case ctx.Err() != nil:
-		return ctx.Err()
+		err = ctx.Err()
 	}
 	return &transport.Error{Op: "serve", Err: err}
 }

@@ -1,9 +1,13 @@
 package endpoint
 
 import (
+	"context"
+	"errors"
 	"net"
 	"strings"
 	"testing"
+
+	"github.com/pixferry/pixferry/transport"
 )
 
 func TestParse(t *testing.T) {
@@ -68,5 +72,47 @@ func TestWhereHasTheRealPort(t *testing.T) {
 		if got := Where(raw, addr); got != want {
 			t.Errorf("%s: %s, want %s", raw, got, want)
 		}
+	}
+}
+
+// Whatever the protocol, an error says which operation has failed.
+func TestErrorsNameTheOperation(t *testing.T) {
+	over, end := context.WithCancel(t.Context())
+	end()
+	for raw, broker := range map[string]bool{
+		"tcp://127.0.0.1:0": false, "tcp+begin://127.0.0.1:0": false, "tcp+command://127.0.0.1:0": false, "tcp+frames://127.0.0.1:0": false,
+		"udp://127.0.0.1:0": false, "udp+datagram://127.0.0.1:0": false, "udp+header://127.0.0.1:0": false, "udp+json://127.0.0.1:0": false,
+		"mqtt://127.0.0.1:1/gate": true, "mqtt+base://127.0.0.1:1": true,
+	} {
+		tr, err := Parse(raw, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		failed := func(op string, err error) {
+			t.Helper()
+			if e := (*transport.Error)(nil); !errors.As(err, &e) || e.Op != op {
+				t.Errorf("%s: %v is no error of %s", raw, err, op)
+			}
+		}
+		elsewhere, err := Parse(strings.Replace(raw, "127.0.0.1", "192.0.2.1", 1), true) // which no host has
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = elsewhere.Listen(over)
+		failed("listen", err)
+		_, err = tr.Dial(over)
+		failed("dial", err)
+		if broker {
+			continue
+		}
+		l, err := tr.Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = l.Accept(over)
+		failed("accept", err)
+		l.Close()
+		_, err = l.Accept(t.Context())
+		failed("accept", err)
 	}
 }

@@ -1,6 +1,7 @@
 package face
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -170,14 +171,15 @@ func (l *Listener) Command(ctx context.Context, sn string, command []byte) error
 
 // Accept implements transport.Listener.
 func (l *Listener) Accept(ctx context.Context) (transport.Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	for {
+		err := ctx.Err()
 		select {
 		case <-l.closed:
-			return nil, transport.ErrClosed
+			err = cmp.Or(err, transport.ErrClosed)
 		default:
+		}
+		if err != nil {
+			return nil, &transport.Error{Op: "accept", Err: err}
 		}
 		select {
 		case <-l.closed:
@@ -186,7 +188,6 @@ func (l *Listener) Accept(ctx context.Context) (transport.Conn, error) {
 				return s, nil
 			}
 		case <-ctx.Done():
-			return nil, ctx.Err()
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (s *service) Close() error {
 // Serve implements transport.Conn.
 func (s *service) Serve(ctx context.Context, in *transport.Inbox) error {
 	if s.served.Swap(true) {
-		return &transport.Error{Op: "serve", Err: transport.ErrServed}
+		return serveError(transport.ErrServed)
 	}
 	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
@@ -96,9 +96,9 @@ func (s *service) Serve(ctx context.Context, in *transport.Inbox) error {
 		}
 		switch {
 		case s.life.Err() != nil:
-			return transport.ErrClosed
+			return serveError(transport.ErrClosed)
 		case sealed || working.Err() != nil:
-			return ctx.Err()
+			return serveError(ctx.Err())
 		}
 		select {
 		case <-s.lane.more:

@@ -263,7 +263,7 @@ func (c *terminal) acknowledged(r Report) {
 // Serve implements transport.Conn: it hands on commands.
 func (c *terminal) Serve(ctx context.Context, in *transport.Inbox) error {
 	if c.served.Swap(true) {
-		return &transport.Error{Op: "serve", Err: transport.ErrServed}
+		return serveError(transport.ErrServed)
 	}
 	for {
 		for p := c.lane.take(); p != nil; p = c.lane.take() {
@@ -278,9 +278,9 @@ func (c *terminal) Serve(ctx context.Context, in *transport.Inbox) error {
 		select {
 		case <-c.lane.more:
 		case <-c.life.Done():
-			return transport.ErrClosed
+			return serveError(transport.ErrClosed)
 		case <-ctx.Done():
-			return ctx.Err()
+			return serveError(ctx.Err())
 		}
 	}
 }

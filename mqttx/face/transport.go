@@ -103,6 +103,8 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	return c, nil
 }
 
+func serveError(err error) error { return &transport.Error{Op: "serve", Err: err} }
+
 // check says what is wrong with the fields.
 func (t *Transport) check() error {
 	switch {
