@@ -108,18 +108,28 @@ const (
 
 var _ transport.Transport = (*Base)(nil)
 
-func (b *Base) toBase() string         { return cmp.Or(b.ToBase, defaultToBase) }
-func (b *Base) fromBase() string       { return cmp.Or(b.FromBase, defaultFromBase) }
-func (b *Base) packageSize() int       { return cmp.Or(b.PackageSize, defaultPackageSize) }
-func (b *Base) timeout() time.Duration { return cmp.Or(b.Timeout, defaultBaseTimeout) }
-func (b *Base) attempts() int          { return cmp.Or(b.Attempts, defaultAttempts) }
+func (b *Base) toBase() string   { return cmp.Or(b.ToBase, defaultToBase) }
+func (b *Base) fromBase() string { return cmp.Or(b.FromBase, defaultFromBase) }
+func (b *Base) packageSize() int { return cmp.Or(b.PackageSize, defaultPackageSize) }
 
-// firstNumber is what a request for the first package says.
-func (b *Base) firstNumber() int {
-	if b.ZeroBased {
-		return 0
+// baseRules are what a side of a transfer goes by.
+type baseRules struct {
+	packageSize int
+	first       int // number of the first package in a request
+	timeout     time.Duration
+	attempts    int // negative: no limit
+	lastFirst   bool
+}
+
+func (b *Base) rules() baseRules {
+	r := baseRules{
+		packageSize: b.packageSize(), first: 1, timeout: cmp.Or(b.Timeout, defaultBaseTimeout),
+		attempts: cmp.Or(b.Attempts, defaultAttempts), lastFirst: b.LastFirst,
 	}
-	return 1
+	if b.ZeroBased {
+		r.first = 0
+	}
+	return r
 }
 
 // check says what is wrong with the fields.

@@ -26,11 +26,7 @@ import (
 // Whatever comes when there is no transfer is answered with "over", so that a sender that
 // was left behind ends.
 type baseReceiver struct {
-	packageSize int
-	first       int // number of the first package in a request
-	timeout     time.Duration
-	attempts    int // negative: no limit
-	lastFirst   bool
+	baseRules
 
 	state    baseState
 	head     BaseHead
@@ -69,9 +65,7 @@ type baseTurn struct {
 // maxAsks is how often BASE asks for a package that is missing.
 const maxAsks = 3
 
-func (b *Base) newReceiver() *baseReceiver {
-	return &baseReceiver{packageSize: b.packageSize(), first: b.firstNumber(), timeout: b.timeout(), attempts: b.attempts(), lastFirst: b.LastFirst}
-}
+func (b *Base) newReceiver() *baseReceiver { return &baseReceiver{baseRules: b.rules()} }
 
 // deadline is when tick is to be called; zero: never.
 func (r *baseReceiver) deadline() time.Time {
@@ -146,8 +140,7 @@ func (r *baseReceiver) begin(text []byte, now time.Time) (t baseTurn, err error)
 		t.lost, t.prefix = r.incomplete("the sender has begun anew"), r.prefix()
 	}
 	*r = baseReceiver{
-		packageSize: r.packageSize, first: r.first, timeout: r.timeout, attempts: r.attempts, lastFirst: r.lastFirst,
-		state: baseReceiving, head: h, active: now, asked: make(map[int]int),
+		baseRules: r.baseRules, state: baseReceiving, head: h, active: now, asked: make(map[int]int),
 		packages: int((h.Size + int64(r.packageSize) - 1) / int64(r.packageSize)), soonest: r.timeout / 2,
 	}
 	r.sums = make([]uint32, r.packages) // 128 KiB at most

@@ -21,10 +21,8 @@ import (
 //     another BASE it is none if it comes sooner than any answer can, and is put aside,
 //     for as long as the real one may take.
 type baseSender struct {
+	baseRules
 	packages int
-	first    int // number of the first package in a request
-	timeout  time.Duration
-	attempts int // negative: no limit
 
 	newest   baseStep // sent last
 	next     int      // the package to send then; packages: finished
@@ -57,7 +55,7 @@ const maxRecent = 8
 // newSender returns a sender whose newest, begin, is to be sent.
 func (b *Base) newSender(packages int, now time.Time) *baseSender {
 	return &baseSender{
-		packages: packages, first: b.firstNumber(), timeout: b.timeout(), attempts: b.attempts(),
+		baseRules: b.rules(), packages: packages,
 		newest: baseStep{function: BaseBegin}, tries: 1, sentAt: now,
 		asked: make(map[int]int),
 	}
