@@ -228,17 +228,6 @@ func (h *Hasher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Size returns the number of bytes written.
-func (h *Hasher) Size() int64 { return h.size }
-
-// Block returns the digest of a block that has been written whole.
-func (h *Hasher) Block(index int64) (Digest, bool) {
-	if index >= h.size/BlockSize {
-		return Digest{}, false
-	}
-	return h.tree.Block(index)
-}
-
 // Root returns the digest of an image that consists of what was written so far.
 func (h *Hasher) Root() Digest {
 	if h.size%BlockSize > 0 {

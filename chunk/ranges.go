@@ -167,9 +167,6 @@ func (r *Ranges) Max() int64 {
 // Clear empties the set and keeps its memory.
 func (r *Ranges) Clear() { r.set, r.covered = r.set[:0], 0 }
 
-// Clone returns a copy that shares nothing with r.
-func (r *Ranges) Clone() Ranges { return Ranges{slices.Clone(r.set), r.covered} }
-
 // Equal reports whether both sets hold the same positions.
 func (r *Ranges) Equal(o *Ranges) bool { return slices.Equal(r.set, o.set) }
 
