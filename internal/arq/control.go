@@ -24,14 +24,19 @@ type controls struct {
 	due    []*control
 	again  []*control
 	repeat time.Duration // when again is due
-	most   int           // bytes of the largest so far
 }
 
 // add queues a new frame and returns its control.
 func (q *controls) add(c *control) *control {
 	c.fact = unsent
 	q.due = add(q.due, c)
-	q.most = max(q.most, c.frame.Len())
+	return c
+}
+
+// follow queues a new frame behind the next one and returns its control.
+func (q *controls) follow(c *control) *control {
+	c.fact = unsent
+	q.due = slices.Insert(q.due, 1, c)
 	return c
 }
 
@@ -64,6 +69,9 @@ func (q *controls) wanting() bool {
 	}
 	return len(q.due) > 0
 }
+
+// next returns the frame to be sent next, when wanting says that there is one.
+func (q *controls) next() *control { return q.due[0] }
 
 func (q *controls) pop() { q.due = slices.Delete(q.due, 0, 1) }
 

@@ -48,26 +48,28 @@ type heldRun struct {
 	count int
 }
 
+func (r heldRun) overlaps(o heldRun) bool {
+	return int64(r.first) < int64(o.first)+int64(o.count) && int64(o.first) < int64(r.first)+int64(r.count)
+}
+
 // complete reports whether every byte is there and FIN was seen.
 func (in *incoming) complete() bool {
 	return in.fin != nil && in.got.Covered() == in.fin.Size
 }
 
 // resume takes a RESUME for a run and marks the blocks that agree; false if no such run
-// stands open, because it was answered before or never reported.
+// stands open, because it was answered before or never reported. With it go the runs that it was cut from, and into.
 func (in *incoming) resume(f *wire.Resume) bool {
-	for i, run := range in.held {
-		if run.first != f.First || run.count != int(f.Count) {
-			continue
-		}
-		in.held = slices.Delete(in.held, i, i+1)
-		for j := range run.count {
-			if f.Agrees(j) {
-				r := chunk.BlockRange(int64(f.First)+int64(j), in.size)
-				in.got.Add(r.Start, r.End)
-			}
-		}
-		return true
+	this := heldRun{f.First, int(f.Count)}
+	if !slices.Contains(in.held, this) {
+		return false
 	}
-	return false
+	in.held = slices.DeleteFunc(in.held, this.overlaps)
+	for i := range this.count {
+		if f.Agrees(i) {
+			r := chunk.BlockRange(int64(f.First)+int64(i), in.size)
+			in.got.Add(r.Start, r.End)
+		}
+	}
+	return true
 }

@@ -174,7 +174,10 @@ func (b *builder) ack() {
 func (b *builder) controls() {
 	q := &b.e.controls
 	for q.wanting() {
-		c := q.due[0]
+		c := q.next()
+		if room := b.e.frameRoom(); c.frame.Len() > room && b.e.cut(room) {
+			continue
+		}
 		b.introduce(c.frame.Len())
 		if c.frame.Len() > b.left() {
 			return

@@ -202,7 +202,7 @@ func (r *recovery) detect(e *Engine, b *batch) {
 	}
 	if b.lostCount > before {
 		if b.least > 0 && (r.ordered || int(b.least) > e.size.base) {
-			e.size.swallowed(e.now, int(b.least), max(wire.InitialMessage, e.controls.most+wire.LongHeader+wire.Trailer))
+			e.size.swallowed(e.now, int(b.least), wire.InitialMessage)
 			e.resized()
 		}
 		r.ask(e.size.current)

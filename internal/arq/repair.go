@@ -54,7 +54,7 @@ func (l *lossRate) parities(n int) int {
 // beside what else is in it.
 func (e *Engine) ensure(o *outgoing) {
 	size, r := o.offer.Size, e.recovery
-	if e.cfg.Coder == nil || r == nil || r.ordered || size < 0 || size > min(int64(e.handshake.peer.Repairs), maxRepaired) || len(o.controls) != 1 {
+	if e.cfg.Coder == nil || r == nil || r.ordered || size < 0 || size > min(int64(e.handshake.peer.Repairs), maxRepaired) || o.copies == 0 {
 		return
 	}
 	fin := wire.Fin{Digest: make([]byte, 32)}

@@ -102,25 +102,13 @@ func (e *Engine) checkWaiting() {
 	}
 }
 
-// start queues the OFFER, in several frames if the metadata needs them.
+// start queues the OFFER.
 func (e *Engine) start(o *outgoing) {
 	e.running++
 	o.started = true
-	meta := o.offer.Meta
-	room := e.size.least() - wire.LongHeader - wire.Trailer - wire.OfferHeader
-	if len(meta) <= room {
-		o.usual.offer.frame = o.offer
-		o.controls = add(o.controls, e.controls.add(&o.usual.offer))
-		meta = nil
-	}
-	for len(meta) > 0 {
-		part := *o.offer
-		part.Meta = meta[:min(len(meta), room)]
-		part.MetaOffset = o.offer.MetaSize - uint16(len(meta))
-		o.controls = add(o.controls, e.controls.add(&control{frame: &part}))
-		meta = meta[len(part.Meta):]
-	}
-	if len(o.controls) == 1 && e.recovery != nil {
+	o.usual.offer.frame = o.offer
+	o.controls = add(o.controls, e.controls.add(&o.usual.offer))
+	if e.recovery != nil && o.offer.Len() <= e.frameRoom() {
 		if o.copies = offerCopies; uint64(o.offer.Size) > maxRepaired {
 			o.copies = moreCopies
 		}

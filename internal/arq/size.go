@@ -1,6 +1,10 @@
 package arq
 
-import "time"
+import (
+	"time"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
 
 const (
 	sizeTries    = 3                // losses of a probe before its size counts as too large
@@ -40,9 +44,9 @@ func (s *sizer) setLimit(limit int) {
 	s.current = min(max(s.current, s.base), limit)
 }
 
-// lower notes that the link does not take more than max.
-func (s *sizer) lower(max int) {
-	s.limit = min(s.limit, max)
+// lower notes that the link does not take more than most, or than what every link takes.
+func (s *sizer) lower(most int) {
+	s.limit = min(s.limit, max(most, wire.MinMessage))
 	s.base = min(s.base, s.limit)
 	s.current = min(s.current, s.limit)
 }

@@ -252,11 +252,10 @@ func (e *Engine) Accept(handle uint16, held []chunk.Block) error {
 	if len(held) == 0 {
 		e.accept(in, &wire.Accept{})
 	}
-	room := e.size.least() - wire.LongHeader - wire.Trailer - wire.AcceptHeader
 	for i := 0; i < len(held); {
 		f := &wire.Accept{Held: uint32(len(held)), First: uint32(held[i].Index), DigestLength: uint8(held[i].Digest.Len())}
 		for j := i; i < len(held) && held[i].Index-held[j].Index == int64(i-j) &&
-			held[i].Digest.Len() == int(f.DigestLength) && len(f.Digests)+held[i].Digest.Len() <= room; i++ {
+			held[i].Digest.Len() == int(f.DigestLength); i++ {
 			f.Digests = held[i].Digest.Append(f.Digests)
 		}
 		in.held = append(in.held, heldRun{f.First, f.Count()})
@@ -321,7 +320,7 @@ func (e *Engine) Reject(handle uint16, r *wire.Reject) error {
 		return ErrHandle
 	}
 	r.Handle, r.Attempt, r.ID = handle, in.attempt, in.id
-	r.Text = wire.CutText(r.Text, len(r.Text)+e.size.least()-wire.LongHeader-wire.Trailer-r.Len())
+	r.Text = wire.CutText(r.Text, wire.MaxText)
 	e.answer(in, r)
 	return nil
 }

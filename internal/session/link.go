@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -186,7 +187,11 @@ func (c *LinkCarrier) linkError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("the link has ended without a CLOSE: %w", io.ErrUnexpectedEOF)
 	}
-	if large := (*TooLarge)(nil); errors.As(err, &large) { // and adapt could not help
+	switch large := (*TooLarge)(nil); { // and adapt could not help
+	case !errors.As(err, &large):
+	case large.Max < wire.MinMessage:
+		return fmt.Errorf("%w: the link takes messages of %d bytes: %d is the least that carries a session: %w", transport.ErrConfig, large.Max, wire.MinMessage, err)
+	default:
 		return fmt.Errorf("%w: the link says that it is reliable and takes messages of %d bytes, and then refuses one: %w", transport.ErrConfig, c.link.Info().MaxMessage, err)
 	}
 	return fmt.Errorf("the link has failed: %w", err)
@@ -252,7 +257,7 @@ func (c *LinkCarrier) writeApart() error {
 // is lost, so this works only where lost ones are sent again.
 func (c *LinkCarrier) adapt(err error) bool {
 	var large *TooLarge
-	if !errors.As(err, &large) || c.link.Info().Reliable {
+	if !errors.As(err, &large) || large.Max < wire.MinMessage || c.link.Info().Reliable {
 		return false
 	}
 	c.s.LimitMessage(large.Max)

@@ -45,7 +45,7 @@ func TestLossyLinkThatRefusesItsMessages(t *testing.T) {
 	for _, ordered := range []bool{true, false} {
 		bubble(t, func(_ *transport.Server, m *medium) {
 			m.info.Reliable, m.info.Ordered = false, ordered
-			m.wrap = func(l native.Link) native.Link { return narrow{l} }
+			m.wrap = func(l native.Link) native.Link { return narrow{l, narrowMost} }
 		}, func(t *testing.T, e *ends) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -55,6 +55,21 @@ func TestLossyLinkThatRefusesItsMessages(t *testing.T) {
 			e.holds("x", content)
 		})
 	}
+}
+
+// A link that takes less than every link has to would refuse the smaller messages too, for ever.
+func TestLinkThatComesToRefuseAllMessages(t *testing.T) {
+	bubble(t, func(_ *transport.Server, m *medium) {
+		m.info.Reliable = false
+		m.wrap = func(l native.Link) native.Link { return narrow{l, 200} }
+	}, func(t *testing.T, e *ends) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err := e.conn.Send(ctx, image("x", make([]byte, 10_000)), nil)
+		if tooLarge := (*native.TooLargeError)(nil); !errors.Is(err, transport.ErrConfig) || !errors.As(err, &tooLarge) || tooLarge.Max != 200 {
+			t.Error(err)
+		}
+	})
 }
 
 // Of images that wait for their turn the interactive ones come first.

@@ -95,20 +95,25 @@ func TestOverOneAtATime(t *testing.T) {
 }
 
 // narrow takes less than its Info says.
-type narrow struct{ native.Link }
+type narrow struct {
+	native.Link
+	most int
+}
 
 const narrowMost = 16 << 10
 
 func (n narrow) WriteMessage(msg []byte) error {
-	if len(msg) > narrowMost {
-		return &native.TooLargeError{Size: len(msg), Max: narrowMost}
+	if len(msg) > n.most {
+		return &native.TooLargeError{Size: len(msg), Max: n.most}
 	}
 	return n.Link.WriteMessage(msg)
 }
 
 // Nothing is sent again on a reliable link, so that a refused message would be refused for ever.
 func TestReliableLinkThatRefusesItsMessages(t *testing.T) {
-	bubble(t, func(_ *transport.Server, m *medium) { m.wrap = func(l native.Link) native.Link { return narrow{l} } }, func(t *testing.T, e *ends) {
+	bubble(t, func(_ *transport.Server, m *medium) {
+		m.wrap = func(l native.Link) native.Link { return narrow{l, narrowMost} }
+	}, func(t *testing.T, e *ends) {
 		for _, retry := range []*transport.RetryPolicy{nil, {}} {
 			_, err := e.conn.Send(t.Context(), image("x", make([]byte, 300_000)), &transport.SendOptions{Retry: retry})
 			if tooLarge := (*native.TooLargeError)(nil); !errors.Is(err, transport.ErrConfig) || !errors.As(err, &tooLarge) || transport.Retryable(err) {
