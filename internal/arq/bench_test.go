@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -171,4 +172,25 @@ func TestIdleSessionIsSmall(t *testing.T) {
 		t.Log(per, "bytes for each idle engine")
 	}
 	runtime.KeepAlive(idle)
+}
+
+// BenchmarkManyOffers offers so many transfers at once to a peer that takes as many, and polls their offers.
+func BenchmarkManyOffers(b *testing.B) {
+	for _, n := range []int{100, 1000, 10_000, 60_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			buf := make([]byte, 1400)
+			for b.Loop() {
+				x, y := couple(b, func(_, c *Config) { c.Local.Transfers = 1<<16 - 1 })
+				exchange(start, x, y)
+				for range n {
+					if _, err := x.Offer(&wire.Offer{ID: [16]byte{1}, Size: 1}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for x.Poll(start, buf) > 0 {
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/offer")
+		})
+	}
 }

@@ -22,6 +22,7 @@ type control struct {
 // controls are the frames to be sent, in order, and those to be sent once more.
 type controls struct {
 	due    []*control
+	head   int // of due: those before it have left
 	again  []*control
 	repeat time.Duration // when again is due
 }
@@ -36,7 +37,7 @@ func (q *controls) add(c *control) *control {
 // follow queues a new frame behind the next one and returns its control.
 func (q *controls) follow(c *control) *control {
 	c.fact = unsent
-	q.due = slices.Insert(q.due, 1, c)
+	q.due = slices.Insert(q.due, q.head+1, c)
 	return c
 }
 
@@ -64,16 +65,22 @@ func (q *controls) drop(c *control) {
 
 // wanting reports whether something is to be sent.
 func (q *controls) wanting() bool {
-	for len(q.due) > 0 && q.due[0].fact != unsent { // dropped or acknowledged meanwhile
+	for q.head < len(q.due) && q.next().fact != unsent { // dropped or acknowledged meanwhile
 		q.pop()
 	}
-	return len(q.due) > 0
+	return q.head < len(q.due)
 }
 
 // next returns the frame to be sent next, when wanting says that there is one.
-func (q *controls) next() *control { return q.due[0] }
+func (q *controls) next() *control { return q.due[q.head] }
 
-func (q *controls) pop() { q.due = slices.Delete(q.due, 0, 1) }
+// pop takes out the next frame. The others move when they are no more than those that have left, as there may be thousands.
+func (q *controls) pop() {
+	q.due[q.head] = nil
+	if q.head++; 2*q.head >= len(q.due) {
+		q.due, q.head = slices.Delete(q.due, 0, q.head), 0
+	}
+}
 
 // later schedules the second copies.
 func (q *controls) later(c *control, at time.Duration) {
