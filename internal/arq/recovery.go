@@ -269,12 +269,10 @@ func (r *recovery) patience(e *Engine) time.Duration {
 // more (RFC 9002, section 6.2).
 func (r *recovery) advance(e *Engine) {
 	r.woken = r.wake <= e.now
-	if r.deadline(e) > e.now {
-		return
+	if r.lossAt > 0 && r.lossAt <= e.now {
+		r.detect(e, &batch{})
 	}
-	if r.lossAt > 0 {
-		b := batch{}
-		r.detect(e, &b)
+	if r.deadline(e) > e.now {
 		return
 	}
 	r.timeouts++

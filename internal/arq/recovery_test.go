@@ -342,3 +342,25 @@ func TestAttendedSessionAsksAsSoon(t *testing.T) {
 		t.Errorf("it asks for the receipt after %v, want %v", d, firstKeepAlive)
 	}
 }
+
+// A timer that comes late finds a loss and the probe behind it due, and Advance does both: the deadline is after it.
+func TestLateTimerRunsAllThatIsDue(t *testing.T) {
+	x := newLossy(t, 100*time.Millisecond, nil)
+	first, end := x.flight(20_000)
+	if end-first < 6 {
+		t.Fatalf("%d messages", end-first)
+	}
+	x.wait(100 * time.Millisecond)
+	x.acks(0, int64(first), int64(first)+1, int64(first)+2) // one is late, and those behind it unknown
+	if x.recovery.lossAt == 0 {
+		t.Fatal("nothing is late")
+	}
+	x.wait(10 * time.Second)
+	x.Advance(x.now)
+	if d := x.Deadline(); !d.After(x.now) {
+		t.Errorf("the deadline is %v before Advance has run", x.now.Sub(d))
+	}
+	if x.Stats().LostMessages != 1 || x.recovery.probes != 2 {
+		t.Errorf("%d messages are lost, %d probes due", x.Stats().LostMessages, x.recovery.probes)
+	}
+}

@@ -251,7 +251,7 @@ func (p *Parts) seal(m *arq.Apart) {
 }
 
 // Deadline is when to call Advance and then Poll though nothing else happens; zero:
-// never. It may be in the past.
+// never. It may be in the past, but not after Advance.
 func (s *Session) Deadline() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -239,7 +239,11 @@ func (s *session) fire() {
 	if s.gone {
 		return
 	}
-	s.Advance(s.ep.w.clock.Now())
+	now := s.ep.w.clock.Now()
+	s.Advance(now)
+	if at := s.Deadline(); !at.IsZero() && !at.After(now) {
+		s.ep.w.fail("%s: the deadline is %v before Advance has run", s.ep.name, now.Sub(at))
+	}
 	s.pump()
 }
 
