@@ -67,7 +67,6 @@ func (e *Engine) onHello(h *wire.Header, body []byte) error {
 	}
 	e.acks.maxRanges = wire.MaxAckRanges
 	e.credit.set(-1, hello.Window, hello.Messages)
-	e.size.base = min(e.cfg.MaxMessage, int(min(hello.MaxMessage, 1<<30)))
 	e.size.setLimit(int(min(hello.MaxMessage, 1<<30)))
 	e.resized()
 	if peer := time.Duration(hello.IdleMillis) * time.Millisecond; peer > 0 {

@@ -26,6 +26,16 @@ func TestMessageSizeComesBackAfterAnOutage(t *testing.T) {
 	}
 }
 
+// What the peer takes does not make the link take more.
+func TestLimitOfTheLinkOutlivesTheHello(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { ca.Reliable, cb.Reliable = false, false })
+	a.LimitMessage(300)
+	exchange(start, a, b)
+	if _, known := a.Peer(); !known || a.MaxMessage() != 300 {
+		t.Errorf("messages of %d, the peer is known: %v", a.MaxMessage(), known)
+	}
+}
+
 // "Only the ACK with the highest own packet number sets the window."
 func TestOlderACKDoesNotSetTheWindow(t *testing.T) {
 	x := newLossy(t, 100*time.Millisecond, nil)

@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"math"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/wire"
@@ -18,7 +19,8 @@ const (
 // but with messages full of data: a probe that arrives has not cost anything.
 type sizer struct {
 	base    int   // known to work
-	limit   int   // of the peer, or of a link that refused more
+	limit   int   // of the peer and the link
+	link    int   // what the link takes, as far as is known
 	larger  []int // sizes to probe for, ascending
 	current int
 
@@ -30,7 +32,7 @@ type sizer struct {
 }
 
 func newSizer(base int, larger []int, limit int) sizer {
-	s := sizer{base: base, larger: larger, limit: limit}
+	s := sizer{base: base, larger: larger, limit: limit, link: math.MaxInt}
 	s.current = min(base, limit)
 	return s
 }
@@ -38,15 +40,17 @@ func newSizer(base int, larger []int, limit int) sizer {
 // least returns the size that control frames have to fit in, whatever becomes of current.
 func (s *sizer) least() int { return min(s.base, s.current) }
 
-// setLimit notes what the peer, or the link, takes at most.
+// setLimit notes what the peer takes at most.
 func (s *sizer) setLimit(limit int) {
-	s.limit = limit
+	s.limit = min(limit, s.link)
+	s.base = min(s.base, s.limit)
 	s.current = min(max(s.current, s.base), limit)
 }
 
 // lower notes that the link does not take more than most, or than what every link takes.
 func (s *sizer) lower(most int) {
-	s.limit = min(s.limit, max(most, wire.MinMessage))
+	s.link = min(s.link, max(most, wire.MinMessage))
+	s.limit = min(s.limit, s.link)
 	s.base = min(s.base, s.limit)
 	s.current = min(s.current, s.limit)
 }
