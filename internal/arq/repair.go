@@ -63,7 +63,8 @@ func (e *Engine) ensure(o *outgoing) {
 		return
 	}
 	n := (int(size) + room - 1) / room
-	if o.parities = r.loss.parities(n); o.parities > 0 {
+	if p := r.loss.parities(n); p > 0 && n+p <= wire.MaxSymbols {
+		o.parities = p
 		o.symbol = (int(size) + n - 1) / n
 		o.copies = max(o.copies, o.parities+1) // parity is of no use without the offer either
 	}

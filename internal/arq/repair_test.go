@@ -181,3 +181,16 @@ func TestProbeStaysInASymbol(t *testing.T) {
 		t.Error("no probe")
 	}
 }
+
+// An image of more symbols than the code has goes without parity: the peer would take it for a violation.
+func TestTooManySymbolsForParity(t *testing.T) {
+	for limit := 280; limit < 310; limit++ { // one of which cuts symbols as other codes of the coder want them
+		a, b := repairers(t, &parity.Coder{})
+		a.LimitMessage(limit)
+		h := a.send(pattern(50_000), nil)
+		settleUntil(start, a, b, func() bool { return a.receipts[h] || b.closed != nil })
+		if !a.receipts[h] {
+			t.Errorf("messages of %d: no receipt: %v", limit, b.closed)
+		}
+	}
+}
