@@ -44,7 +44,9 @@ func (e *Engine) onAck(number int64, body []byte) error {
 		b.newest = b.largest == largest && f.Delay < mostAckDelay // which says no more than "at least"
 		b.delay = time.Duration(f.Delay) * ackDelayUnit
 	}
-	e.persist = persist{}
+	if e.credit.left() > 0 {
+		e.persist = persist{}
+	}
 	return nil
 }
 

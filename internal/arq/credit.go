@@ -141,8 +141,8 @@ func (c *receiveCredit) window() (bytes int64, messages int) {
 // reopened reports whether the peer, told of less than half of the window, may use a quarter more.
 func (c *receiveCredit) reopened() bool {
 	bytes, messages := c.window()
-	return c.toldBytes < c.maxBytes/2 && bytes-c.toldBytes >= c.maxBytes/4 ||
-		c.toldMessages < c.maxMessages/2 && messages-c.toldMessages >= max(c.maxMessages/4, 1)
+	return 2*c.toldBytes < c.maxBytes && bytes-c.toldBytes >= max(c.maxBytes/4, 1) ||
+		2*c.toldMessages < c.maxMessages && messages-c.toldMessages >= max(c.maxMessages/4, 1)
 }
 
 // used reports whether the peer has used an eighth of the window since the last ACK.

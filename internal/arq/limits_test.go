@@ -254,3 +254,69 @@ func TestOfferWithoutAHandle(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// As long as the peer's window is shut, for bytes or for messages, it is asked for it ever less often, though it answers.
+func TestShutWindowIsAskedForEverLessOften(t *testing.T) {
+	for _, shut := range []wire.Ack{{Window: 0, Messages: wire.NoMessageLimit}, {Window: 1 << 20, Messages: 0}} {
+		x := newLossy(t, 100*time.Millisecond, nil)
+		answer := func(f wire.Ack) {
+			h := wire.Header{Dest: 11, Number: x.number}
+			x.number++
+			var a ackTracker
+			a.got.Add(0, int64(len(x.sent)))
+			x.receive(f.Append(h.Append(nil), &a.got, 1, 1000))
+		}
+		answer(shut)
+		h := x.send(pattern(5_000), nil)
+		x.poll()
+		var pauses []time.Duration
+		for last := x.now; len(pauses) < 8; {
+			x.wait(100 * time.Millisecond)
+			answer(shut)
+			first, end := x.poll()
+			for first == end {
+				x.fire()
+				first, end = x.poll()
+			}
+			if types, _ := x.frames(first); !slices.Equal(types, []wire.Type{wire.TypePing}) {
+				t.Fatalf("%+v: sent %v", shut, types)
+			}
+			pauses = append(pauses, x.now.Sub(last))
+			last = x.now
+		}
+		if first, last := pauses[0], pauses[7]; first > time.Second || last < maxPTO || last > maxPTO+100*time.Millisecond {
+			t.Errorf("%+v: asked after %v", shut, pauses)
+		}
+		answer(wire.Ack{Window: 1 << 20, Messages: 1})
+		if first, end := x.poll(); first == end || x.Acked(h) != 0 {
+			t.Errorf("%+v: nothing is sent when it has opened", shut)
+		}
+	}
+}
+
+// The smallest windows, too, are told of when they have opened: on a reliable link nobody asks.
+func TestSmallestWindowOpensAgain(t *testing.T) {
+	for _, c := range []struct {
+		window   uint32
+		messages uint16
+		size     int
+	}{{1, wire.NoMessageLimit, 5}, {2, wire.NoMessageLimit, 5}, {3, wire.NoMessageLimit, 5}, {1 << 20, 1, 5000}, {1 << 20, 2, 5000}, {1 << 20, 3, 5000}} {
+		a, b := couple(t, func(_, cb *Config) { cb.Local.Window, cb.Local.Messages = c.window, c.messages })
+		exchange(start, a, b)
+		b.hold = true
+		h := a.send(pattern(c.size), nil)
+		now := start
+		for range 8 { // before anybody asks whether the other lives
+			exchange(now, a, b)
+			now = now.Add(time.Second) // all ACKs that are due have left
+			a.Advance(now)
+			b.Advance(now)
+			exchange(now, a, b)
+			b.Consumed(b.held, b.count)
+			b.held, b.count = 0, 0
+		}
+		if exchange(now, a, b); !a.receipts[h] {
+			t.Errorf("%+v: %d bytes have arrived", c, len(b.taken[h]))
+		}
+	}
+}
