@@ -78,7 +78,7 @@ func (e *Engine) onHello(h *wire.Header, body []byte) error {
 }
 
 // onVersionNone takes an answer from outside any session: VERSIONS or RESET.
-func (e *Engine) onVersionNone(frames []byte) error {
+func (e *Engine) onVersionNone(h *wire.Header, frames []byte) error {
 	r := wire.NewReader(frames)
 	for r.Next() {
 		switch r.Type {
@@ -88,6 +88,9 @@ func (e *Engine) onVersionNone(frames []byte) error {
 			var v wire.Versions
 			if err := v.Parse(r.Body); err != nil {
 				return err
+			}
+			if h.Dest != e.cfg.LocalCID || h.Source != e.handshake.dest { // which only who has seen our message knows
+				return errForged
 			}
 			if !e.handshake.known && e.cfg.Initiator && !bytes.Contains(v.Spoken, []byte{wire.Version1}) {
 				e.end(&CloseError{Code: wire.CodeVersion, Remote: true,

@@ -13,7 +13,7 @@ var (
 	errNotOurs   = errors.New("arq: message for another session")
 	errDuplicate = errors.New("arq: duplicate message")
 	errGap       = errors.New("arq: message missing on a reliable link")
-	errForged    = errors.New("arq: RESET that echoes nothing sent lately")
+	errForged    = errors.New("arq: RESET or VERSIONS that echoes nothing sent lately")
 	errEarly     = errors.New("arq: message before what it refers to")
 	errNoRoom    = errors.New("arq: message over this side's window")
 )
@@ -52,7 +52,7 @@ func (e *Engine) receive(msg []byte) error {
 		return e.dropped(errNotOurs)
 	}
 	if h.Long && h.Version == wire.VersionNone {
-		return e.onVersionNone(frames)
+		return e.onVersionNone(&h, frames)
 	}
 	number := wire.ExpandNumber(h.Number, e.acks.largest)
 	if number < 0 || e.acks.seen(number) {
