@@ -179,3 +179,20 @@ func TestResumeThatFitsNoMessage(t *testing.T) {
 		t.Errorf("then sent: %v", types)
 	}
 }
+
+// A broker that swallows large messages without a word swallows offers too, though nothing else is sent.
+func TestOfferIsSwallowed(t *testing.T) {
+	for _, most := range []int{2900, 1400} {
+		a, b := couple(t, func(ca, cb *Config) {
+			for _, c := range []*Config{ca, cb} {
+				c.Reliable, c.MaxMessage = false, 4000
+			}
+		})
+		now := settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() })
+		b.most = most
+		h := a.send(pattern(10), func(f *wire.Offer) { f.Meta = pattern(3000) })
+		if settleUntil(now, a, b, func() bool { return a.receipts[h] || a.closed != nil }); !a.receipts[h] {
+			t.Errorf("messages of %d and less arrive: no receipt: %v; messages of %d", most, a.closed, a.MaxMessage())
+		}
+	}
+}

@@ -281,15 +281,22 @@ func (r *recovery) advance(e *Engine) {
 	if r.ordered {
 		r.probes = 1
 	}
+	if !r.ordered || r.timeouts < blackHole { // then a PING alone, as they may be too large
+		r.resend(e)
+	}
+	before := e.size.current
+	if e.size.timeout(e.now, int(r.timeouts)); e.size.current != before {
+		e.resized()
+	}
+}
+
+// resend queues the control frames of all messages that are on their way.
+func (r *recovery) resend(e *Engine) {
 	for n := e.sent.firstOutstanding(); n < e.sent.next; n++ {
 		if m := e.sent.at(n); m.state == outstanding {
 			for _, c := range m.facts {
 				e.controls.resend(c)
 			}
 		}
-	}
-	before := e.size.current
-	if e.size.timeout(e.now, int(r.timeouts)); e.size.current != before {
-		e.resized()
 	}
 }
