@@ -40,6 +40,8 @@ func endError(err error) error {
 			return errGoingAway
 		case wire.CodeIdle, wire.CodeUnanswered:
 			return fmt.Errorf("%w, says the peer", transport.ErrIdle)
+		case wire.CodeVersion: // which no other attempt changes
+			return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
 		case wire.CodeBusy:
 			return &transport.RejectedError{Reason: transport.ReasonBusy, Retryable: true, Text: closed.Text}
 		}
