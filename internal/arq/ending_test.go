@@ -215,3 +215,34 @@ func TestLongHeadersEndWhenThePeerIsKnown(t *testing.T) {
 		t.Error("the responder goes on with long messages after a short one")
 	}
 }
+
+// A handle whose transfer took its time is not used again soon after: late copies of its frames would end the next one.
+func TestHandleOfALongTransferRests(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = false, false, false, false })
+	now := settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() })
+	long := a.send(nil, func(f *wire.Offer) { f.Size = wire.UnknownSize })
+	delete(a.images, long)
+	var last uint16
+	for range 1<<16 - 100 { // as many others begin and end
+		h, err := a.Offer(&wire.Offer{ID: [16]byte{1}, Attempt: 1, Size: 1, Algorithm: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Cancel(h, 13)
+		last = h
+		if h%64 == 0 {
+			exchange(now, a, b)
+		}
+	}
+	now = settleUntil(now, a, b, func() bool { return a.controls.head == len(a.controls.due) })
+	a.Cancel(long, 13)
+	exchange(now, a, b)
+	a.controls.add(&control{frame: &wire.Cancel{Handle: long, Attempt: 1, Reason: 13}}) // its acknowledgement was late
+	exchange(now, a, b)
+	for range 200 {
+		h := a.send(pattern(1), nil)
+		if now = settleUntil(now, a, b, func() bool { return a.receipts[h] }); !a.receipts[h] {
+			t.Fatalf("handle %d after %d, which came long after %d: no receipt; %v %v", h, last, long, a.closed, b.closed)
+		}
+	}
+}

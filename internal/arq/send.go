@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	earlyTransfers   = 16 // at once before the peer's HELLO
-	reasonNotServing = 12 // transport.Reason
+	earlyTransfers   = 16        // at once before the peer's HELLO
+	restedHandles    = 1<<15 - 1 // that lie between two uses of one
+	reasonNotServing = 12        // transport.Reason
 	reasonCanceled   = 13
 	offerCopies      = 2 // messages of DATA that repeat an offer not yet acknowledged,
 	moreCopies       = 8 // of one too large for its repetition to count
@@ -137,6 +138,9 @@ func (e *Engine) drop(o *outgoing) {
 	o.parity = nil
 	o.over, o.pieces, o.acked, o.lost, o.twice, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, chunk.Ranges{}, nil
 	e.outs.remove(o.handle)
+	if o.handle-e.waiting.handle < restedHandles && e.outs.len() < restedHandles/2 {
+		e.waiting.handle = o.handle + 1 // its turn would come so soon that what is late for it would be for the next
+	}
 	if o.started {
 		e.running--
 		e.checkWaiting()

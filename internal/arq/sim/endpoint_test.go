@@ -56,6 +56,7 @@ type session struct {
 	*arq.Engine
 	ep    *endpoint
 	timer *Timer
+	again bool // it is polled when the medium takes more
 	ids   []wire.ConnID
 	owner func(arq.Event)
 	gone  bool
@@ -231,7 +232,13 @@ func (s *session) full() bool {
 	if queued < ep.room {
 		return false
 	}
-	ep.w.clock.After(time.Duration(float64(queued-ep.room+1)/float64(ep.out.Config().Rate)*float64(time.Second)), s.pump)
+	if !s.again {
+		s.again = true
+		ep.w.clock.After(time.Duration(float64(queued-ep.room+1)/float64(ep.out.Config().Rate)*float64(time.Second)), func() {
+			s.again = false
+			s.pump()
+		})
+	}
 	return true
 }
 
