@@ -27,12 +27,13 @@ type waitingOffers struct {
 	handle            uint16 // of the next offer
 }
 
-func (w *waitingOffers) pop() *outgoing {
+// pop takes out the offer whose turn it is, nil for none: if the peer takes no more that is one that was given up.
+func (w *waitingOffers) pop(more bool) *outgoing {
 	q := &w.interactive
 	if len(*q) == 0 {
 		q = &w.bulk
 	}
-	if len(*q) == 0 {
+	if len(*q) == 0 || !more && !(*q)[0].over {
 		return nil
 	}
 	o := (*q)[0]
@@ -84,8 +85,8 @@ func (e *Engine) checkWaiting() {
 	if e.handshake.known {
 		most = int(e.handshake.peer.Transfers)
 	}
-	for most == 0 || e.running < most {
-		o := e.waiting.pop()
+	for {
+		o := e.waiting.pop(most == 0 || e.running < most)
 		switch {
 		case o == nil:
 			return
@@ -239,6 +240,7 @@ func (e *Engine) Cancel(handle uint16, reason uint8) {
 		e.controls.add(&control{frame: &wire.Cancel{Handle: handle, Attempt: o.offer.Attempt, Reason: reason}})
 	}
 	e.drop(o)
+	e.checkWaiting()
 }
 
 // Acked returns how many bytes of the image the receiver has acknowledged or held before.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
@@ -324,4 +325,34 @@ func payloadOf(msg []byte) (n int) {
 		}
 	}
 	return n
+}
+
+// While the peer is stuck nothing is kept of those that waited and were given up.
+func TestCancelOfTransfersThatNeverHadTheirTurn(t *testing.T) {
+	a, b := couple(t, func(_, cb *Config) { cb.Local.Transfers = 1 })
+	exchange(start, a, b)
+	b.answer = false
+	a.send(pattern(10), nil)
+	now := start
+	var queue []uint16
+	for range 5000 {
+		queue = append(queue, a.send(pattern(10), nil))
+		if len(queue) > 10 {
+			a.Cancel(queue[0], 13)
+			queue = queue[1:]
+		}
+		now = now.Add(20 * time.Millisecond)
+		a.Advance(now)
+		b.Advance(now)
+		exchange(now, a, b)
+	}
+	if n := len(a.waiting.bulk); n > 10 || a.closed != nil || b.over.over.Count() > 3 {
+		t.Errorf("%d wait, %d ranges of handles are over at the peer; closed: %v", n, b.over.over.Count(), a.closed)
+	}
+	h := b.last(Finished).Handle
+	b.Receipt(h, &wire.Receipt{Level: wire.LevelKept, Bytes: 10, Algorithm: 2, Digest: []byte{1}})
+	b.answer = true
+	if settleUntil(now, a, b, func() bool { return len(a.receipts) == 11 }); len(a.receipts) != 11 {
+		t.Errorf("%d receipts: %v %v", len(a.receipts), a.closed, b.closed)
+	}
 }
