@@ -46,8 +46,8 @@ func (t *Transport) native() transport.Transport {
 	return t.over
 }
 
-// Dial implements transport.Transport. A peer that takes the connection and says nothing is given up after
-// Config.IdleTimeout, with transport.ErrNoReceiver; the context may end that sooner.
+// Dial implements transport.Transport. A peer that does not answer, or takes the connection and says nothing, in TLS or
+// after it, is given up after Config.IdleTimeout, with transport.ErrNoReceiver; the context may end that sooner.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) { return t.native().Dial(ctx) }
 
 // Listen implements transport.Transport.
@@ -55,7 +55,18 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 	return t.native().Listen(ctx)
 }
 
+// dial connects within the idle time, which is the Transport's and so no end of the caller's context.
 func (t *Transport) dial(ctx context.Context) (native.Link, error) {
+	most, cancel := context.WithTimeout(ctx, t.userTimeout())
+	defer cancel()
+	l, err := t.connect(most)
+	if err != nil && ctx.Err() == nil && most.Err() != nil {
+		return nil, fmt.Errorf("nothing answers at tcp %s within %v: %w (%s)", t.Addr, t.userTimeout(), transport.ErrNoReceiver, err.Error())
+	}
+	return l, err
+}
+
+func (t *Transport) connect(ctx context.Context) (native.Link, error) {
 	dial := t.DialContext
 	if dial == nil {
 		dial = dialTCP

@@ -14,6 +14,7 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/transport/transporttest"
 )
 
@@ -73,12 +74,23 @@ func TestNobodyAnswers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, unanswered := (&tcpx.Transport{Addr: silent}).Dial(ctx)
-	for err, addr := range map[error]string{refused: nobody, sent: nobody, unanswered: silent} {
+	impatient := native.Config{IdleTimeout: 50 * time.Millisecond}
+	_, handshake := (&tcpx.Transport{Addr: silent, TLS: &tls.Config{}, Config: impatient}).Dial(context.WithoutCancel(ctx))
+	_, dropped := (&tcpx.Transport{Addr: silent, Config: impatient, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done() // as where a firewall drops what asks for a connection
+		return nil, ctx.Err()
+	}}).Dial(context.WithoutCancel(ctx))
+	for err, addr := range map[error]string{refused: nobody, sent: nobody, unanswered: silent, handshake: silent, dropped: silent} {
 		if !errors.Is(err, transport.ErrNoReceiver) || !strings.Contains(err.Error(), "at tcp "+addr) {
 			t.Errorf("at %s: %v", addr, err)
 		}
 	}
-	if !transport.Retryable(refused) || !errors.Is(unanswered, context.DeadlineExceeded) {
-		t.Errorf("%v, %v", refused, unanswered)
+	for _, err := range []error{refused, handshake, dropped} {
+		if !transport.Retryable(err) {
+			t.Errorf("not retryable: %v", err)
+		}
+	}
+	if !errors.Is(unanswered, context.DeadlineExceeded) {
+		t.Error(unanswered)
 	}
 }
