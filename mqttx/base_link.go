@@ -28,16 +28,18 @@ type baseLink struct {
 	subscribe string
 	log       *slog.Logger
 
-	opener *mqttclient.Opener
-	ctx    context.Context
-	cancel context.CancelFunc
-	up     atomic.Pointer[mqttclient.Lane] // connected and subscribed, or nil
-	why    atomic.Pointer[error]           // why it is not, nil if nobody knows
-	joined chan error                      // the result of the first subscription
-	later  atomic.Bool                     // that was the first
-	tries  atomic.Int32                    // to reconnect
-	wrote  chan struct{}                   // closed when write has returned
-	once   sync.Once
+	opener  *mqttclient.Opener
+	ctx     context.Context
+	cancel  context.CancelFunc
+	up      atomic.Pointer[mqttclient.Lane] // connected and subscribed, or nil
+	why     atomic.Pointer[error]           // why it is not, nil if nobody knows
+	joined  chan error                      // the result of the first subscription
+	later   atomic.Bool                     // that was the first
+	unclear seldom                          // messages that are none
+	crowded seldom                          // messages that found no place
+	tries   atomic.Int32                    // to reconnect
+	wrote   chan struct{}                   // closed when write has returned
+	once    sync.Once
 
 	mu     sync.Mutex
 	closed bool // and out with it
@@ -112,7 +114,7 @@ func (l *baseLink) chain(o *mqtt.ClientOptions) {
 
 // join connects for the first time.
 func (l *baseLink) join(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	ctx, cancel := context.WithTimeoutCause(ctx, joinTime, fmt.Errorf("no answer for %v", joinTime)) // which is no end of the caller's
 	defer cancel()
 	token := l.client.Connect()
 	select {
@@ -121,14 +123,14 @@ func (l *baseLink) join(ctx context.Context) error {
 			return mqttclient.ConnectError(l.broker, err)
 		}
 	case <-ctx.Done():
-		return fmt.Errorf("cannot connect to the broker %s: %w", l.broker, ctx.Err())
+		return fmt.Errorf("cannot connect to the broker %s: %w", l.broker, context.Cause(ctx))
 	}
 	select {
 	case err := <-l.joined:
 		l.later.Store(true)
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("no answer to a subscription from the broker %s: %w", l.broker, ctx.Err())
+		return fmt.Errorf("no answer to a subscription from the broker %s: %w", l.broker, context.Cause(ctx))
 	}
 }
 
@@ -143,6 +145,9 @@ func (l *baseLink) subscribed(c mqtt.Client) {
 	}
 	switch {
 	case err == nil:
+		if l.later.Load() {
+			l.log.Info("the broker can be used again", "topic", l.subscribe)
+		}
 		l.why.Store(nil)
 		l.up.Store(up)
 		l.tries.Store(0)
@@ -171,10 +176,16 @@ func (l *baseLink) ask(c mqtt.Client) error {
 	}
 }
 
-// failed notes why there is no connection, or no subscription.
+// failed notes why there is no connection, or no subscription. The first failure is join's to tell.
 func (l *baseLink) failed(err error) {
-	l.why.Store(&err)
-	l.log.Warn("the broker cannot be used", "topic", l.subscribe, "err", err)
+	if last := l.why.Swap(&err); l.later.Load() && (last == nil || !mqttclient.Same(*last, err)) {
+		l.log.Warn("the broker cannot be used", "topic", l.subscribe, "err", err)
+	}
+}
+
+// strange notes a message that is none. Anybody may write to the topic.
+func (l *baseLink) strange(err error) {
+	l.unclear.warn(l.log, "a message to BASE that is none", "err", err)
 }
 
 // receive is the handler of the subscription, for what does not come over the lane. A
@@ -190,7 +201,7 @@ func (l *baseLink) take(p []byte) {
 	select {
 	case l.in <- p:
 	default:
-		l.log.Warn("too many messages at once: one was dropped", "topic", l.subscribe)
+		l.crowded.warn(l.log, "too many messages at once: one was dropped", "topic", l.subscribe)
 	}
 }
 

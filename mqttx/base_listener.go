@@ -41,7 +41,7 @@ func (l *baseListener) Accept(ctx context.Context) (transport.Conn, error) {
 			free, in = nil, l.link.in // for the one Conn
 		case p := <-in:
 			if err := new(BaseMessage).Parse(p); err != nil {
-				l.link.log.Warn("a message to BASE that is none", "err", err)
+				l.link.strange(err)
 				continue
 			}
 			return &baseStation{l: l, first: p, closed: make(chan struct{}), served: make(chan struct{}, 1)}, nil

@@ -91,7 +91,7 @@ type baseServing struct {
 func (s *baseServing) receive(p []byte) {
 	turn, err := s.r.receive(p, time.Now())
 	if err != nil {
-		s.link.log.Warn("a message to BASE that is none", "err", err)
+		s.link.strange(err)
 	}
 	s.take(turn)
 }

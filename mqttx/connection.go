@@ -1,7 +1,6 @@
 package mqttx
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +48,7 @@ func (h *Hub) connected(c mqtt.Client) {
 		h.presence.claim(c) // first, so that we do not answer for another
 	}
 	err := h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
-	for err != nil && !h.hopeless(err) && h.living(life) { // the broker is late, or refuses for a while
+	for err != nil && !h.hopeless(err) && h.living(life) && c.IsConnectionOpen() { // the broker is late, or refuses for a while
 		h.cannot(err)
 		h.pause(nil, time.Second)
 		err = h.subscribe(c, inboxFilter(h.name), h.sessions.receive)
@@ -60,8 +59,14 @@ func (h *Hub) connected(c mqtt.Client) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.why = err; err != nil || !h.present(life) {
+	if err == nil || c.IsConnectionOpen() { // else the end of the connection is all that it says
+		h.why = err
+	}
+	if err != nil || !h.present(life) {
 		return
+	}
+	if h.worked {
+		h.log.Info("the broker can be used again")
 	}
 	h.isUp, h.worked = true, true
 	close(h.up)
@@ -142,7 +147,6 @@ func (h *Hub) lost() {
 	if life == 0 {
 		return
 	}
-	h.log.Info("the connection to the broker was lost", "after", life)
 	limited := h.sizes.lost(time.Now())
 	h.mu.Lock()
 	h.short++
@@ -182,7 +186,7 @@ func (h *Hub) fail(err error) {
 	close(h.dead)
 	l := h.listener
 	h.mu.Unlock()
-	if !errors.Is(err, transport.ErrClosed) {
+	if !errors.Is(err, transport.ErrClosed) && !h.told() {
 		h.log.Warn("the name cannot be used any more", "err", err)
 	}
 	h.pump.connected(nil)
@@ -240,11 +244,19 @@ func (h *Hub) hopeless(err error) bool {
 	return final(err) && !h.worked
 }
 
-// cannot notes why the broker cannot be used at the moment.
-func (h *Hub) cannot(err error) {
+// told reports whether a failure is the answer of the Dial or Listen that made the hub, and so nothing for the log.
+func (h *Hub) told() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.why == nil || h.why.Error() != err.Error() {
+	return h.own != nil && !h.worked
+}
+
+// cannot notes why the broker cannot be used at the moment.
+func (h *Hub) cannot(err error) {
+	quiet := h.told()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !quiet && !mqttclient.Same(h.why, err) {
 		h.log.Warn("the broker cannot be used", "err", err)
 	}
 	h.why = err
@@ -307,22 +319,35 @@ func (h *Hub) join(ctx context.Context) error {
 	patience := time.After(joinTime)
 	for {
 		h.mu.Lock()
-		up, isUp, err, why := h.up, h.isUp, h.err, h.why
+		up, isUp, err := h.up, h.isUp, h.err
 		h.mu.Unlock()
-		if err = cmp.Or(err, ctx.Err()); err != nil || isUp {
+		switch {
+		case err != nil:
 			return err
+		case ctx.Err() != nil:
+			return h.absent(fmt.Errorf("%w: there is no connection to the broker %s", ctx.Err(), h.broker))
+		case isUp:
+			return nil
 		}
 		select {
 		case <-up:
 		case <-h.dead:
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), why)
 		case <-patience:
-			err := fmt.Errorf("there is no connection to the broker %s", h.broker)
-			if h.own == nil {
-				err = fmt.Errorf("%w: call mqttx.Attach before mqtt.NewClient, set no handlers in its options after that, and call the client's Connect", err)
-			}
-			return errors.Join(err, why)
+			return h.absent(fmt.Errorf("there is no connection to the broker %s after %v", h.broker, joinTime))
 		}
 	}
+}
+
+// absent adds to an error what is known of why there is no connection.
+func (h *Hub) absent(err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.why != nil:
+		return fmt.Errorf("%w: %w", err, h.why)
+	case h.own == nil && h.lives == 0:
+		return fmt.Errorf("%w: call mqttx.Attach before mqtt.NewClient, set no handlers in its options after that, and call the client's Connect", err)
+	}
+	return err
 }

@@ -136,6 +136,9 @@ func (h *Hub) chain(opts *mqtt.ClientOptions) {
 		if !c.IsConnectionOpen() { // else it is told late
 			h.lost()
 		}
+		if h.failure() == nil {
+			h.log.Info("the connection to the broker was lost", "err", err)
+		}
 		if lost != nil {
 			lost(c, err)
 		}

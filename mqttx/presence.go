@@ -80,19 +80,29 @@ func (p *presence) claim(client mqtt.Client) {
 	}
 	p.mu.Unlock()
 	if err := p.h.subscribe(client, presenceTopic(p.h.name), p.receive); err != nil {
-		p.h.log.Warn("cannot see others of this name", "err", err)
+		p.blind(client, err)
 		return
 	}
 	p.publish(client, p.payload())
 	if !first {
 		return
 	}
-	p.h.pause(p.echo, echoTime)
+	if !p.h.pause(p.echo, echoTime) && p.h.failure() == nil {
+		p.blind(client, fmt.Errorf("what is published on %s does not come back: the broker may not let this client write or read there; if it does not on %s# either, no peer has an answer",
+			presenceTopic(p.h.name), inboxPrefix))
+	}
 	p.mu.Lock()
 	alone := p.rival == 0
 	p.mu.Unlock()
 	if !alone {
 		p.h.pause(nil, contestTime)
+	}
+}
+
+// blind is for the log alone. The end of the connection is none of its business.
+func (p *presence) blind(client mqtt.Client, err error) {
+	if client.IsConnectionOpen() {
+		p.h.log.Warn("cannot see others of this name", "err", err)
 	}
 }
 

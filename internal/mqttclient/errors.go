@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
@@ -53,30 +55,70 @@ func ConnectError(broker string, err error) error {
 	}
 	invalid, unverified := x509.CertificateInvalidError{}, (*tls.CertificateVerificationError)(nil)
 	expired := errors.As(err, &invalid) && invalid.Reason == x509.Expired // or the clock is not set yet
-	if errors.As(err, &unverified) && !expired {
+	switch {
+	case errors.As(err, &unverified) && !expired:
 		return fmt.Errorf("%w: the certificate of the broker %s: see RootCAs and ServerName of TLS: %w", transport.ErrConfig, broker, err)
+	case alerted(err, "certificate") && !alerted(err, "expired"):
+		return fmt.Errorf("%w: the broker %s refuses the certificate of this client, or its want of one: set Certificates of TLS to one that the broker's CA has signed: %w", transport.ErrConfig, broker, err)
 	}
 	return fmt.Errorf("cannot connect to the broker %s: %w%s", broker, err, hint(broker, err))
 }
 
-// hint is what the likely cause is if one side speaks TLS and the other does not.
-func hint(broker string, err error) string {
-	scheme, _, _ := strings.Cut(broker, "://")
-	switch {
-	case !ended(err):
-		return ""
-	case scheme == "mqtt" || scheme == "tcp":
-		return "; if it expects TLS, use mqtts://"
-	case scheme == "ws":
-		return "; if it expects TLS, use wss://"
-	case scheme == "wss":
-		return "; if it does not speak TLS, use ws://"
-	}
-	return "; if it does not speak TLS, use mqtt://"
+// alerted reports whether an error is the broker's alert in TLS (RFC 8446, section 6), with the word in it.
+func alerted(err error, word string) bool {
+	op := (*net.OpError)(nil)
+	return errors.As(err, &op) && op.Op == "remote error" && strings.Contains(op.Err.Error(), word)
 }
 
-// ended reports whether the other side of a connection has answered with its end, or with no TLS.
-func ended(err error) bool {
-	op, noTLS := (*net.OpError)(nil), tls.RecordHeaderError{}
-	return errors.Is(err, io.EOF) || errors.As(err, &noTLS) || errors.As(err, &op) && op.Op == "read" && !op.Timeout()
+// hint is what the likely cause is of an end instead of an answer.
+func hint(broker string, err error) string {
+	scheme, _, _ := strings.Cut(broker, "://")
+	switch secure := scheme != "mqtt" && scheme != "tcp" && scheme != "ws"; {
+	case alerted(err, "expired"):
+		return "; that is the certificate of this client, as the broker sees it"
+	case secure && ended(err, "write"): // after the handshake, in which a client says that it has no certificate
+		return "; if it wants a certificate of its clients, set Certificates of TLS"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "; it takes the connection and does not answer: check that the port is that of a broker"
+	case !ended(err, "read"):
+		return ""
+	case scheme == "wss":
+		return "; if it does not speak TLS, use ws://"
+	case secure:
+		return "; if it does not speak TLS, use mqtt://"
+	case scheme == "ws":
+		return "; check that the port is that of a broker; if it expects TLS, use wss://"
+	}
+	return "; check that the port is that of a broker; if it expects TLS, use mqtts://"
 }
+
+// ended reports whether the other side of a connection has answered what was read or written with its end, or with no TLS.
+func ended(err error, op string) bool {
+	failed, noTLS := (*net.OpError)(nil), tls.RecordHeaderError{}
+	if errors.Is(err, net.ErrClosed) {
+		return false // by this side
+	}
+	if errors.As(err, &failed) {
+		return failed.Op == op && !failed.Timeout()
+	}
+	return op == "read" && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &noTLS))
+}
+
+// Same reports whether two failures say the same, though each may have had a port of its own here.
+func Same(a, b error) bool {
+	x, y := (*net.OpError)(nil), (*net.OpError)(nil)
+	if errors.As(a, &x) && errors.As(b, &y) {
+		return x.Op == y.Op && x.Err.Error() == y.Err.Error()
+	}
+	return a != nil && b != nil && a.Error() == b.Error()
+}
+
+// late is what has taken longer than a limit of ours, which does not count as the end of a caller's context.
+type late struct {
+	limit time.Duration
+	err   error
+}
+
+func (e *late) Error() string { return fmt.Sprintf("no answer for %v: %v", e.limit, e.err) }
+
+func (e *late) As(target any) bool { return errors.As(e.err, target) }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/url"
 	"sync/atomic"
@@ -44,6 +45,14 @@ func (d *Opener) Lane() *Lane { return d.lane.Load() }
 func (d *Opener) open(u *url.URL, o *mqtt.ClientOptions, users mqtt.OpenConnectionFunc) (*Lane, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, o.ConnectTimeout)
 	defer cancel()
+	l, err := d.dial(ctx, u, o, users)
+	if errors.Is(err, context.DeadlineExceeded) && d.ctx.Err() == nil {
+		return nil, &late{o.ConnectTimeout, err}
+	}
+	return l, err
+}
+
+func (d *Opener) dial(ctx context.Context, u *url.URL, o *mqtt.ClientOptions, users mqtt.OpenConnectionFunc) (*Lane, error) {
 	switch {
 	case users != nil:
 		conn, err := users(u, *o)

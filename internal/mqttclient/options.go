@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 )
 
 const (
-	connectTime = 10 * time.Second
+	connectTime = 9 * time.Second  // those who wait 10 for a connection hear why there is none
 	writeTime   = 10 * time.Second // a message that takes longer ends the connection
 
 	// A client reconnects after firstPause to mostPause, doubled from try to try and
@@ -78,6 +79,9 @@ func brokerURL(s string) (*url.URL, error) {
 	if err != nil && !strings.Contains(s, "://") {
 		return nil, noScheme
 	}
+	if err != nil && !strings.Contains(s, "@") {
+		return nil, fmt.Errorf("%w: the broker's URL: %w: "+exampleBroker, transport.ErrConfig, err)
+	}
 	if err != nil { // which quotes what may be a password
 		return nil, fmt.Errorf("%w: the broker's URL cannot be read: percent-encode the password in it: "+exampleBroker, transport.ErrConfig)
 	}
@@ -96,6 +100,11 @@ func brokerURL(s string) (*url.URL, error) {
 	}
 	if u.Port() == "" && port != "" {
 		u.Host = net.JoinHostPort(u.Hostname(), port)
+	}
+	if p := u.Port(); p != "" {
+		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
+			return nil, fmt.Errorf("%w: the broker's URL has the port %s, of 0 to 65535: "+exampleBroker, transport.ErrConfig, p)
+		}
 	}
 	return u, nil
 }
