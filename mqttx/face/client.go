@@ -40,6 +40,7 @@ type client struct {
 	up    chan struct{} // closed while the client is connected and subscribed
 	isUp  bool
 	err   error // of the first connection; final
+	why   error // there is no connection; nil: nobody knows
 	dead  chan struct{}
 }
 
@@ -70,6 +71,11 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 	o.OnConnect = func(mqtt.Client) { c.connected() }
 	o.OnConnectionLost = func(_ mqtt.Client, err error) { c.lost(err) }
 	o.OnReconnecting = func(mqtt.Client, *mqtt.ClientOptions) { c.pause() }
+	o.OnConnectionNotification = func(_ mqtt.Client, n mqtt.ConnectionNotification) {
+		if failed, ok := n.(mqtt.ConnectionNotificationFailed); ok {
+			c.cannot(mqttclient.ConnectError(c.broker, failed.Reason))
+		}
+	}
 	mqttclient.Open(c.ctx, o, &mqttclient.Owner{Bound: func([]byte) int { return t.maxPayload() }, Dropped: tooLarge})
 	c.client = mqtt.NewClient(o)
 	c.token = c.client.Connect().(*mqtt.ConnectToken)
@@ -113,16 +119,27 @@ func (c *client) begin(life int) bool {
 		return true
 	case usable && !c.isUp:
 		c.log.Info("connected to the broker")
-		c.isUp = true
+		c.isUp, c.why = true, nil
 		close(c.up)
 	case err != nil && life == 1 && !usable:
 		c.failLocked(err)
 		return true
 	}
-	if err != nil {
+	if err != nil && !mqttclient.Same(c.why, err) {
 		c.log.Error("cannot subscribe at the moment", "err", err)
 	}
+	c.why = err
 	return err == nil
+}
+
+// cannot notes why the client cannot connect. The first failure is Dial's or Listen's to tell.
+func (c *client) cannot(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lives > 0 && !mqttclient.Same(c.why, err) {
+		c.log.Warn("cannot connect at the moment", "err", err)
+	}
+	c.why = err
 }
 
 // resumed reports whether the broker has kept the session, and the subscriptions in it.
@@ -214,8 +231,18 @@ func (c *client) wait(ctx context.Context) error {
 	case <-c.ctx.Done():
 		return transport.ErrClosed
 	case <-ctx.Done():
-		return ctx.Err()
+		return c.absent(ctx.Err())
 	}
+}
+
+// absent is the end of a context while there is no connection, in the words of what else is known.
+func (c *client) absent(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why == nil {
+		return fmt.Errorf("%w: there is no connection to the broker %s", err, c.broker)
+	}
+	return fmt.Errorf("%w: %s", err, c.why.Error())
 }
 
 // publish waits until the client is connected, and then until the message is written
