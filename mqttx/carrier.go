@@ -72,6 +72,9 @@ func (c *carrier) Start(s *session.Session) {
 // Wake implements session.Carrier.
 func (c *carrier) Wake() { c.h.pump.ready(c) }
 
+// Hindrance says why nothing leaves, as session.Carrier has it.
+func (c *carrier) Hindrance() error { return c.h.hindrance() }
+
 // Wait implements session.Carrier.
 func (c *carrier) Wait() { <-c.done }
 

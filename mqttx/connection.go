@@ -276,6 +276,19 @@ func (h *Hub) forgive() {
 	h.short = 0
 }
 
+// hindrance returns why nothing can be sent at present, nil if it can.
+func (h *Hub) hindrance() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.isUp || h.err != nil:
+		return nil
+	case h.why != nil:
+		return h.why
+	}
+	return fmt.Errorf("there is no connection to the broker %s", h.broker)
+}
+
 // connectedSince returns when the client was connected, zero if it is not.
 func (h *Hub) connectedSince() time.Time {
 	h.mu.Lock()

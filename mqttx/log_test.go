@@ -200,3 +200,53 @@ func TestSeldom(t *testing.T) {
 		t.Errorf("%q", j.lines)
 	}
 }
+
+// Whoever waits while the broker is away hears why, however the waiting ends.
+func TestWaitingForTheBrokerSaysWhy(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
+	j := newJournal()
+	c := dial(t, &Transport{Broker: b.URL(), Peer: "receiver", Config: native.Config{IdleTimeout: time.Second, Logger: slog.New(j)}})
+	b.Stop()
+	j.await(t, "the broker cannot be used")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, ended := send(ctx, c, "image", []byte("1"))
+	_, idle := send(within(t), c, "image", []byte("2"))
+	b.Start()
+	for err, is := range map[error]error{ended: context.DeadlineExceeded, idle: transport.ErrIdle} {
+		if !errors.Is(err, is) || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("%v, want %v and why", err, is)
+		}
+	}
+}
+
+// A receiver whose answers do not arrive hears why its peer leaves.
+func TestUnansweredPeerSaysSo(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{Deny: func(_, topic string, write bool) bool {
+		return write && strings.HasPrefix(topic, inboxTopic("camera", "x")[:len("pf/i/camera/")])
+	}})
+	l, err := (&Transport{Broker: b.URL(), Name: "receiver"}).Listen(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := make(chan error, 1)
+	srv := &transport.Server{Store: &transport.MemStore{}, Hooks: transport.Hooks{ConnClosed: func(_ transport.Info, err error) { left <- err }}}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(context.Background(), l) }()
+	if _, err := (&Transport{Broker: b.URL(), Name: "camera", Peer: "receiver"}).Dial(within(t)); !errors.Is(err, transport.ErrNoReceiver) {
+		t.Error(err)
+	}
+	select {
+	case err := <-left:
+		if !errors.Is(err, transport.ErrIdle) || !strings.Contains(err.Error(), "hears no answer of this side") {
+			t.Error(err)
+		}
+	case <-within(t).Done():
+		t.Error("the receiver does not hear that its peer has left")
+	}
+	if err := srv.Shutdown(within(t)); err != nil {
+		t.Error(err)
+	}
+	<-served
+}

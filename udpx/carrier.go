@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
@@ -30,6 +31,9 @@ type carrier struct {
 	last   bool // set before over is closed: the socket ends with this carrier
 
 	ending bool // the writer's: the session has ended and said its last
+
+	// hindrance is why the system has not sent something since the peer was heard last; nil: it has sent all.
+	hindrance atomic.Pointer[error]
 
 	// The reader's.
 	key      addrKey // of peer
@@ -90,6 +94,14 @@ func (c *carrier) Wait() {
 	if c.last {
 		<-c.socket.done
 	}
+}
+
+// Hindrance says why nothing leaves, as session.Carrier has it.
+func (c *carrier) Hindrance() error {
+	if err := c.hindrance.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // provingTime is how long a peer has to prove its address.

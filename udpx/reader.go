@@ -105,8 +105,20 @@ func (r *reader) failed(err error) bool {
 		return true
 	case udpsock.Refused(err) && r.conn.Connected():
 		r.failSessions(refusedError(err))
+	case r.conn.Connected():
+		r.hinder(err)
 	}
 	return false
+}
+
+// hinder notes for the session of a connected socket what the system says about what was sent, such as that there
+// is no way to the peer.
+func (s *socket) hinder(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.sessions.byID {
+		c.hindrance.Store(&err)
+	}
 }
 
 // refusedError is the end of a session whose peer's host says that its port is closed.
@@ -155,6 +167,9 @@ func (r *reader) dispatch(packets []udpsock.Packet, now time.Time) {
 // deliver gives the collected messages to their session.
 func (r *reader) deliver(now time.Time) {
 	if len(r.run) > 0 {
+		if r.to.hindrance.Load() != nil {
+			r.to.hindrance.Store(nil)
+		}
 		r.session.Deliver(now, nil, r.run...)
 		r.later(r.to)
 	}

@@ -327,7 +327,7 @@ func (w *writer) write(b *burst) {
 }
 
 // refuse notes that the system did not send a packet. What cannot leave at the moment, for want
-// of a route or of memory, is lost as packets are. The session hears of it from whoever polls next:
+// of a route or of memory, is lost as packets are, and told if the session ends of it. The session hears of it from whoever polls next:
 // it may want to be polled itself then, and who writes must not wait for a burst to be written.
 func (w *writer) refuse(c *carrier, p *udpsock.Packet) {
 	r := refusal{carrier: c, session: c.session}
@@ -338,6 +338,8 @@ func (w *writer) refuse(c *carrier, p *udpsock.Packet) {
 		r.err = refusedError(p.Err)
 	case udpsock.Unroutable(p.Err) && w.dialled():
 	default:
+		err := p.Err
+		c.hindrance.Store(&err)
 		return
 	}
 	w.flushing.Lock()

@@ -33,6 +33,9 @@ type Carrier interface {
 	Wait()
 }
 
+// A Carrier that knows why nothing leaves, at present or since something came last, says so for
+// errors by a method Hindrance() error. It is called without the session's mutex.
+
 // A flusher is a Carrier that can move messages on the goroutine of a caller who may block in
 // the medium, which spares the call of another one.
 type flusher interface{ Flush() }

@@ -17,6 +17,27 @@ import (
 // has dialled dials again, as after the loss of a link.
 var errGoingAway error = &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true, Text: "the peer shuts down: try again later"}
 
+// errUnanswered is transport.ErrIdle as a peer tells it that hears nothing of what leaves here.
+type errUnanswered struct{}
+
+func (errUnanswered) Error() string {
+	return "the peer hears no answer of this side, and has given up: check what stands between, such as a firewall or the rules of a broker"
+}
+
+func (errUnanswered) Unwrap() error { return transport.ErrIdle }
+
+// hindered adds to an error for want of an answer why nothing leaves this side, if the carrier knows that.
+func (s *Session) hindered(err error) error {
+	c, ok := s.carrier.(interface{ Hindrance() error })
+	if !ok {
+		return err
+	}
+	if why := c.Hindrance(); why != nil {
+		return fmt.Errorf("%w, while nothing can be sent: %s", err, why.Error()) // in words: it is no answer of the peer's
+	}
+	return err
+}
+
 // endError is the end of a session in the words of package transport.
 func endError(err error) error {
 	var closed *arq.CloseError
@@ -38,10 +59,12 @@ func endError(err error) error {
 			return transport.ErrPeerClosed
 		case wire.CodeGoingAway:
 			return errGoingAway
-		case wire.CodeIdle, wire.CodeUnanswered:
+		case wire.CodeIdle:
 			return fmt.Errorf("%w, says the peer", transport.ErrIdle)
 		case wire.CodeVersion: // which no other attempt changes
 			return fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+		case wire.CodeUnanswered:
+			return errUnanswered{}
 		case wire.CodeBusy:
 			return &transport.RejectedError{Reason: transport.ReasonBusy, Retryable: true, Text: closed.Text}
 		}
@@ -55,6 +78,8 @@ func failure(err error) (wire.Code, string) {
 	switch {
 	case errors.As(err, &tooLong):
 		return wire.CodeLimit, tooLong.Error()
+	case errors.Is(err, transport.ErrNoReceiver):
+		return wire.CodeUnanswered, ""
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return wire.CodeInternal, "the stream has ended without CLOSE"
 	}

@@ -212,7 +212,10 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 			if finished {
 				u.unknown.Store(true)
 			}
-			return r, cmp.Or(ctx.Err(), errLost)
+			if err := ctx.Err(); err != nil {
+				return r, s.hindered(err)
+			}
+			return r, errLost
 		case len(held) > 0:
 			for _, run := range held {
 				if err := u.compare(ctx, x, run); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -417,10 +418,14 @@ func (s *Session) unlock() {
 		ready(s.conn)
 	}
 	if over {
+		why := s.why
+		if errors.Is(why, transport.ErrIdle) || errors.Is(why, transport.ErrNoReceiver) {
+			why = s.hindered(why)
+		}
 		s.conn.ep.paths.keep(s.carrier.Info().Peer, path, time.Now())
-		s.cancel(s.why)
+		s.cancel(why)
 		s.crew.leave()
-		s.conn.lost(s, s.why)
+		s.conn.lost(s, why)
 		s.carrier.Wake()
 	}
 }
