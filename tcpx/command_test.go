@@ -168,7 +168,7 @@ func TestCommandFromFieldClient(t *testing.T) {
 		{stream: "hello server|f", err: "no image came"},
 		{stream: "hello server|x|f|raw", err: "is due"},
 		{stream: "hello sXrver|c", err: "is due"},
-		{stream: "hello ser", err: "unexpected EOF"},
+		{stream: "hello ser", err: `behind "hello ser": unexpected EOF`},
 		{stream: "hello servercweedingf\x00\x01\x02", err: "name the command in Commands"},
 		{stream: "hello serverc" + strings.Repeat("long", 300), err: "at most 1024"},
 	} {

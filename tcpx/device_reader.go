@@ -64,9 +64,9 @@ func (r *deviceReader) textWithin(ctx context.Context, begin time.Duration, spli
 			}
 			switch {
 			case errors.Is(paused, io.EOF):
-				return "", io.ErrUnexpectedEOF
+				return "", r.within(io.ErrUnexpectedEOF)
 			case paused != nil && r.timeout > 0 && wait <= 0:
-				return "", paused
+				return "", r.within(paused)
 			}
 		}
 		err := r.fill(ctx, wait)
@@ -76,7 +76,7 @@ func (r *deviceReader) textWithin(ctx context.Context, begin time.Duration, spli
 		case len(r.ahead) > 0 && paused == nil && ctx.Err() == nil && (errors.Is(err, io.EOF) || errors.Is(err, transport.ErrIdle)):
 			paused = err
 		case len(r.ahead) > 0:
-			return "", noEOF(err)
+			return "", r.within(noEOF(err))
 		default:
 			return "", err
 		}
@@ -96,6 +96,9 @@ func (r *deviceReader) take(split splitFunc, paused bool) (string, error) {
 	r.ahead = r.ahead[n:]
 	return text, nil
 }
+
+// within is the end of what has begun as a text.
+func (r *deviceReader) within(err error) error { return fmt.Errorf("behind %.80q: %w", r.ahead, err) }
 
 // fill reads more behind what is there already.
 func (r *deviceReader) fill(ctx context.Context, wait time.Duration) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 )
@@ -12,6 +13,7 @@ import (
 // frameAnswers counts the oks of a server as they come. Only those that come after a
 // question are answers to it, and whoever asks knows how many there were before.
 type frameAnswers struct {
+	server  net.Addr
 	timeout time.Duration
 	ended   chan struct{} // nothing more is read
 
@@ -24,7 +26,7 @@ type frameAnswers struct {
 
 // awaitAnswers reads from a connection until it ends or says something else.
 func awaitAnswers(l *deviceLink) *frameAnswers {
-	a := &frameAnswers{timeout: l.timeout, ended: make(chan struct{}), changed: make(chan struct{})}
+	a := &frameAnswers{server: l.RemoteAddr(), timeout: l.timeout, ended: make(chan struct{}), changed: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
 		l.SetReadDeadline(time.Time{})
@@ -97,6 +99,6 @@ func (a *frameAnswers) answered(ctx context.Context, want int, what string) erro
 				err = errSilent(a.timeout)
 			}
 		}
-		return fmt.Errorf("the server does not say %q to %.80q: %w", frameOK, what, err)
+		return fmt.Errorf("the server at %v does not say %q to %.80q: %w", a.server, frameOK, what, err)
 	}
 }

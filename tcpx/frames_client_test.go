@@ -268,6 +268,9 @@ func TestFramesAnswers(t *testing.T) {
 						if !errors.As(err, &e) || e.Outcome != want || !transport.Retryable(err) {
 							t.Errorf("Send: %v; want the outcome %v, retryable", err, want)
 						}
+						if !strings.Contains(err.Error(), "the server at ") {
+							t.Errorf("Send does not say where: %v", err)
+						}
 						for len(whole) > 0 {
 							<-whole
 						}

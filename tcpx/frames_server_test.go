@@ -95,7 +95,7 @@ func TestFramesRefusals(t *testing.T) {
 		{[]string{"visible|/etc"}, "one level"},
 		{[]string{"visible|a|b"}, "form"},
 		{[]string{"visible|a\x00"}, "cannot be shown"},
-		{[]string{"visible"}, "silent"},
+		{[]string{"visible"}, `behind "visible": nothing`},
 		{[]string{"|got"}, "silent"},
 		{[]string{"visible|" + strings.Repeat("d", 300)}, "one level"},
 		{[]string{strings.Repeat("f", 1100)}, "at most 1024"},

@@ -150,11 +150,12 @@ func (l *listener) begin(ctx context.Context, link Link) {
 	}
 	a := adapter(link)
 	c, err := l.over.ep.AcceptLink(ctx, a)
-	if err != nil {
+	switch {
+	case err == nil:
+		l.Ready(c)
+	case l.ctx.Err() == nil: // else the Listener was closed, which is nothing about the peer
 		l.over.log.Warn("refused a peer", "peer", link.Info().Peer, "err", err)
-		return
 	}
-	l.Ready(c)
 }
 
 func (l *listener) Addr() net.Addr { return l.links.Addr() }

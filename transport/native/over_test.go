@@ -1,8 +1,10 @@
 package native_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -221,7 +223,8 @@ func TestDigestByItsID(t *testing.T) {
 func TestSilentLinksMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMedium(reliable)
-		l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+		var log bytes.Buffer
+		l, err := native.Over(nil, m.listen, native.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}).Listen(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,8 +248,13 @@ func TestSilentLinksMakeRoom(t *testing.T) {
 		if _, err := silent[0].ReadMessage(buf); err == nil {
 			t.Error("the oldest link was not ended")
 		}
+		synctest.Wait()
+		refused := strings.Count(log.String(), "refused a peer")
 		c.Close()
 		l.Close()
+		if refused == 0 || strings.Count(log.String(), "refused a peer") != refused {
+			t.Errorf("%d peers were refused, and then those whose Listener was closed: %s", refused, &log)
+		}
 		for _, link := range silent {
 			link.Close()
 		}
