@@ -55,7 +55,7 @@ func command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	case err != nil:
 		return 2
 	}
-	stats, err := run(ctx, o, stdin)
+	stats, err := run(ctx, o, stdin, stderr)
 	fmt.Fprintf(stdout, "%d frames sent, %d left out\n", stats.sent, stats.skipped)
 	if err != nil && ctx.Err() == nil { // an end by a signal is no failure
 		fmt.Fprintln(stderr, "camera:", err)
@@ -99,8 +99,9 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 
 type statistics struct{ sent, skipped int64 }
 
-// run sends until the source ends, count frames were sent or refused, or the context ends.
-func run(ctx context.Context, o options, stdin io.Reader) (statistics, error) {
+// run sends until the source ends, count frames were sent or refused, or the context ends. Why frames fail it writes to
+// trouble.
+func run(ctx context.Context, o options, stdin io.Reader, trouble io.Writer) (statistics, error) {
 	frames, err := o.frames(ctx, stdin)
 	if err != nil {
 		return statistics{}, err
@@ -109,7 +110,7 @@ func run(ctx context.Context, o options, stdin io.Reader) (statistics, error) {
 	if err != nil {
 		return statistics{}, err
 	}
-	c := &camera{options: o, transport: t, newest: make(chan frame, 1), ended: make(chan error, 1)}
+	c := &camera{options: o, transport: t, trouble: trouble, newest: make(chan frame, 1), ended: make(chan error, 1)}
 	defer c.hangUp()
 	// The source may block in a read that nothing can end: it is not waited for.
 	ctx, cancel := context.WithCancel(ctx)
@@ -132,6 +133,8 @@ type camera struct {
 	newest    chan frame // depth one
 	ended     chan error // of the source
 	conn      transport.Conn
+	trouble   io.Writer
+	told      time.Time // of the last line; zero: all is well
 
 	skipped      atomic.Int64 // by the source's goroutine
 	sent, failed int64        // by the sender's
@@ -197,7 +200,8 @@ var noPath = strings.NewReplacer("/", "_", `\`, "_")
 
 func (c *camera) sendFrame(ctx context.Context, f frame) error {
 	if c.conn == nil {
-		err := transport.Retry(ctx, &transport.RetryPolicy{MaxAttempts: -1, Max: 5 * time.Second}, func(ctx context.Context) (err error) {
+		forever := &transport.RetryPolicy{MaxAttempts: -1, Max: 5 * time.Second, Notify: func(_ int, err error, _ time.Duration) { c.tell(err) }}
+		err := transport.Retry(ctx, forever, func(ctx context.Context) (err error) {
 			c.conn, err = c.transport.Dial(ctx)
 			return err
 		})
@@ -212,17 +216,26 @@ func (c *camera) sendFrame(ctx context.Context, f frame) error {
 	_, err := c.conn.Send(ctx, img, &transport.SendOptions{Live: &transport.Live{MaxAge: 5 * time.Second}})
 	if err == nil {
 		c.sent++
+		c.told = time.Time{}
 		return nil
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	c.failed++
-	fmt.Fprintln(os.Stderr, "camera:", err)
+	c.tell(err)
 	if errors.Is(err, net.ErrClosed) || errors.Is(err, transport.ErrIdle) {
 		c.hangUp()
 	}
 	return nil
+}
+
+// tell writes a line when trouble begins, and now and then while it lasts: frames are many.
+func (c *camera) tell(err error) {
+	if time.Since(c.told) >= 10*time.Second {
+		c.told = time.Now()
+		fmt.Fprintln(c.trouble, "camera:", err)
+	}
 }
 
 func (c *camera) hangUp() {

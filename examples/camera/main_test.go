@@ -85,7 +85,7 @@ func TestDirectoryIsSentInTheOrderOfItsNumbers(t *testing.T) {
 		}
 	}
 	url, frames := receive(t)
-	stats, err := run(t.Context(), options{dir: dir, fps: 1000, count: 3, url: url, source: "gate"}, nil)
+	stats, err := run(t.Context(), options{dir: dir, fps: 1000, count: 3, url: url, source: "gate"}, nil, io.Discard)
 	if err != nil || stats.sent != 3 {
 		t.Fatal(stats, err)
 	}
@@ -102,7 +102,7 @@ func TestDirectoryIsSentInTheOrderOfItsNumbers(t *testing.T) {
 
 func TestPatternIsAPicture(t *testing.T) {
 	url, frames := receive(t)
-	if _, err := run(t.Context(), options{fps: 1000, count: 2, url: url, source: "x"}, nil); err != nil {
+	if _, err := run(t.Context(), options{fps: 1000, count: 2, url: url, source: "x"}, nil, io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	all := contents(t, frames())
@@ -121,7 +121,7 @@ func TestStreamsOfJPEGsAreCutAtTheirEnds(t *testing.T) {
 	want := [][]byte{picture(t, 16), thumbnail(picture(t, 320), picture(t, 8)), picture(t, 64)}
 	url, frames := receive(t)
 	stream := bytes.Join(want, []byte("\r\nnoise\xff"))
-	if _, err := run(t.Context(), options{stdin: true, count: 3, url: url}, io.MultiReader(bytes.NewReader(stream), &hang{t.Context()})); err != nil {
+	if _, err := run(t.Context(), options{stdin: true, count: 3, url: url}, io.MultiReader(bytes.NewReader(stream), &hang{t.Context()}), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	for i, got := range contents(t, frames()) {
@@ -156,7 +156,7 @@ func TestStreamGoesOnBehindADamagedJPEG(t *testing.T) {
 	cut := first[:len(first)-2]
 	url, frames := receive(t)
 	stream := bytes.Join([][]byte{first, damaged, cut, last}, []byte("\r\n--x\r\n\r\n"))
-	if _, err := run(t.Context(), options{stdin: true, count: 2, url: url}, bytes.NewReader(stream)); err != nil {
+	if _, err := run(t.Context(), options{stdin: true, count: 2, url: url}, bytes.NewReader(stream), io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	if all := contents(t, frames()); len(all) != 2 || !bytes.Equal(all[0], first) || !bytes.Equal(all[1], last) {
@@ -178,7 +178,7 @@ func TestHTTPCamera(t *testing.T) {
 		}))
 		url, frames := receive(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		if _, err := run(ctx, options{mjpeg: cam.URL, count: 2, url: url}, nil); err != nil {
+		if _, err := run(ctx, options{mjpeg: cam.URL, count: 2, url: url}, nil, io.Discard); err != nil {
 			t.Fatal(kind, err)
 		}
 		cancel()
@@ -234,7 +234,7 @@ func TestDirectoryOfAnyNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	url, frames := receive(t)
-	if stats, err := run(t.Context(), options{dir: dir, fps: 1000, count: 2, url: url, source: "hall/1\\b"}, nil); err != nil || stats.sent != 2 {
+	if stats, err := run(t.Context(), options{dir: dir, fps: 1000, count: 2, url: url, source: "hall/1\\b"}, nil, io.Discard); err != nil || stats.sent != 2 {
 		t.Fatal(stats, err)
 	}
 	for i, data := range contents(t, frames()) {
@@ -246,7 +246,37 @@ func TestDirectoryOfAnyNames(t *testing.T) {
 
 func TestRefusedFramesCount(t *testing.T) {
 	url := serve(t, func(context.Context, *transport.Incoming) error { return transport.Reject("full") })
-	if stats, err := run(t.Context(), options{fps: 1000, count: 2, url: url}, nil); err != nil || stats.sent != 0 || stats.skipped != 2 {
+	var trouble strings.Builder
+	if stats, err := run(t.Context(), options{fps: 1000, count: 2, url: url}, nil, &trouble); err != nil || stats.sent != 0 || stats.skipped != 2 {
 		t.Error(stats, err)
+	}
+	if said := trouble.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "full") {
+		t.Errorf("two frames were refused, of which it says %q", said)
+	}
+}
+
+// lines hands on what is written.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+// While nobody receives the camera says why it waits.
+func TestNobodyReceives(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	trouble := make(lines, 1000)
+	ended := make(chan error)
+	go func() {
+		_, err := run(ctx, options{fps: 1000, url: "tcp://127.0.0.1:1"}, nil, trouble)
+		ended <- err
+	}()
+	if said := <-trouble; !strings.Contains(said, "nothing listens at tcp 127.0.0.1:1") {
+		t.Errorf("it says %q", said)
+	}
+	stop()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
