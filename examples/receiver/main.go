@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -38,7 +39,7 @@ func main() {
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Stdout, *addr, *dir, flag.Args())
+	err := run(ctx, os.Stdout, os.Stderr, *addr, *dir, flag.Args())
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "receiver:", err)
@@ -49,10 +50,11 @@ func main() {
 // maxPicture is the largest picture that is shown, in bytes.
 const maxPicture = 32 << 20
 
-// run serves until the context ends.
-func run(ctx context.Context, out io.Writer, addr, dir string, urls []string) error {
+// run serves until the context ends. What is refused, and why, it writes to trouble.
+func run(ctx context.Context, out, trouble io.Writer, addr, dir string, urls []string) error {
 	g := newGallery()
-	srv := &transport.Server{Handler: g.handle, Limits: transport.Limits{MaxImage: maxPicture}}
+	log := slog.New(slog.NewTextHandler(trouble, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	srv := &transport.Server{Handler: g.handle, Limits: transport.Limits{MaxImage: maxPicture}, Logger: log}
 	if dir != "" {
 		store := &transport.DirStore{Dir: dir, Path: tcpx.FramePath}
 		defer store.Close()

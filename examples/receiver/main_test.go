@@ -109,11 +109,15 @@ func program(t *testing.T) (page, url string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, w, "127.0.0.1:0", "", []string{"tcp://127.0.0.1:0"}); w.Close() }()
+	var trouble strings.Builder
+	go func() { ended <- run(ctx, w, &trouble, "127.0.0.1:0", "", []string{"tcp://127.0.0.1:0"}); w.Close() }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
+		}
+		if said := trouble.String(); strings.Count(said, "\n") != strings.Count(said, "not a picture") || said == "" {
+			t.Errorf("of what it refuses it says %q", said)
 		}
 	})
 	var a, b string
