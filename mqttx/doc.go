@@ -42,14 +42,16 @@
 // # What can go wrong
 //
 //   - Nobody answers for 3 seconds: transport.ErrNoReceiver. A broker that does not let
-//     one of the two read or write says no more than this.
+//     one of the two read or write says no more than this; a receiver to which not even
+//     its own presence comes back warns of it in Config.Logger.
 //   - A second receiver of a name: transport.ErrNameTaken from Listen; the first goes on.
 //     Where the broker does not let it see pf/p/{name} under another client ID, or both
 //     begin at once, one of the two ends with that or transport.ErrClientIDTaken.
 //   - A broker that refuses the client or its subscription: an error that says what to
 //     allow, and for which transport.Retryable is false.
 //   - A broker that is restarted: transfers wait, for Config.IdleTimeout at most, and go
-//     on where they were.
+//     on where they were. Those that end meanwhile say why there is no connection, and
+//     Config.Logger hears of its end, of the reason, once, and of the next one.
 //   - Two clients with one client ID at mochi: when one ends the other's connection, the
 //     broker may forget the one that stays, which then hears nothing, and is not told.
 //   - A broker with a limit for messages: sessions begin with 16 KiB and try larger ones

@@ -34,6 +34,6 @@ type Config struct {
 	// Digest is the algorithm of digests of what is sent. The zero value is XXH3-128,
 	// which finds accidents; [chunk.SHA256] finds forgeries too. Of these two the ID is enough.
 	Digest chunk.Algorithm
-	// Logger hears about lost links and refused peers; nil is silent.
+	// Logger hears about lost links, refused peers and the outages of a broker; nil is silent.
 	Logger *slog.Logger
 }
