@@ -16,7 +16,7 @@ type control struct {
 
 // received reads control messages (cmsg(3), ip(7), ipv6(7), udp(7)):
 //
-//	UDP_GRO       uint16 or int segment
+//	UDP_GRO       int segment
 //	IP_PKTINFO    int interface, in_addr local, in_addr destination
 //	IPV6_PKTINFO  in6_addr destination, uint32 interface
 func received(b []byte) (c control) {
@@ -26,8 +26,8 @@ func received(b []byte) (c control) {
 			break
 		}
 		switch b = rest; {
-		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 2:
-			c.segment = int(binary.NativeEndian.Uint16(data))
+		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
+			c.segment = int(binary.NativeEndian.Uint32(data))
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
 			c.cameTo(netip.AddrFrom4([4]byte(data[4:])), binary.NativeEndian.Uint32(data))
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
