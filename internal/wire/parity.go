@@ -30,8 +30,8 @@ const ParityHeader = FrameHeader + parityFixed
 const MaxSymbols = 256
 
 // Symbols returns how many symbols the image has.
-func (f *Parity) Symbols() int {
-	return int((int64(f.Size) + int64(len(f.Symbol)) - 1) / int64(len(f.Symbol)))
+func (f *Parity) Symbols() int64 {
+	return (int64(f.Size) + int64(len(f.Symbol)) - 1) / int64(len(f.Symbol))
 }
 
 // Len returns the length of the frame in bytes.
@@ -56,7 +56,7 @@ func (f *Parity) Parse(body []byte) error {
 	if err := finish(&c, TypeParity); err != nil {
 		return err
 	}
-	if len(f.Symbol) == 0 || f.Size == 0 || f.Index >= f.Count || f.Symbols()+int(f.Count) > MaxSymbols {
+	if len(f.Symbol) == 0 || f.Size == 0 || f.Index >= f.Count || f.Symbols()+int64(f.Count) > MaxSymbols {
 		return malformed(TypeParity, "symbol %d of %d, %d bytes long, over an image of %d", f.Index, f.Count, len(f.Symbol), f.Size)
 	}
 	return nil

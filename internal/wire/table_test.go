@@ -202,6 +202,7 @@ func malformed() []bad {
 		{"parity of nothing", one(wire.TypeParity, []byte{1, 0, 0, 0, 0, 0, 1, 0, 7}), wire.CodeMalformed, wire.TypeParity},
 		{"parity with an index over its count", one(wire.TypeParity, []byte{1, 0, 9, 0, 0, 0, 1, 1, 7}), wire.CodeMalformed, wire.TypeParity},
 		{"parity with too many symbols", one(wire.TypeParity, []byte{1, 0, 0, 1, 0, 0, 1, 0, 7}), wire.CodeMalformed, wire.TypeParity},
+		{"parity with 2^32 - 1 symbols", one(wire.TypeParity, []byte{1, 0, 0xff, 0xff, 0xff, 0xff, 1, 0, 7}), wire.CodeMalformed, wire.TypeParity},
 		{"path challenge cut", one(wire.TypePathChallenge, make([]byte, 7)), wire.CodeTruncated, wire.TypePathChallenge},
 		{"path response with bytes behind it", one(wire.TypePathResponse, make([]byte, 9)), wire.CodeMalformed, wire.TypePathResponse},
 	}
