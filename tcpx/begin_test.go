@@ -177,6 +177,61 @@ func TestDeviceThatDoesNotReadTheWelcome(t *testing.T) {
 	}
 }
 
+// A reset may overtake what was not read yet, on Windows for one. Behind all of an image it is the end, whatever the system
+// calls it.
+func TestResetBehindAnImage(t *testing.T) {
+	const text = "begin to send"
+	whole := string(testimage.JPEG(1, 40, 30))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	r := devServe(t, &tcpx.Begin{Listener: readsListener{l, len(text) + len(whole), read}}, nil)
+	conn, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(conn, text+whole)
+	devNext(t, "all of it", read)
+	conn.(*net.TCPConn).SetLinger(0)
+	conn.Close()
+	select {
+	case got := <-r.taken:
+		if got.body != whole {
+			t.Errorf("%d of %d bytes", len(got.body), len(whole))
+		}
+	case err := <-r.failed:
+		t.Error(err)
+	}
+}
+
+// readsListener tells when so many bytes of its one connection have been read.
+type readsListener struct {
+	net.Listener
+	bytes int
+	read  chan struct{}
+}
+
+func (l readsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return &readsConn{conn, l.bytes, l.read}, err
+}
+
+type readsConn struct {
+	net.Conn
+	left int
+	read chan struct{}
+}
+
+func (c *readsConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.left -= n; c.left == 0 && n > 0 {
+		close(c.read)
+	}
+	return n, err
+}
+
 // What is cancelled, or fails, half-way is never taken for whole, although the end
 // of the connection is the end of the image.
 func TestAbandonedImagesAreNotTaken(t *testing.T) {

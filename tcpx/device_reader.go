@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"syscall"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/complete"
@@ -133,7 +132,7 @@ func (r *deviceReader) image(ctx context.Context, a *transport.Arrival, size int
 	for off := int64(0); off != size; {
 		if len(r.ahead) == 0 {
 			err := r.fill(ctx, r.timeout)
-			if size < 0 && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) && whole.Ended()) {
+			if size < 0 && (errors.Is(err, io.EOF) || wasReset(err) && whole.Ended()) {
 				return nil
 			}
 			if err != nil {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"syscall"
 
 	"github.com/pixferry/pixferry/transport"
 )
@@ -22,7 +21,7 @@ func tlsError(peer string, err error) error {
 	invalid, unverified := x509.CertificateInvalidError{}, (*tls.CertificateVerificationError)(nil)
 	op := (*net.OpError)(nil)
 	switch {
-	case errors.As(err, &tls.RecordHeaderError{}), errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.As(err, &tls.RecordHeaderError{}), errors.Is(err, io.EOF), wasReset(err):
 		return fmt.Errorf("the peer at %s does not answer in TLS: %s: %w", peer, oneSided, err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired, alerted(err) && strings.Contains(err.Error(), "expired"):
 	case errors.As(err, &unverified):
