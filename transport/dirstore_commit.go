@@ -304,14 +304,19 @@ func (d *openDir) void(pl *placing, reason error) error {
 	return reason
 }
 
+var errInTheWay = errors.New("a file is in the way of a directory")
+
 // place gives the content its final name, and makes the directories for it. The
 // error is ErrExist if the name is somebody else's, ErrNotExist if the content
-// is gone.
+// is gone, and errInTheWay if a file has the name of a directory on the way.
 func (d *openDir) place(pl *placing) error {
 	from, to := contentFile(pl.token), pl.final()
 	err := d.put(from, to)
 	if dir := path.Dir(to); errors.Is(err, fs.ErrNotExist) && dir != "." {
-		if err := d.makeDir(dir); err != nil {
+		switch err := d.makeDir(dir); {
+		case errors.Is(err, fs.ErrExist), errors.Is(err, syscall.ENOTDIR):
+			return errInTheWay // on Windows only this tells: ENOTDIR is ErrNotExist there
+		case err != nil:
 			return err
 		}
 		err = d.put(from, to)

@@ -2,7 +2,10 @@
 
 package transport
 
-import "os"
+import (
+	"os"
+	"syscall"
+)
 
 // lockFile takes no lock here: the system has none that ends with the process.
 func lockFile(root *os.Root, name string) (*os.File, error) {
@@ -10,3 +13,5 @@ func lockFile(root *os.Root, name string) (*os.File, error) {
 }
 
 func platformNoSpace(error) bool { return false }
+
+func platformMisnamed(syscall.Errno) bool { return false }

@@ -22,3 +22,5 @@ func lockFile(root *os.Root, name string) (*os.File, error) {
 }
 
 func platformNoSpace(error) bool { return false }
+
+func platformMisnamed(syscall.Errno) bool { return false }

@@ -8,9 +8,13 @@ import (
 )
 
 const (
-	errorSharingViolation = syscall.Errno(32)
-	errorHandleDiskFull   = syscall.Errno(39)
-	errorDiskFull         = syscall.Errno(112)
+	errorSharingViolation     = syscall.Errno(32)
+	errorHandleDiskFull       = syscall.Errno(39)
+	errorDiskFull             = syscall.Errno(112)
+	errorInvalidName          = syscall.Errno(123) // characters, or the length of an element
+	errorBadPathname          = syscall.Errno(161)
+	errorFilenameExceedsRange = syscall.Errno(206)
+	errorDirectory            = syscall.Errno(267) // a file is in the way
 )
 
 // lockFile opens the file for this process alone, which ends with it.
@@ -32,4 +36,8 @@ func lockFile(root *os.Root, name string) (*os.File, error) {
 
 func platformNoSpace(err error) bool {
 	return errors.Is(err, errorHandleDiskFull) || errors.Is(err, errorDiskFull)
+}
+
+func platformMisnamed(err syscall.Errno) bool {
+	return err == errorInvalidName || err == errorBadPathname || err == errorFilenameExceedsRange || err == errorDirectory
 }

@@ -53,7 +53,8 @@ func misnamed(err error) bool {
 		return !errors.Is(err, fs.ErrClosed)
 	}
 	return errno == syscall.ENOTDIR || errno == syscall.ENAMETOOLONG || errno == syscall.ELOOP ||
-		errno == syscall.EINVAL || errno == syscall.EILSEQ // characters that this file system has no room for
+		errno == syscall.EINVAL || errno == syscall.EILSEQ || // characters that this file system has no room for
+		platformMisnamed(errno)
 }
 
 // usable reports whether a name is a path below the directory, and not in what the store keeps there.

@@ -42,6 +42,31 @@ func TestDirStoreDirectoryNotWritable(t *testing.T) {
 	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
 }
 
+// A file that takes the name of a directory refuses the image, also where the system says no more of it, as Windows does,
+// than that the directory is not there.
+func TestDirStoreFileInTheWay(t *testing.T) {
+	for _, existing := range []Existing{KeepBoth, Replace, Refuse} {
+		s := newDirStore(t, &DirStore{Dir: t.TempDir(), Existing: existing, NoSync: true})
+		gate := filepath.Join(s.Dir, "gate")
+		s.step = func(op, name string, n int) (int, error) {
+			if (op == "link" || op == "rename") && strings.HasPrefix(name, "gate/") {
+				os.WriteFile(gate, small, 0o644)
+				return 0, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+			}
+			return 0, nil
+		}
+		for i, name := range []string{"gate/a.jpg", "gate/7/a.jpg"} {
+			os.Remove(gate)
+			_, _, err := deliver(s, MakeID(1, uint64(i)), name, small)
+			wantReason(t, err, ReasonName, false)
+		}
+		if left := leftovers(t, s.Dir); len(left) > 0 {
+			t.Errorf("left of images that were refused: %v", left)
+		}
+		wantOnly(t, s.Dir, map[string][]byte{"gate": small})
+	}
+}
+
 // Images that wait for a failed disk are bounded too, and make room when it works again though nobody asks for them.
 func TestDirStorePendingIsBounded(t *testing.T) {
 	broken := true
