@@ -136,18 +136,31 @@ func (l *receiptLog) compact() error {
 	}
 	err = f.appendAt(buf, 0)
 	if err == nil {
-		err = l.disk.rename(newLogFile, logFile)
+		l.file.Close() // FAT and exFAT on Windows replace no open file
+		if err = l.disk.rename(newLogFile, logFile); err != nil {
+			err = errors.Join(err, l.reopen())
+		}
 	}
 	if err != nil {
 		f.Close()
 		_ = l.disk.remove(newLogFile)
 		return err
 	}
-	l.file.Close()
 	f.name = logFile
 	l.file, l.end, l.records, l.torn = f, int64(len(buf)), len(live), false
 	l.compactAt = 2*l.records + 1024
 	return nil // write syncs the directory
+}
+
+// reopen opens the log again that could not be replaced. If it cannot, nothing is appended until it has been.
+func (l *receiptLog) reopen() error {
+	f, err := l.disk.open(logFile)
+	if err != nil {
+		l.torn = true
+		return err
+	}
+	l.file = f
+	return nil
 }
 
 // close closes the file when no write runs.

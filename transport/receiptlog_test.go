@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,6 +135,35 @@ func TestReceiptLogIsCompacted(t *testing.T) {
 		r, ok, err := s.Receipt(t.Context(), MakeID(1, uint64(i)))
 		if err != nil || ok != (i >= n-50) || ok && r != receiptOf(MakeID(1, uint64(i)), nil) {
 			t.Errorf("receipt %d: %v, %t, %v", i, r, ok, err)
+		}
+	}
+}
+
+// A log that cannot be replaced is used as it is; one that cannot be opened again then, once it can be replaced.
+func TestReceiptLogCannotBeReplaced(t *testing.T) {
+	for _, refused := range [][]string{{"rename"}, {"rename", "open"}} {
+		s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+		mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
+		s.opened.log.records, s.opened.log.compactAt = 100, 0
+		s.opened.disk.step = func(op, name string, n int) (int, error) {
+			if slices.Contains(refused, op) && (name == logFile || name == newLogFile) {
+				return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EACCES}
+			}
+			return 0, nil
+		}
+		_, _, err := deliver(s, MakeID(1, 2), "b.jpg", small)
+		if len(refused) == 1 && err != nil {
+			t.Error(err)
+		} else if len(refused) == 2 {
+			wantReason(t, err, ReasonDisk, true)
+		}
+		s.opened.disk.step = nil
+		mustDeliver(t, s, MakeID(1, 3), "c.jpg", small)
+		s = reopen(t, s)
+		for seq := range uint64(3) {
+			if _, ok, err := s.Receipt(t.Context(), MakeID(1, seq+1)); ok != (len(refused) == 1 || seq != 1) || err != nil {
+				t.Errorf("%v refused: receipt %d: %v, %v", refused, seq+1, ok, err)
+			}
 		}
 	}
 }
