@@ -10,10 +10,9 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// An Arrival is one offer of an image. One goroutine at a time feeds it (Use,
-// WriteAt, Finish or Abort); the other methods are safe for concurrent use. It
-// is over with the first error of Use, WriteAt or Finish, and after Finish or
-// Abort.
+// An Arrival is one offer of an image. One goroutine at a time may feed it (Use, WriteAt, Finish,
+// Abort); the other methods are safe for concurrent use. It is over after the first error of Use,
+// WriteAt or Finish, and after Finish or Abort.
 type Arrival struct {
 	in        *Inbox
 	offer     Offer
@@ -32,24 +31,24 @@ type Arrival struct {
 // ID returns the transfer's ID, which the Inbox has made if the offer had none.
 func (a *Arrival) ID() ID { return a.offer.ID }
 
-// Done returns the receipt of an image that was kept under this ID before.
-// Nothing needs to be sent, and the Arrival is over.
+// Done returns the receipt if the image was kept under this ID before. Then nothing needs to be
+// sent, and the Arrival is over.
 func (a *Arrival) Done() (Receipt, bool) { return a.receipt, a.asm == nil }
 
 // Held returns the complete blocks found for a resume, with their digests, in ascending order.
-// Compare them with the sender's own and call Use.
+// Compare them with the sender's and call Use.
 func (a *Arrival) Held() []chunk.Block { return a.held }
 
-// Use says which blocks of Held the sender has with the same digest; the others
-// are forgotten. It comes before the first WriteAt: without it all of Held is
-// forgotten, for nobody has proven that it belongs to this image.
+// Use says which blocks of Held the sender has with the same digest; the others are forgotten.
+// Call it before the first WriteAt: otherwise all of Held is forgotten, because nobody has proven
+// that it belongs to this image.
 func (a *Arrival) Use(indices []int64) error {
 	return a.feed(func(m *assembly) error { return m.settle(indices) })
 }
 
-// WriteAt takes bytes at an offset, in any order, and copies them; those that
-// are there already are ignored. It returns len(p), or 0 and a *RejectedError
-// for the sender, and then the Arrival is over. A slow Store slows it.
+// WriteAt takes bytes at an offset, in any order, and keeps no reference to p. Bytes that are
+// held already are ignored. It returns len(p), or 0 and a *RejectedError for the sender, after
+// which the Arrival is over. It is as slow as the Store.
 func (a *Arrival) WriteAt(p []byte, off int64) (int, error) {
 	if err := a.feed(func(m *assembly) error { return m.write(p, off) }); err != nil {
 		return 0, err
@@ -80,9 +79,8 @@ func (a *Arrival) feed(fn func(*assembly) error) error {
 	return nil
 }
 
-// Joined reports whether an earlier offer of the ID has brought the image: it is
-// kept, or being finished. Bytes are ignored then, and Finish returns that offer's
-// receipt.
+// Joined reports whether the image has come by an earlier offer of the ID, and is kept or being
+// finished. Bytes are then ignored, and Finish returns that offer's receipt.
 func (a *Arrival) Joined() bool {
 	m := a.asm
 	if m == nil {
@@ -96,8 +94,8 @@ func (a *Arrival) Joined() bool {
 	return m.phase == finishing
 }
 
-// Missing returns the first n ranges that are missing, in ascending order; below
-// the highest byte that came while the size is unknown.
+// Missing returns the first n ranges of missing bytes, in ascending order. While the size is
+// unknown these are below the highest byte that has come.
 func (a *Arrival) Missing(n int) []chunk.Range {
 	m := a.asm
 	if m == nil || n <= 0 {
@@ -117,21 +115,20 @@ func (a *Arrival) Missing(n int) []chunk.Range {
 	return gaps
 }
 
-// Received returns how many bytes of the image are here.
+// Received returns how many bytes of the image are held.
 func (a *Arrival) Received() int64 { return a.received.Load() }
 
-// Finish says that all was sent. It verifies that the image is whole and matches
-// digest, runs the Handler, commits, and returns the receipt, of level Kept. Any
-// error but the context's is a *RejectedError for the sender.
+// Finish says that all was sent. It verifies that the image is whole and matches digest, runs the
+// Handler, commits, and returns the receipt, of level Kept. Any error but the context's is a
+// *RejectedError for the sender.
 //
-// A size of -1 means as offered, or if that is unknown, what has arrived; a zero
-// digest means that the protocol has none. If bytes are missing the error is
-// ReasonIncomplete: a protocol that can ask for them looks at Missing first.
+// A size of -1 means the offered one or, if that is unknown, as much as has arrived. A zero
+// digest means that the protocol has none. Missing bytes are ReasonIncomplete; a protocol that
+// can ask for them calls Missing before.
 //
-// The context bounds only the waiting. When it ends the Handler goes on, the
-// image is committed and the receipt remembered: the next offer of the ID finds
-// it Done, or waits for it in Finish. With a context that cannot end, no goroutine
-// is needed but the caller's.
+// The context bounds only the wait. After its end the Handler goes on, the image is committed and
+// the receipt remembered: the next offer of the ID is Done, or waits in Finish. With a context
+// that cannot end Finish runs on the caller's goroutine.
 func (a *Arrival) Finish(ctx context.Context, size int64, digest chunk.Digest) (Receipt, error) {
 	m := a.asm
 	if m == nil {
@@ -162,9 +159,8 @@ func (a *Arrival) Finish(ctx context.Context, size int64, digest chunk.Digest) (
 	}
 }
 
-// Abort gives the image up: it is kept for a resume if the offer says that its
-// sender can, else discarded. A streaming Handler hears err. After Finish, and
-// after the first Abort, it does nothing.
+// Abort gives the image up: it is kept for a resume if the offer allows that, else discarded. A
+// streaming Handler gets err. Abort does nothing after Finish or a first Abort.
 func (a *Arrival) Abort(err error) {
 	m := a.asm
 	if m == nil {

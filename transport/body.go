@@ -20,21 +20,21 @@ import (
 	"github.com/pixferry/pixferry/internal/memory"
 )
 
-// A Body is where an image's bytes come from. Make one with File, Bytes,
-// Content, Encode, OpenFunc or Stream.
+// A Body is where an image's bytes come from. Make one with [File], [Bytes], [Content], [Encode],
+// [OpenFunc] or [Stream].
 type Body struct {
 	open func(ctx context.Context) (*OpenBody, error)
 	name string
 }
 
-// OpenBody is a body opened for one sending, or by a Handler. Whoever opened it
-// closes it. It reads as an io.Reader too, whichever of its sources is there.
+// An OpenBody is a Body that a Send or a Handler has opened, and closes. It has either a ReaderAt
+// or a Reader; its own Read works with both.
 type OpenBody struct {
-	// Size in bytes; -1: unknown before the end.
+	// Size is in bytes; -1: unknown before the end.
 	Size int64
-	// ReaderAt gives the bytes in any order; nil where only Reader is there.
+	// ReaderAt reads at any offset; nil if there is a Reader.
 	ReaderAt io.ReaderAt
-	// Reader gives the bytes once, in order; nil where ReaderAt is there.
+	// Reader reads once, in order; nil if there is a ReaderAt.
 	Reader io.Reader
 
 	check func() error
@@ -43,7 +43,7 @@ type OpenBody struct {
 	once  bool  // what was read of Reader cannot be read again
 }
 
-// Open opens the body. Its errors say what is missing.
+// Open opens the body. The error of the zero Body matches ErrConfig.
 func (b Body) Open(ctx context.Context) (*OpenBody, error) {
 	if b.open == nil {
 		return nil, configError("the image has no body: set Image.Body, for example to transport.File(path)")
@@ -57,12 +57,12 @@ func noBody(format string, a ...any) Body {
 	return Body{open: func(context.Context) (*OpenBody, error) { return nil, err }}
 }
 
-// Name is the base name of a File body and empty for others.
+// Name returns the base name of a File body, and "" for others.
 func (b Body) Name() string { return b.name }
 
-// Read reads the bytes in order, once. It ends in io.EOF only after exactly Size
-// bytes, if that is known: else in chunk.ErrSourceShort or chunk.ErrSourceLong.
-// It is for one goroutine at a time.
+// Read reads the bytes once, in order. If Size is known it returns io.EOF only after exactly Size
+// bytes; a source that ends before is chunk.ErrSourceShort, a Reader that goes on
+// chunk.ErrSourceLong. It is for one goroutine at a time.
 func (o *OpenBody) Read(p []byte) (n int, err error) {
 	atEnd := o.Size >= 0 && o.pos >= o.Size
 	switch {
@@ -92,8 +92,8 @@ func (o *OpenBody) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Check returns ErrSourceChanged if the source is known to have changed since
-// Open. Call it after the last byte was read.
+// Check returns an error that matches ErrSourceChanged if the source is known to have changed
+// since Open. Call it after the last byte was read.
 func (o *OpenBody) Check() error {
 	if o.check == nil {
 		return nil
@@ -101,7 +101,7 @@ func (o *OpenBody) Check() error {
 	return o.check()
 }
 
-// Close frees what Open took. It does not end a Stream's reader.
+// Close frees what Open took. It does not close the reader of a Stream.
 func (o *OpenBody) Close() error {
 	if o.close == nil {
 		return nil
@@ -109,8 +109,9 @@ func (o *OpenBody) Close() error {
 	return o.close()
 }
 
-// File reads the named file, opened at each Send. A file whose size or
-// modification time changes meanwhile, or that is cut, is ErrSourceChanged.
+// File sends the named file, which each Send opens. The error matches ErrSourceChanged if the
+// file's size or modification time changes meanwhile. A named pipe or a device is read to its
+// end; what would need its bytes a second time fails with ErrBodyConsumed.
 func File(path string) Body {
 	if path == "" {
 		return noBody("File was given an empty path")
@@ -183,11 +184,11 @@ func openFile(ctx context.Context, path string) (*os.File, error) {
 	}
 }
 
-// Bytes sends b, which must not change while a Send that uses it runs.
+// Bytes sends b, which must not change while a Send uses it.
 func Bytes(b []byte) Body { return Content(memory.NewReader(b), int64(len(b))) }
 
-// Content sends size bytes of r, which is never buffered and must allow
-// concurrent reads.
+// Content sends the first size bytes of r, which must allow concurrent reads. It is read where
+// needed and never held in memory as a whole.
 func Content(r io.ReaderAt, size int64) Body {
 	if r == nil || size < 0 {
 		return noBody("Content was given a %T of %d bytes", r, size)
@@ -197,8 +198,7 @@ func Content(r io.ReaderAt, size int64) Body {
 	}}
 }
 
-// Encode sends img as "image/jpeg" (quality 90) or "image/png". It is encoded
-// once, when first needed.
+// Encode sends img as "image/jpeg" (quality 90) or "image/png", encoded once, when first needed.
 func Encode(img image.Image, mediaType string) Body {
 	if img == nil {
 		return noBody("Encode was given no image")
@@ -225,10 +225,9 @@ func Encode(img image.Image, mediaType string) Body {
 	}}
 }
 
-// OpenFunc sends what open returns, called for each Send and each retry; size -1
-// means unknown. The reader is closed at the end. What was interrupted begins
-// again from the start: where blocks that the receiver holds are to be skipped,
-// use File or Content.
+// OpenFunc sends what open returns; size -1 means unknown. It is called for each Send, and again
+// for a retry that needs bytes already read. The reader is closed at the end. An interrupted
+// image is sent again from its start: use File or Content to skip blocks that the receiver holds.
 func OpenFunc(open func(ctx context.Context) (r io.ReadCloser, size int64, err error)) Body {
 	if open == nil {
 		return noBody("OpenFunc was given no function")
@@ -248,9 +247,8 @@ func OpenFunc(open func(ctx context.Context) (r io.ReadCloser, size int64, err e
 	}}
 }
 
-// Stream sends r to its end, once: a second Send, and a retry that would need
-// bytes already read, fail with ErrBodyConsumed. It cannot go on over another
-// Conn: use File or Content for that.
+// Stream sends r to its end, once: a second Send, and a retry that needs bytes already read, fail
+// with ErrBodyConsumed. It cannot continue over another Conn: use File or Content for that.
 func Stream(r io.Reader) Body {
 	if r == nil {
 		return noBody("Stream was given no reader")

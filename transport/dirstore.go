@@ -14,46 +14,45 @@ type Existing uint8
 
 const (
 	KeepBoth Existing = iota // store it beside the old one, as "name (1).jpg"
-	Replace                  // put it in the place of the old one, at once
+	Replace                  // replace the old one, atomically
 	Refuse                   // refuse it with ReasonExists
 )
 
 const defaultExpire = 7 * 24 * time.Hour
 
-// A DirStore keeps images as files of a directory. Only Dir must be set. Under
-// its final name a file is always whole, verified and, but for NoSync, safe on
-// the disk. An image is stored once for each ID whose receipt is remembered,
-// even when the program is killed or the power fails at any moment: what was
-// under way then is finished when the DirStore is next used.
+// A DirStore is a Store that keeps images as files of a directory. Only Dir must be set. A file
+// under its final name is always whole, verified and, without NoSync, safe on the disk. While the
+// receipt of an ID is remembered its image is stored once, even if the program is killed or the
+// power fails at any moment: what was under way then is finished when the DirStore is next used.
 //
-// Its own files are in Dir/.pixferry, on the same file system: partial images,
-// which survive a kill too, and the receipts. No name leads out of Dir.
+// Its own files are in Dir/.pixferry: the receipts, and partial images, which survive a kill too.
+// No name leads out of Dir.
 //
-// A DirStore is safe for concurrent use, and must not be changed or copied after
-// its first use. Refusals are *RejectedError: ReasonDisk (Retryable) when the disk
-// is full or fails, ReasonName and ReasonExists.
+// A DirStore is safe for concurrent use, and must not be changed or copied after its first use.
+// Refusals are *RejectedError: ReasonDisk (retryable) when the disk is full or fails, ReasonName
+// and ReasonExists.
 type DirStore struct {
-	// Dir is the directory; it is made if it is missing, also when somebody has
-	// removed it in the meantime. One DirStore at a time uses it: on most systems
-	// a second one, here or in another process, gets an error.
+	// Dir is the directory. It is made if it is missing, also if somebody removes it later. Only
+	// one DirStore at a time can use it: on most systems a second one, here or in another
+	// process, gets an error.
 	Dir string
-	// Existing says what happens to an image whose name is taken; the zero
-	// value keeps both.
+	// Existing says what happens to an image whose name is taken; the zero value keeps both.
 	Existing Existing
-	// Path returns where an image goes, as a slash-separated path below Dir, whose
-	// directories are made. nil: its Name. It is called for the offer, where that
-	// has a name, to refuse in time, and for the whole image; concurrently. A path that
-	// cannot be used refuses the image, as ReasonName, and so does a panic.
+	// Path returns where an image goes: a slash-separated path below Dir, whose directories are
+	// made. Nil means the image's Name. It is called at the offer, if that has a name, to refuse
+	// the image early, and again for the whole image, by several goroutines at once. A path that
+	// cannot be used, or a panic, refuses the image with ReasonName.
 	Path func(img *Image) string
-	// Expire is how long a partial image waits for its sender; 0: 7 days.
+	// Expire is how long a partial image waits for its sender; 0: 7 days. At most 1,024 wait; the
+	// oldest is removed first, also when the disk is full.
 	Expire time.Duration
-	// MaxReceipts is how many receipts are remembered, the latest; 0: 65,536.
-	// Each takes about 250 bytes of memory.
+	// MaxReceipts is how many receipts are remembered, the latest ones; 0: 65,536. Each takes
+	// about 250 bytes of memory.
 	MaxReceipts int
-	// NoSync leaves it to the system when bytes go to the disk. That makes small
-	// images two or three times faster on a fast disk, and more on a slow one. It
-	// is safe when the program is killed, but a power failure may destroy images
-	// of the last seconds although their senders have receipts.
+	// NoSync leaves it to the system when bytes go to the disk. Small images are then two or
+	// three times faster on a fast disk, and more on a slow one. A killed program loses nothing,
+	// but a power failure may destroy images of the last seconds for which the senders have
+	// receipts.
 	NoSync bool
 
 	mu     sync.Mutex
@@ -100,8 +99,8 @@ func (s *DirStore) open() (*openDir, error) {
 	return s.opened, s.opened.enter()
 }
 
-// Open implements [Store]. Of an image that was there when the directory was opened it reads what is held,
-// once, until ctx ends.
+// Open implements [Store]. A partial image that was there when the directory was opened is read
+// once and compared with its digests, until ctx ends.
 func (s *DirStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	d, err := s.open()
 	if err != nil {
@@ -115,8 +114,8 @@ func (s *DirStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	return p, nil
 }
 
-// Receipt implements [Store]. Where an earlier Commit could not finish, because
-// the disk was full for example, it tries again.
+// Receipt implements [Store]. If an earlier Commit could not finish, because the disk was full
+// for example, it tries again.
 func (s *DirStore) Receipt(_ context.Context, id ID) (Receipt, bool, error) {
 	d, err := s.open()
 	if err != nil {
@@ -136,11 +135,10 @@ func (s *DirStore) Forget(instance, below uint64) {
 	}
 }
 
-// Close lets go of the directory, so that another DirStore may use it. It waits
-// for the calls that run, a Commit for example, and not for images on their way
-// in: those are refused with ReasonGoingAway (Retryable) when they go on, and
-// what is there of them stays for a resume. So close it after Shutdown, which
-// lets them end. Exiting without Close loses nothing.
+// Close releases the directory, so that another DirStore may use it. It waits for running calls,
+// such as a Commit, but not for images on their way in: those are refused with ReasonGoingAway
+// (retryable) when they continue, and stay for a resume. So call it after Shutdown, which lets
+// them end. Exiting without Close loses nothing.
 func (s *DirStore) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

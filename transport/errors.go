@@ -11,7 +11,7 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// Sentinels, for errors.Is. Each says in its text what to do.
+// Errors to match with errors.Is. Their texts say what to do.
 var (
 	ErrUnconfirmed   = errors.New("this protocol cannot confirm that level: lower SendOptions.Require or use a transport that can")
 	ErrBodyConsumed  = errors.New("the stream was already read: use File, Bytes, Content or OpenFunc for bodies that may be sent again")
@@ -25,18 +25,19 @@ var (
 	ErrServed        = errors.New("Serve was called already: a Conn serves once")
 	ErrDigest        = errors.New("the bytes do not match their digest")
 	ErrIDUsed        = errors.New("another image was kept under this ID: send this one under a new ID")
-	// ErrConfig is a mistake of the program's own, which no other try mends: a
-	// field that is not set, an address that is none, an image without a body.
+	// ErrConfig is a mistake in the program's own settings, which no retry mends: a missing
+	// field, an invalid address, an image without a body.
 	ErrConfig = errors.New("configuration mistake")
 
-	// ErrServerClosed is what Serve returns after Shutdown. Matches net.ErrClosed.
+	// ErrServerClosed is returned by Serve after Shutdown. It matches net.ErrClosed.
 	ErrServerClosed error = closedError("the server was shut down")
-	// ErrClosed is the end of a Conn or Listener by Close. Matches net.ErrClosed.
+	// ErrClosed is the end of a Conn or Listener by its own Close. It matches net.ErrClosed.
 	ErrClosed error = closedError("closed on this side")
-	// ErrPeerClosed is the orderly end of a Conn by the peer's Close, or by its
-	// shutdown where nobody here can dial again. Matches net.ErrClosed.
+	// ErrPeerClosed is the orderly end of a Conn by the peer: its Close, or its shutdown if this
+	// side cannot dial again. It matches net.ErrClosed.
 	ErrPeerClosed error = closedError("closed by the peer")
-	// ErrPeerRestarted is the end of a session whose peer has lost it. Matches net.ErrClosed.
+	// ErrPeerRestarted is the end of a session that the peer no longer knows. It matches
+	// net.ErrClosed.
 	ErrPeerRestarted error = closedError("the peer was restarted")
 )
 
@@ -49,12 +50,12 @@ func configError(format string, a ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrConfig}, a...)...)
 }
 
-// An Outcome is what an error leaves behind at the peer.
+// An Outcome says what became of the image at the peer when an operation failed.
 type Outcome uint8
 
 const (
 	NotKept  Outcome = iota // the peer did not keep the image
-	Rejected                // the peer, or this side on its behalf, refused it; the cause is a *RejectedError
+	Rejected                // the peer, or this side on its behalf, refused it; the error wraps a *RejectedError
 	Unknown                 // the Conn ended between the last byte and the receipt: ask again under the same ID
 )
 
@@ -62,10 +63,10 @@ func (o Outcome) String() string {
 	return [...]string{"not kept", "rejected", "unknown whether kept"}[min(o, Unknown)]
 }
 
-// An Error is the failure of one operation on a Conn.
+// An Error is the failure of one operation on a Transport, Listener or Conn.
 type Error struct {
 	Op      string // "send", "message", "dial", "listen", "accept", "serve"
-	ID      ID     // zero where none was given or made
+	ID      ID     // zero if there is none
 	Outcome Outcome
 	Err     error // the cause
 }
@@ -79,7 +80,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// A Reason is why a receiver refuses. The numbers are on the wire (SPEC.md).
+// A Reason is why a receiver refuses. The numbers go over the wire (SPEC.md).
 type Reason uint8
 
 const (
@@ -88,17 +89,17 @@ const (
 	ReasonName              // a name that cannot be stored
 	ReasonMeta              // metadata over the limit or malformed
 	ReasonExists            // the name exists and the receiver refuses to replace it
-	ReasonBusy              // too many transfers, or too little memory, at the moment
-	ReasonGoingAway         // the receiver shuts down
+	ReasonBusy              // too many transfers or too little memory at the moment
+	ReasonGoingAway         // the receiver is shutting down
 	ReasonDisk              // the receiver's disk is full or fails
 	ReasonDigest            // the bytes that arrived do not match the digest
-	ReasonHandler           // the receiver's Handler refuses
-	ReasonStale             // the ID is older than what the sender has declared finished
-	ReasonMoved             // a newer attempt has taken the transfer over
+	ReasonHandler           // the receiver's Handler refused it
+	ReasonStale             // the sender has declared the ID finished
+	ReasonMoved             // another attempt under the same ID goes on instead
 	ReasonNotServing        // the peer's program does not receive
-	ReasonCanceled          // given up by its owner
-	ReasonMalformed         // violates the protocol
-	ReasonIncomplete        // ended before all bytes were there
+	ReasonCanceled          // given up, by its sender or with its Conn
+	ReasonMalformed         // a violation of the protocol
+	ReasonIncomplete        // the transfer ended before all bytes had come
 )
 
 var reasonTexts = [...]string{"refused", "too large", "bad name", "bad metadata", "name exists", "busy", "going away", "disk failure",
@@ -111,13 +112,13 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-// A RejectedError is a receiver's refusal. A Handler returns one to say whether
-// trying again can help; any other error from a Handler counts as retryable.
+// A RejectedError is a receiver's refusal. A Handler returns one to say whether trying again can
+// help; any other error of a Handler counts as retryable.
 type RejectedError struct {
 	Reason    Reason
 	Retryable bool
 	Text      string        // for people, at most 1,024 bytes
-	After     time.Duration // wait at least this long before the next try; 0: no wish
+	After     time.Duration // wait at least this long before the next try
 
 	cause error // what hooks and log of this side hear too; nil: nothing more
 }
@@ -129,17 +130,17 @@ func (e *RejectedError) Error() string {
 	return e.Reason.String() + ": " + e.Text
 }
 
-// Is makes a digest mismatch match ErrDigest.
+// Is makes an error with ReasonDigest match ErrDigest.
 func (e *RejectedError) Is(target error) bool {
 	return target == ErrDigest && e.Reason == ReasonDigest
 }
 
-// Reject is a permanent refusal for a Handler to return.
+// Reject returns a permanent refusal, for a Handler to return.
 func Reject(format string, a ...any) error {
 	return &RejectedError{Reason: ReasonHandler, Text: fmt.Sprintf(format, a...)}
 }
 
-// TooLargeError says that an image or message is over a limit.
+// A TooLargeError says that an image, message or name is over a limit. Size and Max are in bytes.
 type TooLargeError struct {
 	What      string // "image", "message", "name", ...
 	Size, Max int64
@@ -149,11 +150,12 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("%s of %d bytes is over the limit of %d", e.What, e.Size, e.Max)
 }
 
-// Retryable reports whether the same operation may succeed later without a
-// change by the caller. It is known for every error: refusals say so
-// themselves; ended contexts, missing and unreadable files, consumed bodies,
-// changed sources, oversize, taken names and [ErrConfig], as which a peer's certificate that
-// does not fit is told, are final; whatever the network does is not.
+// Retryable reports whether the same operation may succeed later without a change by the caller.
+// A [RejectedError] says so itself. Not retryable are: an ended context, a missing or unreadable
+// file, a consumed body, a changed source, anything too large, an unsupported operation or level,
+// a name or ID in use, a superseded or too old frame, the end by this side's own Close or
+// Shutdown, and [ErrConfig], which includes a TLS certificate that does not fit. All other
+// errors, such as those of the network, are retryable.
 func Retryable(err error) bool {
 	if err == nil || errors.Is(err, ErrBodyConsumed) {
 		return false

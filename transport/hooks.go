@@ -2,40 +2,40 @@ package transport
 
 import "sync"
 
-// Hooks are told what a Server does, for metrics and traces. Nil fields are
-// skipped.
+// Hooks are functions that a Server calls when something happens, for metrics and traces. Nil
+// fields are skipped.
 //
-// They run one at a time, in the order of the events, apart from what they tell
-// about: a hook may block, close the Conn or call Shutdown without holding a
-// transfer up. 1,024 events wait for a slow hook; what happens beyond that is
-// not told but counted, and Dropped says so when the hooks go on. Shutdown waits
-// for hooks at its end, for a second at most. A panic in one ends the program.
+// They run one at a time, in the order of the events, on a goroutine of their own: a hook may
+// block, close the Conn or call Shutdown without delaying a transfer. At most 1,024 events wait
+// for a slow hook; further ones are lost, and Dropped gets their number afterwards. Shutdown
+// waits for hooks at its end, at most a second. A panic in a hook ends the program.
 type Hooks struct {
 	ConnOpened func(Info)
 	ConnClosed func(Info, error) // nil: an orderly end by the peer
 
-	// Offered and Finished come in pairs, for refused images too. The error is
-	// nil if and only if the image is kept, and the receipt is valid then. That
-	// of a Handler's panic has its value in its text.
+	// Offered and Finished come in pairs, for refused images too. The error is nil if and only if
+	// the image is kept; only then is the receipt valid. After a panic in the Handler the error's
+	// text has the panic's value.
 	Offered  func(TransferInfo)
 	Finished func(TransferInfo, Receipt, error)
 
 	Dropped func(events int)
 }
 
-// TransferInfo describes an image on its way in, for hooks.
+// TransferInfo describes an image on its way in, for Hooks.
 type TransferInfo struct {
-	ID        ID // made by the receiver where the protocol has none
+	ID        ID // made here if the protocol has none
 	Conn      Info
-	Name      string // as offered
+	Name      string // as offered; may be empty
 	MediaType string
 	Source    string
 	Size      int64 // -1: unknown
 	Attempt   uint32
-	// Stored, in Finished: the Store's name for the image, if it was kept now.
+	// Stored is the Store's name for the image. It is set in Finished, if the image was kept by
+	// this transfer.
 	Stored string
-	// Duplicate, in Finished: the image is, or was, kept on behalf of another
-	// offer of the same ID; the Handler was not called for this one.
+	// Duplicate is set in Finished, if the image is, or was, kept by another offer of the same
+	// ID. The Handler was not called for this one.
 	Duplicate bool
 }
 

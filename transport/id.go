@@ -7,20 +7,20 @@ import (
 	"fmt"
 )
 
-// An ID names one delivery of one image: 8 bytes of sender instance and an
-// 8-byte counter, or any 16 bytes of your own that are the same for the same delivery
-// and no other, such as a part of a hash. The zero ID means "none". Comparable.
+// An ID names one delivery of one image: 8 bytes for the sender's instance and 8 for a counter,
+// or any 16 bytes that you choose for this delivery and no other, such as a part of a hash. IDs
+// are comparable. The zero ID means none.
 type ID [16]byte
 
-// NewID returns a random ID. Keep it beside the image (in a journal, a database
-// row) to ask again after a crash without storing twice.
+// NewID returns a random ID. Keep it beside the image, in a journal or a database, to send again
+// after a crash without storing twice.
 func NewID() ID {
 	var id ID
 	rand.Read(id[:])
 	return id
 }
 
-// MakeID returns the ID of a sender instance's counter.
+// MakeID returns the ID made of a sender instance and its counter, both big-endian.
 func MakeID(instance, counter uint64) ID {
 	var id ID
 	binary.BigEndian.PutUint64(id[:8], instance)
@@ -37,12 +37,19 @@ func ParseID(s string) (ID, error) {
 	return id, nil
 }
 
+// Instance returns the first 8 bytes: the sender's instance if MakeID made the ID.
 func (id ID) Instance() uint64 { return binary.BigEndian.Uint64(id[:8]) }
-func (id ID) Counter() uint64  { return binary.BigEndian.Uint64(id[8:]) }
-func (id ID) IsZero() bool     { return id == ID{} }
-func (id ID) String() string   { return hex.EncodeToString(id[:]) }
 
-// MarshalText writes 32 hexadecimal digits.
+// Counter returns the last 8 bytes: the counter if MakeID made the ID.
+func (id ID) Counter() uint64 { return binary.BigEndian.Uint64(id[8:]) }
+
+// IsZero reports whether id is the zero ID.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// String returns 32 hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText returns the 32 hexadecimal digits of String.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // UnmarshalText reads 32 hexadecimal digits.

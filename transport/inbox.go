@@ -12,11 +12,10 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// An Inbox is where a protocol delivers what its peer sends: a Server makes one
-// for each Conn and gives it to [Conn.Serve]. Limits, names, metadata,
-// duplicates and digests are checked here, so that a protocol is parsing and
-// three calls: Offer, WriteAt and Finish. It is safe for concurrent use; an
-// Inbox whose Serve has returned refuses everything.
+// An Inbox is where a protocol delivers what its peer sends: a Server makes one for each Conn and
+// gives it to [Conn.Serve]. It checks limits, names, metadata, duplicates and digests, so that a
+// protocol only parses and makes three calls: Offer, WriteAt and Finish. It is safe for
+// concurrent use. An Inbox whose Serve has returned refuses everything.
 type Inbox struct {
 	srv  *Server
 	conn Conn
@@ -30,30 +29,29 @@ type Inbox struct {
 // An Offer announces an image on its way in.
 type Offer struct {
 	ID    ID    // zero: the protocol has none, and the Inbox makes one
-	Image Image // metadata; Body is ignored, an empty Name or MediaType filled in from ID and bytes
+	Image Image // metadata; Body is ignored, an empty Name or MediaType is filled in from ID and bytes
 	Size  int64 // bytes; -1: unknown
-	// Digest is the algorithm of the digest that Finish will be given and of
-	// the blocks in Held; zero means XXH3.
+	// Digest is the algorithm of the digest that Finish will get and of the blocks in Held. Its
+	// ID suffices if AlgorithmByID knows it; zero means XXH3.
 	Digest chunk.Algorithm
-	// Attempt orders offers of one ID: a higher one takes the image over from an
-	// older one's Arrival; an equal or lower one waits a second for that to end, and is
-	// refused with ReasonMoved if it does not.
+	// Attempt orders the offers of one ID. A higher one takes the image over from the Arrival of
+	// a lower one. An equal or lower one waits a second for that Arrival to end, and is then
+	// refused with ReasonMoved.
 	Attempt uint32
-	// Resume says that the sender can go on with an image of which blocks are
-	// held here (Held, Use), so a partial one is worth keeping.
+	// Resume says that the sender can skip blocks that are held here (Held, Use), so that a
+	// partial image is worth keeping.
 	Resume bool
-	// Oldest is the lowest counter of ID.Instance() that its sender may still
-	// offer. Receipts below it are forgotten, offers below it refused with
-	// ReasonStale. Zero: nothing is known.
+	// Oldest is the lowest counter of ID.Instance() that the sender may still offer. Receipts
+	// below it are forgotten, and offers below it refused with ReasonStale. Zero means unknown.
 	Oldest uint64
 }
 
-// Limits returns the Server's limits, without zeros.
+// Limits returns the Server's limits, with defaults filled in.
 func (in *Inbox) Limits() Limits { return in.srv.limits }
 
-// Offer begins an image. Every rule about what is taken is applied here; the
-// error is a *RejectedError, or the context's when that ends the wait for the
-// Store. End the Arrival with Finish or Abort. The context bounds this call only.
+// Offer begins an image and applies every rule about what is taken. The error is a
+// *RejectedError, or the context's if that ends the wait for the Store or for another attempt.
+// End the Arrival with Finish or Abort. The context bounds only this call.
 func (in *Inbox) Offer(ctx context.Context, o Offer) (*Arrival, error) {
 	if o.ID.IsZero() {
 		o.ID = NewID()
@@ -151,8 +149,8 @@ func (in *Inbox) close(cause error) {
 	}
 }
 
-// Message hands a message to the Server's Message func and waits for it. It
-// returns a *RejectedError if it is refused.
+// Message gives a message to the Server's Message function and waits for it. The error is a
+// *RejectedError. It copies m.Data.
 func (in *Inbox) Message(ctx context.Context, m Message) error {
 	s := in.srv
 	in.mu.Lock()

@@ -12,19 +12,18 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// Incoming is an image as a Handler sees it.
+// An Incoming is an image as a Handler sees it.
 type Incoming struct {
 	ID   ID
-	Peer string // Info().Peer of Conn
-	Conn Conn   // where it comes from, for an answer; it may have ended
-	// Image is the metadata, with Name and MediaType filled in if the sender said nothing (what it
-	// says nobody has checked), and a Body that
-	// can be read, any number of times, until the Handler returns. With
-	// Server.Streaming it can be read once, while it arrives.
+	Peer string // Conn.Info().Peer
+	Conn Conn   // where the image comes from, for an answer; it may have ended
+	// Image has the metadata as the sender states them, not checked for truth; an empty Name or
+	// MediaType is filled in. Its Body can be read any number of times until the Handler returns.
+	// With Server.Streaming it can be read once, while it arrives.
 	Image *Image
-	Size  int64 // bytes; -1: not known yet, while streaming
-	// Digest is computed here, by the algorithm of the sender's or XXH3. It is
-	// zero while streaming.
+	Size  int64 // bytes; -1: unknown, which only a streaming Handler sees
+	// Digest was computed here, with the sender's algorithm, or XXH3 if the protocol has no
+	// digests. It is zero while streaming.
 	Digest chunk.Digest
 }
 

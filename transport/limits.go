@@ -5,16 +5,15 @@ import (
 	"unicode/utf8"
 )
 
-// Limits bound what a Server takes. A field that is zero or negative means its
-// default.
+// Limits bound what a Server takes. A field that is zero or negative means its default.
 type Limits struct {
 	MaxImage     int64 // bytes of one image; default 16 GiB
 	MaxMessage   int   // bytes of one message; default 64 KiB
-	MaxName      int   // bytes of a name, a source or a media type; default 255, which is also what file systems take
-	MaxMeta      int   // bytes of all metadata keys and values of an image; default 16 KiB
-	MaxTransfers int   // images on their way in at once over one Conn; default 64. More are refused as busy: to have them wait set native.Config.MaxTransfers to as many
-	MaxActive    int   // the same over all Conns; default 1,024
-	MaxReceipts  int   // receipts, and senders, remembered where the Server itself remembers them; default 65,536
+	MaxName      int   // bytes of a name, a source, a media type or a message type; default 255, as in most file systems
+	MaxMeta      int   // bytes of all keys and values of an image's Meta; default 16 KiB
+	MaxTransfers int   // images on their way in over one Conn; default 64. More are refused as busy; native.Config.MaxTransfers makes them wait
+	MaxActive    int   // images on their way in over all Conns; default 1,024
+	MaxReceipts  int   // receipts that a Server without a Store remembers, and senders of which it knows what is finished; default 65,536
 }
 
 func (l Limits) withDefaults() Limits {

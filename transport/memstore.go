@@ -17,19 +17,18 @@ const (
 	memOverhead     = 1 << 10  // reckoned for an image without its bytes
 )
 
-// A MemStore keeps images and receipts in memory. The zero value works. An image
-// whose name is taken is kept beside the old one, as "name (1).jpg". Refusals are
-// *RejectedError: ReasonTooLarge, or ReasonBusy (Retryable) while there is no room.
+// A MemStore is a Store that keeps images and receipts in memory. The zero value is ready to use.
+// An image whose name is taken is kept beside the old one, as "name (1).jpg". Refusals are
+// *RejectedError: ReasonTooLarge, or ReasonBusy (retryable) while there is no room.
 //
-// A MemStore is safe for concurrent use, and must not be changed or copied after
-// its first use.
+// A MemStore is safe for concurrent use, and must not be changed or copied after its first use.
 type MemStore struct {
-	// MaxBytes bounds the memory for images, partial and kept; 0: 256 MiB. Partial
-	// images that wait for their senders give way to new ones, the oldest first.
-	// Kept images never do: take them out with Delete.
+	// MaxBytes bounds the memory for images, partial and kept; 0: 256 MiB. Partial images that
+	// wait for their senders give way to new ones, the oldest first. Kept images never do: remove
+	// them with Delete.
 	MaxBytes int64
-	// MaxReceipts is how many receipts are remembered, the latest; 0: 65,536.
-	// Each takes about 250 bytes of memory.
+	// MaxReceipts is how many receipts are remembered, the latest ones; 0: 65,536. Each takes
+	// about 250 bytes.
 	MaxReceipts int
 
 	receiptsOnly bool // images are dropped at their Commit
@@ -53,8 +52,8 @@ func (s *MemStore) prepare() {
 
 func (s *MemStore) maxBytes() int64 { return cmp.Or(s.MaxBytes, defaultMaxBytes) }
 
-// Get returns a kept image by its name, ready to be read or sent on. It stays
-// readable after Delete.
+// Get returns a kept image by its name, ready to be read or sent on. It stays readable after
+// Delete.
 func (s *MemStore) Get(name string) (*Image, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +64,7 @@ func (s *MemStore) Get(name string) (*Image, bool) {
 	return p.image(name), true
 }
 
-// All yields the images that are kept when it is called, in the order of their names.
+// All yields the images that are kept at the time of the call, in the order of their names.
 func (s *MemStore) All() iter.Seq[*Image] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +75,7 @@ func (s *MemStore) All() iter.Seq[*Image] {
 	return slices.Values(images)
 }
 
-// Delete removes a kept image, and reports whether there was one. Its receipt stays.
+// Delete removes a kept image and reports whether there was one. Its receipt stays.
 func (s *MemStore) Delete(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

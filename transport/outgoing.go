@@ -12,17 +12,17 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// An Outgoing is an image on its way out, as [Sender.Send] gives it to each
-// attempt. Its methods are safe for concurrent use.
+// An Outgoing is an image on its way out, as [Sender.Send] gives it to an attempt. Its methods
+// are safe for concurrent use.
 type Outgoing struct {
 	ID      ID
 	Oldest  uint64      // for Offer.Oldest
-	Image   Image       // metadata, Name and MediaType filled in; the content is in Body
-	Body    *OpenBody   // at its start. Reads end with the attempt's context. The Sender closes it
-	Options SendOptions // Require filled in; ID and Retry have been seen to
+	Image   Image       // metadata, with Name and MediaType filled in; its Body is not set
+	Body    *OpenBody   // the content, at its start; reads end with the attempt's context, and the Sender closes it
+	Options SendOptions // with Require filled in; the Sender itself applies ID and Retry
 
-	// Digest is what the attempt sets when it knows the digest of the image; a
-	// receipt for another one is ErrIDUsed.
+	// Digest is set by the attempt when it knows the image's digest. A receipt with another one
+	// makes the Send fail with ErrIDUsed.
 	Digest chunk.Digest
 
 	size    int64
@@ -36,9 +36,9 @@ type Outgoing struct {
 	acked int64
 }
 
-// NextAttempt returns a number for Offer.Attempt, a higher one with each call:
-// once for each attempt and each reconnect. It starts at the time in seconds, so
-// that a program that was restarted overtakes what it had left behind.
+// NextAttempt returns a number for Offer.Attempt, higher with each call. Call it once for each
+// attempt and each reconnect. It starts at the time in seconds, so that a restarted program
+// overtakes what it has left behind.
 func (o *Outgoing) NextAttempt() uint32 {
 	for {
 		last := o.attempt.Load()
@@ -49,9 +49,9 @@ func (o *Outgoing) NextAttempt() uint32 {
 	}
 }
 
-// Progress reports the bytes of the image that the peer has acknowledged, for
-// protocols that learn it meanwhile: the Sender itself reports the end. What would
-// take Options.Progress back is left out.
+// Progress reports how many bytes of the image the peer has acknowledged, for protocols that
+// learn it on the way; the Sender itself reports the end. It never makes Options.Progress go
+// back.
 func (o *Outgoing) Progress(acked int64) {
 	if o.Options.Progress == nil {
 		return
@@ -64,12 +64,12 @@ func (o *Outgoing) Progress(acked int64) {
 	}
 }
 
-// Count adds bytes of the image that were handed to the medium, repeated ones
-// too. With it the receipt's Resent is right over all attempts.
+// Count adds n bytes of the image that were handed to the medium, repeated ones too. The
+// receipt's Resent follows from it, over all attempts.
 func (o *Outgoing) Count(n int64) { o.wire.Add(n) }
 
-// LastByteSent says that from now on the peer may have kept the image: failures
-// other than its refusal have the outcome Unknown.
+// LastByteSent says that from now on the peer may have kept the image: any failure but a refusal
+// by the peer has the outcome Unknown.
 func (o *Outgoing) LastByteSent() { o.unknown.Store(true) }
 
 // outcome is what err leaves behind at the peer. A refusal that may pass, such as

@@ -9,14 +9,14 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// Pipe returns two Conns that are joined in memory, for tests of programs that
-// use Conns. Either end sends to the Server on the other one; receipts, resume,
-// duplicates, messages, retries and cancelling are as over a network. There is
-// no timer and no I/O in it, so that it works inside a testing/synctest bubble.
+// Pipe returns two Conns that are joined in memory, for tests of programs that use Conns. Each
+// end sends to the Server that serves the other. Receipts, resume, duplicates, messages, retries
+// and cancelling work as over a network. It uses no timer and no I/O, so that it works inside a
+// testing/synctest bubble.
 //
-// A Send or SendMessage waits until the other end is served, however late that
-// begins; when that serving has ended they are refused with ReasonNotServing.
-// Close either end when done: the other one then has ErrPeerClosed.
+// A Send or SendMessage waits until the other end is served, without limit; when that serving has
+// ended they are refused with ReasonNotServing. Close either end when done; calls on the other
+// one then return ErrPeerClosed.
 func Pipe() (Conn, Conn) {
 	both := &pipe{}
 	both.life, both.end = context.WithCancel(context.Background())

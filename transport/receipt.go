@@ -2,7 +2,7 @@ package transport
 
 import "github.com/pixferry/pixferry/chunk"
 
-// A Level says how far an image has come.
+// A Level says how far an image has come. Levels are ordered: Sent < Received < Kept.
 type Level uint8
 
 const (
@@ -23,14 +23,14 @@ func (l Level) String() string {
 	return "none"
 }
 
-// A Receipt is the proof of one delivery.
+// A Receipt says what became of an image that was sent.
 type Receipt struct {
 	ID     ID
 	Level  Level
 	Digest chunk.Digest // zero where the protocol carries none
 	Bytes  int64        // size of the image
 	Resent int64        // bytes of it that went over the wire more than once
-	Reused int64        // bytes of it that the peer held before this Send: all of them if it was kept already
+	Reused int64        // bytes of it that the peer held before this Send: all if it was kept already
 }
 
 // reused is r for a duplicate, of which nothing was needed.

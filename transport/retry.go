@@ -9,35 +9,32 @@ import (
 	"time"
 )
 
-// A RetryPolicy says how often and how patiently to try again. The zero value
-// is useful: 5 attempts with waits of up to 200 ms, 400 ms, 800 ms, 1.6 s.
+// A RetryPolicy says how often to try again and how long to wait. The zero value means 5 attempts
+// with waits of at most 200 ms, 400 ms, 800 ms and 1.6 s.
 //
-// Each wait is random between 0 and a limit that doubles from Initial to Max
-// ("full jitter"), so that peers which failed together do not come back
-// together.
+// Each wait is random between 0 and a limit that doubles from Initial to Max ("full jitter"), so
+// that peers that failed together do not all return at the same time.
 type RetryPolicy struct {
-	// MaxAttempts bounds the attempts, the first one included; 0 means 5, and a
-	// negative number leaves the end to the context alone.
+	// MaxAttempts is the number of attempts, with the first one; 0 means 5, a negative number
+	// means until the context ends.
 	MaxAttempts int
-	// Initial is the limit of the first wait; 0 means 200 ms.
+	// Initial limits the first wait; 0 means 200 ms.
 	Initial time.Duration
-	// Max is the limit of every wait; 0 means 10 s.
+	// Max limits every wait; 0 means 10 s.
 	Max time.Duration
-	// Notify, if not nil, is called before each wait, for logs: the attempt of that number, from 1 on,
-	// has failed with err, and the next one begins after wait. It must not block.
+	// Notify, if not nil, is called before each wait, for logs: the attempt with this number,
+	// from 1, has failed with err, and the next one begins after wait. It must not block.
 	Notify func(attempt int, err error, wait time.Duration)
 }
 
 // longest keeps sums of waits within a Duration.
 const longest = time.Duration(1 << 61)
 
-// Retry calls fn until it succeeds, fails with an error that is not
-// [Retryable], or the policy's attempts are used up, and returns fn's last
-// error. A nil policy means one attempt.
+// Retry calls fn until it succeeds, fails with an error that is not [Retryable], or has used up
+// the policy's attempts. It returns fn's last error. A nil policy means one attempt.
 //
-// A [RejectedError] that asks for a pause (After) gets at least that. Waiting
-// ends with the context; the error then matches both the last failure and the
-// context's error.
+// If a [RejectedError] asks for a pause (After), the wait is longer by that. A wait ends with the
+// context; the error then matches both fn's last error and the context's.
 func Retry(ctx context.Context, p *RetryPolicy, fn func(ctx context.Context) error) error {
 	attempts, limit, most := 1, time.Duration(0), time.Duration(0)
 	if p != nil {

@@ -15,28 +15,26 @@ import (
 type SendAllOptions struct {
 	// Concurrency bounds the transfers at once; 0 means [Info].Concurrency.
 	Concurrency int
-	// Send gives the options of each image, such as an ID from a journal. It
-	// is called in the order of the images, one at a time; nil, and a nil
-	// result, mean all defaults.
+	// Send returns the options for an image, such as an ID from a journal. It is called in the
+	// order of the images, one call at a time. A nil Send, and a nil result, mean all defaults.
 	Send func(img *Image) *SendOptions
-	// CarryOn sends the other images although one failed. Without it the first
-	// failure cancels the rest.
+	// CarryOn sends the other images although one has failed. Without it the first failure
+	// cancels the rest.
 	CarryOn bool
-	// Each hears what became of each image that was begun, one call at a time
-	// and in the order in which they end. A slow one slows the sending. It may run at the
-	// same time as the sequence and Send.
+	// Each is called with the result of every image that was begun, one call at a time, in the
+	// order in which they end. A slow one slows the sending. It may run while the sequence and
+	// Send run.
 	Each func(img *Image, r Receipt, err error)
 }
 
-// SendAll sends the images of a sequence through conn, several at once. An
-// image is taken from the sequence only when it can be sent at once, so that
-// the sequence may be endless and may open, draw or fetch each image late.
+// SendAll sends the images of a sequence through conn, several at once. It takes an image from
+// the sequence only when there is room to send it, so that the sequence may be endless, and may
+// open, draw or fetch each image late. A sequence that blocks must watch the context itself.
 //
-// It returns nil if all were sent, else the first error, or with CarryOn the first
-// hundred joined and the number of others, of which Each hears; each names its image. The sequence's own error ends it, and so
-// do the ends of the context and of the Conn, with CarryOn too. A sequence that
-// blocks must watch the context itself. All transfers are over when SendAll
-// returns.
+// It returns nil if all were sent, else the first error. With CarryOn it returns the first
+// hundred errors joined, and the number of others, which only Each gets. Each error names its
+// image. An error of the sequence, the end of the context and the end of the Conn stop it, with
+// CarryOn too. All transfers are over when SendAll returns.
 func SendAll(ctx context.Context, conn Conn, images iter.Seq2[*Image, error], o *SendAllOptions) error {
 	if o == nil {
 		o = &SendAllOptions{}

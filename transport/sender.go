@@ -10,11 +10,10 @@ import (
 	"time"
 )
 
-// A Sender is what the Send methods of all Conns have in common, for those who
-// implement one: it makes IDs, fills in options and metadata, opens bodies,
-// retries, supersedes live frames, checks receipts and wraps errors. A Conn has
-// one Sender, whose zero value is ready, and its Send is a call of Sender.Send
-// with a function that makes one attempt. It is safe for concurrent use.
+// A Sender is what the Send methods of all Conns have in common, for those who implement one: it
+// makes IDs, fills in options and metadata, opens bodies, retries, lets newer live frames replace
+// older ones, checks receipts and wraps errors. A Conn has one Sender, whose zero value is ready
+// to use. It is safe for concurrent use.
 type Sender struct {
 	mu       sync.Mutex
 	closed   error
@@ -85,17 +84,16 @@ func (c cut) Error() string { return c.err.Error() }
 // maxFailed bounds the failures that a Sender remembers.
 const maxFailed = 1024
 
-// Send is the frame of a Conn's Send. It calls attempt, again and again as
-// o.Retry says, with an Outgoing that is ready to go, until it returns a receipt;
-// all of its errors are *Error. The context of an attempt also ends when a live
-// frame gets too old, and with Close: the attempt then tells the peer and returns
-// the context's error.
+// Send implements a Conn's Send. It calls attempt with an Outgoing that is ready to go, again as
+// o.Retry says, until there is a receipt. All its errors are *Error. The context of an attempt
+// also ends when a live frame gets too old, and with Close; attempt then tells the peer and
+// returns the context's error.
 //
-// attempt returns a *RejectedError for a refusal by the peer, and calls
-// Outgoing.LastByteSent before the peer may have the whole image. What it cannot
-// send at all, such as a name that the protocol has no room for, it tells by an
-// error that is not [Retryable]: one that wraps errors.ErrUnsupported, or a
-// *TooLargeError. Other errors count as the network's, and are tried again.
+// attempt calls Outgoing.LastByteSent before the peer can have the whole image. It returns a
+// *RejectedError for a refusal by the peer. For what it can never send, such as a name that does
+// not fit the protocol, it returns an error that is not [Retryable]: one that wraps
+// errors.ErrUnsupported, or a *TooLargeError. Other errors count as the network's and are tried
+// again.
 func (s *Sender) Send(ctx context.Context, info Info, img *Image, o *SendOptions, attempt func(context.Context, *Outgoing) (Receipt, error)) (Receipt, error) {
 	if o == nil {
 		o = &SendOptions{}
@@ -241,9 +239,9 @@ func (s *Sender) leave(me *sending) {
 	}
 }
 
-// Close ends all Sends, those that run and those to come, with cause: ErrClosed
-// for a Conn that was closed, ErrPeerClosed for one that its peer has ended. It
-// does not wait for them. The first call counts.
+// Close ends all Sends, running and future ones, with cause: ErrClosed for a Conn that was
+// closed, ErrPeerClosed for one that its peer has ended. It does not wait for them. Only the
+// first call counts.
 func (s *Sender) Close(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

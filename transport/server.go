@@ -11,44 +11,44 @@ import (
 	"time"
 )
 
-// A Server receives images and messages over any number of Listeners and Conns,
-// of any protocols. Set its fields before its first use and leave them alone
-// then. At least one of Handler and Store is needed to take images.
+// A Server receives images and messages over any number of Listeners and Conns, of any protocols.
+// Set its fields before its first use and do not change them then. To take images it needs a
+// Handler, a Store or both.
 type Server struct {
-	// Handler sees each image after it was verified as a whole and before it is
-	// kept: nil has it committed and the sender told so, an error refuses it, and
-	// its text reaches the sender. A [RejectedError] says whether trying again can
-	// help ([Reject]: it cannot), also one that the error wraps; any other error, whose text
-	// reaches the sender too, and a panic count as retryable. It runs at least once
-	// for each ID and, but for crashes and failures to commit, only once: the ID
-	// is its idempotency key. Handlers of different images run at the same time.
+	// Handler sees each image after the whole of it was verified and before it is kept. If it
+	// returns nil the image is committed and the sender gets its receipt; an error refuses the
+	// image, and its text reaches the sender. A [RejectedError] in the error's chain says whether
+	// trying again can help ([Reject]: it cannot). Any other error, and a panic, count as
+	// retryable. Handlers of different images run at the same time.
 	//
-	// A panic is caught. The sender hears only that the Handler has failed;
-	// Hooks.Finished hears the panic's value, and Logger its stack too. Set one of
-	// them: without both a panic leaves no trace here.
+	// For an image that is kept the Handler has run at least once. It may run again for the same
+	// ID after a refusal, a failed commit or a crash: use the ID as idempotency key.
 	//
-	// The context does not end with the sender's Conn. It ends when the Handler
-	// returns, and when Shutdown's patience does.
+	// A panic is caught. The sender hears only that the Handler has failed; Hooks.Finished gets
+	// the panic's value, and Logger its stack too. Without either, a panic leaves no trace here.
+	//
+	// The context does not end with the sender's Conn. It ends when the Handler returns, and when
+	// Shutdown stops waiting.
 	Handler func(ctx context.Context, in *Incoming) error
-	// Streaming runs the Handler while the bytes arrive. The body can then be
-	// read once, in order, and ends in io.EOF only after the whole image was
-	// verified; every other end is an error, and what was read before it may be
-	// wrong: discard it. Whoever hands it on and decides itself holds io.EOF back, or an
-	// error in its place. A newer attempt of the sender ends the Handler's
-	// context and its body, and calls it again from the start. The Store holds
-	// the image all the same, so that a slow Handler holds nobody up.
+	// Streaming runs the Handler while the bytes arrive. The body can then be read once, in
+	// order. It ends in io.EOF only after the whole image was verified; any other end is an
+	// error, after which what was read may be wrong and must be discarded. A Handler that passes
+	// the bytes on can still refuse the image if it passes on io.EOF only after its decision, or
+	// its own error instead. A newer attempt of the sender ends the Handler's context and body,
+	// and then calls the Handler again from the start. The Store buffers the image, so that a
+	// slow Handler does not slow the sender.
 	Streaming bool
-	// Message takes messages; its error refuses the message, as a Handler's
-	// does. The data belong to it. Nil: messages are refused. Its context ends
-	// when it returns, and when Shutdown's patience does; not with the Conn
-	// where the protocol can repeat a message, which is then taken once.
+	// Message takes messages; nil means that they are refused. Its error refuses the message, as
+	// a Handler's does. It may keep m.Data. Its context ends when it returns and when Shutdown
+	// stops waiting. It also ends with the Conn, except where the protocol can repeat a message;
+	// there each message is still taken once.
 	Message func(ctx context.Context, from Conn, m Message) error
-	// Store keeps the images. Nil: they are in memory until the Handler returns, 256 MiB of
-	// them at most: a MemStore has another limit, a DirStore none.
+	// Store keeps the images. Nil: they are in memory until the Handler returns, at most 256 MiB
+	// of them together. Set a MemStore for another limit or a DirStore for none.
 	Store Store
 	// Limits bound what is taken.
 	Limits Limits
-	// Logger hears about Conns, images and failures; nil is silent.
+	// Logger gets records about Conns, images and failures; nil is silent.
 	Logger *slog.Logger
 	// Hooks are told what happens.
 	Hooks Hooks
@@ -129,16 +129,16 @@ func (s *Server) isClosing() bool {
 	return s.closing
 }
 
-// Serve accepts Conns from l and serves each until Shutdown, the end of the
-// context, or a failure of l, and closes l. Temporary failures to accept, such
-// as too many open files, are waited out. A Store that cannot work is found before the
-// first Conn: what its Receipt says of the zero ID, if that is an error, Serve returns.
+// Serve accepts Conns from l and serves each of them, until Shutdown, the end of the context or a
+// failure of l. It closes l. Temporary failures to accept, such as too many open files, are
+// waited out. If the Store cannot work at all, Serve returns its error at once: it asks for the
+// receipt of the zero ID.
 //
-// After Shutdown began it returns ErrServerClosed as soon as that has ended, so
-// that the Store may be closed behind it. When the context ends it closes the
-// Conns that it accepted, waits for them and returns the context's error;
-// Handlers that run go on until Shutdown, which comes before the Store's Close
-// then too. After a failure of l its error is returned and the Conns live on.
+// After the start of Shutdown it returns ErrServerClosed, but only when Shutdown has ended, so
+// that the Store may be closed after it. When the context ends it closes the Conns that it
+// accepted, waits for them and returns the context's error; running Handlers go on, so call
+// Shutdown before closing the Store then too. When l fails it returns the error of l, and the
+// Conns live on.
 func (s *Server) Serve(ctx context.Context, l Listener) error {
 	err := s.accept(ctx, l)
 	if s.isClosing() {
@@ -199,9 +199,9 @@ func isTemporary(err error) bool {
 	return errors.As(err, &t) && t.Temporary()
 }
 
-// ServeConn serves one Conn, accepted or dialled, until it ends, and closes it, also if
-// its protocol cannot serve (errors.ErrUnsupported). It returns nil after an orderly end by
-// the peer and ErrServerClosed after Shutdown.
+// ServeConn serves one Conn, accepted or dialled, until it ends, and closes it. It returns nil
+// after an orderly end by the peer, ErrServerClosed after Shutdown, and an error that matches
+// errors.ErrUnsupported if the protocol cannot serve.
 func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 	defer c.Close()
 	if err := s.start(); err != nil {
@@ -238,21 +238,19 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 	return err
 }
 
-// Shutdown ends the Server in good order: it closes the Listeners, refuses new
-// images with ReasonGoingAway (retryable), waits for those on their way in, for
-// Handlers and for Message calls, and closes the Conns. Serve and ServeConn
-// return ErrServerClosed. Peers that speak the native protocol hear that the
-// program goes away, not that the conversation is over: those who have dialled
-// dial again for the idle time while calls run, and go on with a program that is
-// started meanwhile.
+// Shutdown ends the Server in good order: it closes the Listeners, refuses new images with
+// ReasonGoingAway (retryable), waits for those on their way in, for Handlers and for Message
+// calls, and closes the Conns. Serve and ServeConn return ErrServerClosed. Peers that have
+// dialled with the native protocol hear that the program goes away: while calls run they dial
+// again for the idle time, and continue with a program that is started meanwhile.
 //
-// When the context ends first, Shutdown returns its error, two seconds later at most: images that were not
-// complete are given up, kept for a resume where the sender can, the contexts of
-// Handlers end, and the Conns are closed. Handlers that do not heed their
-// context are left running, and after another second calls of the Store too. A
-// Handler that calls Shutdown would wait for itself: let it begin a goroutine that
-// does. In the end Shutdown waits for hooks, for at most a second. The Server
-// cannot be used again.
+// If the context ends first, Shutdown returns its error after three seconds at most. Incomplete
+// images are given up, and kept for a resume if the sender can resume; the contexts of Handlers
+// end, and the Conns are closed. Handlers that ignore their context are left running, and calls
+// of the Store after another second.
+//
+// A Handler must not call Shutdown, which would wait for it; let it start a goroutine that does.
+// At its end Shutdown waits for hooks, at most a second. The Server cannot be used again.
 func (s *Server) Shutdown(ctx context.Context) error {
 	_ = s.start()
 	defer s.endDown()

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// A Transport is the configuration of an endpoint. Every backend and every
-// device protocol is one; changing the transport of a program changes one line.
-// Implementations are safe for concurrent use once configured.
+// A Transport is the configuration of an endpoint. Every backend and every device protocol is
+// one, so that changing the transport of a program changes one line. Implementations are safe for
+// concurrent use once configured.
 type Transport interface {
-	// Dial joins the peer. The context bounds the joining only.
+	// Dial joins the peer. The context bounds only the joining.
 	Dial(ctx context.Context) (Conn, error)
-	// Listen begins to take peers. The context bounds the beginning only.
+	// Listen starts to accept peers. The context bounds only the start.
 	Listen(ctx context.Context) (Listener, error)
 }
 
@@ -22,40 +22,43 @@ type Transport interface {
 type Listener interface {
 	// Accept waits for the next peer. After Close its error matches net.ErrClosed.
 	Accept(ctx context.Context) (Conn, error)
-	// Addr is where peers find the listener, with the real port for port 0.
+	// Addr is where peers find the listener, with the real port instead of port 0.
 	Addr() net.Addr
-	// Close stops accepting and returns when the listener holds no resource
-	// that its accepted Conns do not need. Accepted Conns live on. It is idempotent.
+	// Close stops accepting. It returns when the listener has freed everything that its accepted
+	// Conns do not need; those live on. It is idempotent.
 	Close() error
 }
 
-// A Conn is one peer, both ways: either end may send, and either may serve.
-// It is safe for concurrent use. Implementers embed [UnimplementedConn].
+// A Conn connects to one peer. Either end may send, and either may serve. It is safe for
+// concurrent use. Implementers embed [UnimplementedConn].
 type Conn interface {
-	// Send transfers one image and returns when the level that the options
-	// require is reached. Cancelling the context cancels this transfer, tells
-	// the peer, and leaves the Conn alone. Errors are *Error.
+	// Send transfers one image and returns when it has reached the level that the options
+	// require. Cancelling the context cancels this transfer, tells the peer, and leaves the Conn
+	// usable. Errors are *Error.
 	Send(ctx context.Context, img *Image, o *SendOptions) (Receipt, error)
-	// SendMessage delivers a small text or binary message; nil means that the
-	// peer's program has taken it. errors.ErrUnsupported where the protocol
-	// has no messages.
+	// SendMessage delivers a small text or binary message. It returns nil when the peer's program
+	// has taken the message, or, where the protocol has no answers, when the message has left.
+	// Without messages in the protocol the error matches errors.ErrUnsupported. Errors are
+	// *Error.
 	SendMessage(ctx context.Context, m Message) error
-	// Serve hands what the peer sends to the inbox until the Conn ends or the
-	// context does. At most once for each Conn. It returns nil after an orderly
-	// end by the peer, and an error that matches net.ErrClosed after Close.
-	// Without it the peer's images are refused ([ReasonNotServing]). When the
-	// context ends, what has been answered by the inbox is still handed to the
-	// peer before Serve returns: otherwise a Shutdown would lose the last receipts.
+	// Serve passes what the peer sends to the inbox until the Conn or the context ends. It may be
+	// called once for each Conn. It returns nil after an orderly end by the peer, and an error
+	// that matches net.ErrClosed after Close. A Conn that is not served takes nothing; the native
+	// protocol refuses the peer's images then ([ReasonNotServing]).
+	//
+	// After the end of the context Serve still passes the inbox's last answers to the peer before
+	// it returns, so that Shutdown loses no receipt.
 	Serve(ctx context.Context, in *Inbox) error
-	// Info tells what is known about the peer and the protocol.
+	// Info describes the peer and the protocol.
 	Info() Info
-	// Close ends the Conn and frees every call. Partial images on the other
-	// side stay for a resume. It is idempotent.
+	// Close ends the Conn and every call on it. Partial images at the peer stay for a resume. It
+	// is idempotent.
 	Close() error
 }
 
-// UnimplementedConn answers errors.ErrUnsupported to everything. Embed it so
-// that a method added to [Conn] later does not break your type.
+// UnimplementedConn has a Send, SendMessage and Serve that fail with errors.ErrUnsupported, and
+// an Info and Close that do nothing. Embed it so that a method added to [Conn] later does not
+// break your type.
 type UnimplementedConn struct{}
 
 func (UnimplementedConn) Send(context.Context, *Image, *SendOptions) (Receipt, error) {
@@ -76,47 +79,52 @@ func (UnimplementedConn) Close() error { return nil }
 // Info describes a Conn.
 type Info struct {
 	Protocol    string // for example "tcp", "udp+header"
-	Peer        string // the name in its certificate, the one it goes by on an MQTT broker (which only ACLs prove), or its address
+	Peer        string // the name in its verified certificate, its name on an MQTT broker (proven only by ACLs), or its address
 	Confirms    Level  // the highest level that the protocol can reach
-	Concurrency int    // transfers at once that make sense; at least 1
-	MaxImage    int64  // bytes; 0: no limit known
-	Messages    bool   // SendMessage takes any Message
-	Resumes     bool   // an interrupted image goes on after its last whole block of 1 MiB
+	Concurrency int    // how many transfers at once make sense; at least 1
+	MaxImage    int64  // largest image in bytes; 0: no known limit
+	Messages    bool   // SendMessage is supported
+	Resumes     bool   // of an interrupted image, whole blocks of 1 MiB are not sent again
 }
 
 // SendOptions are the options of one Send; nil means all defaults.
 type SendOptions struct {
-	// ID names this delivery; zero makes a new one. Receipts and duplicates go
-	// by it alone: sending again under the same ID never stores twice.
+	// ID names this delivery; zero makes a new one. Receipts and duplicates go by it alone: an
+	// image sent again under the same ID is not stored twice.
 	ID ID
-	// Require is the level at which Send returns; zero means Received, or Sent
-	// for a protocol that can confirm nothing. A level above [Info].Confirms is
-	// ErrUnconfirmed before a byte leaves.
+	// Require is the level at which Send returns. Zero means Received, or Sent for a protocol
+	// that confirms nothing. A level above [Info].Confirms fails with ErrUnconfirmed before a
+	// byte leaves.
 	Require Level
-	// Retry repeats failed attempts under one ID; nil means no repetition.
+	// Retry repeats failed attempts under the same ID; nil means one attempt.
 	Retry *RetryPolicy
 	// Live makes the image a frame of a live source.
 	Live *Live
-	// Priority orders transfers of one Conn.
+	// Priority orders the transfers of one Conn.
 	Priority Priority
-	// Progress is called with the bytes that the peer has acknowledged, in a resumed image those
-	// too that it held already, at once, and the size (-1 while unknown). Calls are serial and never go back, not even over
-	// retries; it must not block.
+	// Progress is called with the number of bytes that the peer has acknowledged, and the size of
+	// the image (-1 while unknown). On a resume the bytes that the peer already held are reported
+	// at once. Calls come one at a time and never go back, even over retries. It must not block.
 	Progress func(acked, total int64)
 }
 
-// Live marks a frame of a live source, which has a queue of depth one. A frame begins when the one before has its
-// answer, so that none gets old on its way or before a slow Handler, and Handlers of one Conn's source come one after
-// the other, unless a frame was given up; this is at most one frame for each round trip. One that waits for its turn
-// gives way to a newer one, with ErrSuperseded: call Send for each frame on a goroutine of its own, as it returns with
-// the receipt. Newer is what was captured later by Image.Captured, which so corrects the order in which goroutines
-// happen to run; without it, what was sent later. Behind a link that was lost meanwhile a frame that has begun may
-// arrive after newer ones, so where order counts the receiver too compares Captured.
+// Live marks an image as a frame of a live source, which has a queue of depth one. A frame is
+// sent only when the one before it has been answered; while it waits, a newer one replaces it and
+// its Send returns ErrSuperseded. So no frame gets old on its way or in front of a slow Handler,
+// at the price of at most one frame per round trip. Call Send for each frame on a goroutine of
+// its own, as Send returns with the receipt.
+//
+// Newer means a later Image.Captured, or, if either frame has none, a later call of Send.
+// Handlers for one source of one Conn run one after the other, unless a frame was given up. A
+// frame that was under way when its link was lost may still arrive after newer ones: where order
+// matters, the receiver compares Captured too.
 type Live struct {
-	// Source is whose frames supersede each other. It stays here, unlike Image.Source, which it is if empty. Where both
-	// are, all such frames of the Conn are one source's.
+	// Source names the live source, on this side only; empty means Image.Source. If both are
+	// empty the frame belongs to the Conn's one source without a name.
 	Source string
-	MaxAge time.Duration // until the receipt: give the frame up after this time, with ErrTooOld; 0: no limit
+	// MaxAge bounds the time from the call of Send to the receipt: then the frame is given up,
+	// with ErrTooOld. 0: no limit.
+	MaxAge time.Duration
 }
 
 // Priority orders the transfers of one Conn.
@@ -124,12 +132,12 @@ type Priority uint8
 
 const (
 	Bulk        Priority = iota // files
-	Interactive                 // goes before Bulk; live frames and messages always do
+	Interactive                 // goes before Bulk, as live frames and messages always do
 )
 
-// A Message is a small text or binary note beside the images: a command, an
-// event. At most [Limits].MaxMessage bytes, 64 KiB by default.
+// A Message is a small text or binary note beside the images, such as a command or an event. It
+// may have [Limits].MaxMessage bytes at the receiver, 64 KiB by default.
 type Message struct {
-	Type string // a media type or a word of the application's own; may be empty
+	Type string // a media type, or a word of the application's own; may be empty
 	Data []byte
 }
