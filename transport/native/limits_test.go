@@ -39,7 +39,7 @@ func TestOverWhatThePeerTakes(t *testing.T) {
 	})
 }
 
-// "For a message over what the medium takes at present it returns *TooLargeError, and the session lowers its message size."
+// "For a message over what the medium takes at present it returns a *TooLargeError, and the session lowers its message size."
 func TestLossyLinkThatRefusesItsMessages(t *testing.T) {
 	content := bytes.Repeat([]byte("picture"), 50_000)
 	for _, ordered := range []bool{true, false} {

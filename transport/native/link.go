@@ -8,54 +8,54 @@ import (
 	"time"
 )
 
-// A Link is a pipe for messages: the medium below one session of the native
-// protocol. Implement it to carry pixferry over a medium of your own; package
-// transporttest has its conformance kit. One goroutine reads and one writes;
-// Info and Close may be called from any.
+// A Link is a pipe for messages: the medium below one session of the native protocol. Implement
+// it to carry pixferry over a medium of your own, and test it with transporttest.TestLink. One
+// goroutine reads and one writes; Info and Close may be called from any.
 type Link interface {
-	// ReadMessage reads the next message into buf, which holds Info().MaxMessage
-	// bytes or more, and returns its length, at most that of buf: a longer message is cut
-	// or skipped, or ends the link with an error.
-	// io.EOF is the orderly end of the peer's side.
+	// ReadMessage reads the next message into buf, which has room for Info().MaxMessage bytes or
+	// more, and returns its length. A message that is longer than buf is cut or skipped, or ends
+	// the link with an error. io.EOF is the orderly end of the peer's side.
 	ReadMessage(buf []byte) (int, error)
-	// WriteMessage sends one message. It may block and never keeps msg. For a
-	// message over what the medium takes at present it returns *TooLargeError,
-	// and the session lowers its message size. A link that is Ordered and Reliable must
-	// take MaxMessage: there it ends the Conn with transport.ErrConfig.
+	// WriteMessage sends one message. It may block, and keeps no reference to msg. For a message
+	// over what the medium takes at present it returns a *TooLargeError, and the session lowers
+	// its message size. A link that is Ordered and Reliable must take MaxMessage bytes: there the
+	// error ends the Conn with transport.ErrConfig.
 	WriteMessage(msg []byte) error
-	// Info describes the medium as of now.
+	// Info describes the medium as it is now.
 	Info() LinkInfo
-	// Close frees both. What was written before is still sent if the medium can.
+	// Close frees a blocked ReadMessage and WriteMessage. What was written before is still sent
+	// if the medium can.
 	Close() error
 }
 
 // LinkInfo describes a Link.
 type LinkInfo struct {
-	Protocol string // for transport.Info, for example "serial"
-	Peer     string // address or proven name of the other end
+	Protocol string // for transport.Info, for example "serial"; not empty
+	Peer     string // for transport.Info: the address or proven name of the other end
 	// Ordered: messages arrive in the order they were written, if they arrive.
-	// A gap then is definite loss.
+	// A gap then means loss.
 	Ordered bool
-	// Reliable: every message arrives as it was sent until the link fails, as over
-	// TCP. With Ordered, loss recovery is absent, nothing is ever sent twice on this
-	// link, and checksums leave an image's bytes to its digest, which costs a block
-	// where they were changed after all. Both ends must say the same of a link.
+	// Reliable: every message arrives as it was sent until the link fails, as over TCP. A link
+	// that is also Ordered needs no loss recovery: nothing is sent twice on it. Its checksums
+	// leave out an image's bytes, which the digest covers: if some were changed after all, a
+	// block is sent again. Both ends must say the same of a link.
 	Reliable bool
 	// MaxMessage is the largest message in bytes, at least 256; less is transport.ErrConfig.
 	MaxMessage int
-	// Sizes are larger message sizes, ascending, that the session may probe for
-	// (path MTU, a broker's limit); nil: none. MaxMessage is used meanwhile.
+	// Sizes are larger message sizes, ascending, that the session may probe for (path MTU, a
+	// broker's limit); nil: none. Until one is found to work MaxMessage is used.
 	Sizes []int
 }
 
-// TooLargeError says that a message exceeds what the medium takes at present.
+// A TooLargeError says that a message is larger than what the medium takes at present. Size and
+// Max are in bytes.
 type TooLargeError struct{ Size, Max int }
 
 func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("message of %d bytes: the link takes at most %d", e.Size, e.Max)
 }
 
-// A DialLink joins the peer anew; it is called for each reconnect.
+// A DialLink joins the peer. It is called for the first link and for each reconnect.
 type DialLink func(ctx context.Context) (Link, error)
 
 // A LinkListener accepts links, one for each session of a peer.
@@ -65,11 +65,11 @@ type LinkListener interface {
 	Close() error
 }
 
-// ListenLinks begins to take peers; the context bounds the beginning only.
+// A ListenLinks starts to accept peers. The context bounds only the start.
 type ListenLinks func(ctx context.Context) (LinkListener, error)
 
-// OneAtATime listens on a medium that has but one peer, such as a serial line: open
-// is called for the first session and again after each has ended.
+// OneAtATime listens on a medium with a single peer, such as a serial line: it calls open for the
+// first session, and again after each has ended.
 func OneAtATime(open DialLink) ListenLinks {
 	return func(context.Context) (LinkListener, error) {
 		l := &single{open: open, free: make(chan struct{}, 1)}

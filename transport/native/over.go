@@ -16,10 +16,9 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// Over makes a Transport of a medium of your own. Dial joins with dial, and again
-// whenever the link is lost while calls run, until the idle time is over. Listen
-// takes the links of listen. Either may be nil, and then its method is
-// errors.ErrUnsupported.
+// Over makes a Transport of a medium of your own. Dial joins the peer with dial, and does so
+// again whenever the link is lost while calls run, for the idle time. Listen accepts the links of
+// listen. Either may be nil; its method then fails with errors.ErrUnsupported.
 func Over(dial DialLink, listen ListenLinks, cfg Config) transport.Transport {
 	return &over{dial: dial, listen: listen, ep: session.NewEndpoint(session.Config{Settings: session.Settings(cfg)}), log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))}
 }

@@ -18,14 +18,13 @@ const (
 	streamMessage = 1024
 )
 
-// Stream makes a Link of a byte stream that may lose or change bytes, such as a
-// serial line: it finds the next message after whatever was lost. The Link owns
-// rwc, whose Close must free a blocked Read and Write.
+// Stream makes a Link of a byte stream that may lose or change bytes, such as a serial line: it
+// finds the next good message after whatever was lost. The Link owns rwc, whose Close must free a
+// blocked Read and Write.
 //
-// Each message of at most 1,024 bytes lies in a frame, with its numbers little
-// endian. Check is the exclusive or of the length's two bytes and 0x5a, so that
-// a broken length does not swallow the frames behind it; the CRC32C is that of
-// all before it.
+// Each message, of at most 1,024 bytes, lies in a frame. Numbers are little-endian. The check is
+// the exclusive or of the two bytes of the length and 0x5a, so that a broken length does not
+// swallow the frames after it. The CRC32C covers all that is before it.
 //
 //	+-----------------+--------+-------+---------+--------+
 //	| magic: a5 50 46 | length | check | message | CRC32C |
