@@ -12,36 +12,34 @@ import (
 	"github.com/pixferry/pixferry/transport/native"
 )
 
-// Faults are what a bad medium does to the messages written to a link. The zero
-// value does nothing. Probabilities are between 0 and 1.
+// Faults are what a bad medium does to the messages written to a link. The zero value does
+// nothing. Probabilities are between 0 and 1.
 //
-// What happens to the message number n depends on the seed and n alone, so that
-// the same messages meet the same fate again; only a partition goes by time,
-// which a testing/synctest bubble repeats too.
+// What happens to the nth message depends on the seed and n alone, so that a repeated test meets
+// the same faults. Only partitions go by time, which a testing/synctest bubble repeats too.
 type Faults struct {
 	Seed uint64
 	// Loss is the share of messages that is lost.
 	Loss float64
-	// Burst is the mean length of a run of lost messages (Gilbert's model);
-	// below 2 each is lost by itself.
+	// Burst is the mean length of a run of lost messages (Gilbert's model); below 2, losses are
+	// independent.
 	Burst int
 	// Duplicate is the probability that a message arrives twice.
 	Duplicate float64
-	// Reorder is the probability that a message is held back until a few
-	// later ones have passed it; if none come, it is late for ever.
+	// Reorder is the probability that a message is held back until later ones have passed it; if
+	// none come, it never arrives.
 	Reorder float64
-	// Hold is the most that may pass it; 0 means 3.
+	// Hold is the most messages that may pass one held back; 0 means 3.
 	Hold int
 	// Corrupt is the probability that one to three bits of a message flip.
 	Corrupt float64
-	// PartitionEvery and PartitionFor let nothing through for the second of
-	// these times after each of the first, counted from Wrap.
+	// PartitionEvery and PartitionFor let nothing through for the time PartitionFor after each
+	// time PartitionEvery, counted from Wrap.
 	PartitionEvery, PartitionFor time.Duration
 }
 
-// Wrap returns link with these faults in what is written to it; wrap the other
-// end, with a seed of its own, for the way back. If the test fails it logs the
-// faults with their seed.
+// Wrap returns link with these faults in what is written to it. For the way back wrap the other
+// end, with another seed. If the test fails the faults are logged with their seed.
 func (f Faults) Wrap(t testing.TB, link native.Link) native.Link {
 	t.Helper()
 	t.Cleanup(func() {

@@ -14,8 +14,8 @@ import (
 	"github.com/pixferry/pixferry/transport/native"
 )
 
-// MakeLink returns the two ends of a fresh link. What Close does not free it
-// registers with t.Cleanup.
+// A MakeLink returns the two ends of a fresh link. It registers with t.Cleanup what their Close
+// does not free.
 type MakeLink func(t testing.TB) (a, b native.Link)
 
 // LinkProperties are what a link claims; see [native.LinkInfo].
@@ -23,13 +23,13 @@ type LinkProperties struct {
 	Ordered    bool
 	Reliable   bool
 	MaxMessage int // the expected Info().MaxMessage; 0: whatever it says
-	// Bubble runs every check in a testing/synctest bubble, for links that
-	// block on channels and timers alone.
+	// Bubble runs every check in a testing/synctest bubble, for links that block only on channels
+	// and timers.
 	Bubble bool
 }
 
-// TestLink holds the links that make returns to what [native.Link] promises and
-// to the properties.
+// TestLink checks the links that make returns against what [native.Link] promises and against
+// their properties.
 func TestLink(t *testing.T, make MakeLink, p LinkProperties) {
 	runAll(t, linkChecks, linkKit{make, p}, p.Bubble)
 }

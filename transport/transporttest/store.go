@@ -13,22 +13,25 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// MakeStore makes a fresh place for images and returns what opens a Store there. It is opened again, as by a program
-// that was restarted, after the Store before was closed, if that has a Close method.
+// A MakeStore makes a fresh place for images and returns a function that opens a Store there. It
+// is called again, as by a restarted program, after the earlier Store was closed, if that has a
+// Close method.
 type MakeStore func(t testing.TB) (open func() transport.Store)
 
 // StoreProperties are what a Store claims beyond what all promise.
 type StoreProperties struct {
-	// Content reads a kept image back, by the name that Commit has returned. Nil: nothing is read back.
+	// Content reads a kept image back by the name that Commit has returned. Nil: nothing is read
+	// back.
 	Content func(s transport.Store, name string) ([]byte, error)
-	// Keeps: what Keep has left is held by the next lease under its key.
+	// Keeps: the next lease under a key holds what Keep has left under it.
 	Keeps bool
-	// Restarts: images, receipts and what Keep has left are there when the Store is opened again.
+	// Restarts: images, receipts and what Keep has left are there after the Store was opened
+	// again.
 	Restarts bool
 }
 
-// TestStore holds the Stores that make returns to what transport.Store and transport.Partial promise and to the
-// properties.
+// TestStore checks the Stores that make returns against what transport.Store and
+// transport.Partial promise and against their properties.
 func TestStore(t *testing.T, make MakeStore, p StoreProperties) {
 	runAll(t, storeChecks, storeKit{make, p}, false)
 }
