@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// Errors of an Assembler about what the sender sent. Bytes that were held stay held.
+// Errors of an Assembler about what the sender has sent. Bytes that are held stay held.
 var (
 	ErrTooLarge     = errors.New("chunk: the image is larger than the receiver takes: raise its limit or send a smaller one")
 	ErrBeyondSize   = errors.New("chunk: bytes beyond the end of the image")
@@ -21,19 +21,20 @@ var (
 // Assembler take for its ranges: 1 MiB.
 const maxFragments = 1 << 16
 
-// ReadWriterAt is where an Assembler puts an image, a file or a [Buffer]. It is
-// read where blocks were completed out of order, to compute their digests.
+// A ReadWriterAt is where an Assembler puts an image: a file or a [Buffer]. It is read to hash
+// blocks that were completed out of order.
 type ReadWriterAt interface {
 	io.ReaderAt
 	io.WriterAt
 }
 
-// Assembler puts one image together from chunks in any order, of any size, that
-// may overlap and repeat. Only bytes that are missing are written: the first to
-// come win, and a byte that is held never changes. Each byte is hashed once, on its
-// way through where it extends the first incomplete block, else by reading it back.
+// An Assembler puts one image together from chunks of any size, in any order, which may overlap
+// and repeat. It writes only bytes that are missing: the first to come win, and a byte that is
+// held never changes. Each byte is hashed once: as it comes if it extends the first incomplete
+// block, else by reading it back. Bytes that would make more than 65,536 separate ranges are
+// ErrFragmented.
 //
-// It has one owner and is not safe for concurrent use.
+// It is not safe for concurrent use.
 type Assembler struct {
 	dst         ReadWriterAt
 	size, limit int64
@@ -47,9 +48,8 @@ type Assembler struct {
 	back  *BlockHasher // for blocks completed ahead of the front, made when needed
 }
 
-// NewAssembler returns an assembler of an image of size bytes, or of a size not yet
-// known if negative, into dst. A size above limit is ErrTooLarge, and so is a byte
-// beyond it later on.
+// NewAssembler returns an assembler of an image into dst. A negative size means that it is not
+// yet known. A size above limit is ErrTooLarge, and later so is a byte beyond it.
 func NewAssembler(dst ReadWriterAt, alg Algorithm, size, limit int64) (*Assembler, error) {
 	if size > limit {
 		return nil, tooLarge(size, limit)
@@ -58,9 +58,9 @@ func NewAssembler(dst ReadWriterAt, alg Algorithm, size, limit int64) (*Assemble
 	return &Assembler{dst: dst, size: size, limit: limit, tree: NewTree(alg), hash: NewBlockHasher(alg)}, nil
 }
 
-// Hold starts from blocks that dst holds already, with the digests that the caller
-// kept: they are not read. With an unknown size only whole blocks can be held. It
-// comes before the first WriteAt; after an error nothing is held.
+// Hold starts from blocks that dst holds already, with the digests that the caller has kept; dst
+// is not read. If the size is unknown all of them must be whole blocks. Call it before the first
+// WriteAt. After an error nothing is held.
 func (a *Assembler) Hold(blocks []Block) error {
 	if a.held.Count() > 0 {
 		return errors.New("chunk: Hold comes before the first byte")
@@ -81,8 +81,8 @@ func (a *Assembler) Hold(blocks []Block) error {
 	return nil
 }
 
-// Drop forgets what is held of a block, such as one whose digest at the sender
-// differs, and returns the number of bytes forgotten. They are missing again.
+// Drop forgets what is held of a block, for example because its digest differs from the sender's.
+// It returns the number of bytes forgotten, which are missing again.
 func (a *Assembler) Drop(index int64) int64 {
 	r := BlockRange(index, a.size)
 	dropped := a.held.Remove(r.Start, r.End)
@@ -97,10 +97,9 @@ func (a *Assembler) Drop(index int64) int64 {
 	return dropped
 }
 
-// SetSize states the size of the image. It may come at any time and be repeated;
-// another size than before is ErrSizeConflict, one above the limit ErrTooLarge,
-// one below the end of a byte that is held ErrBeyondSize. Other errors are those of
-// reading dst, see WriteAt.
+// SetSize states the size of the image, at any time. It may be repeated, but another size than
+// before is ErrSizeConflict. A size above the limit is ErrTooLarge, one that cuts off a held byte
+// ErrBeyondSize. Other errors come from reading dst, see WriteAt.
 func (a *Assembler) SetSize(size int64) error {
 	switch {
 	case size < 0:
@@ -120,10 +119,9 @@ func (a *Assembler) SetSize(size int64) error {
 	return cmp.Or(err, a.hashAhead((size-1)/BlockSize, Range{}, nil))
 }
 
-// WriteAt takes the bytes p at offset off and keeps no reference to them. It returns
-// len(p), or 0 with an error: then Missing tells what is missing, bytes that failed
-// to be written among it. If dst cannot be read back, the block in question is
-// dropped; this and the errors of writing dst are returned as they are.
+// WriteAt takes the bytes p at offset off and keeps no reference to them. It returns len(p), or 0
+// and an error; then Missing tells what is missing, with the bytes that could not be written.
+// Errors of dst are returned as they are. A block that cannot be read back is dropped.
 func (a *Assembler) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("chunk: negative offset %d", off)
@@ -238,16 +236,15 @@ func (a *Assembler) setFront(index int64) {
 	a.hash.Reset()
 }
 
-// AppendCompleted appends to bs the blocks that were completed since the last call,
-// for a checkpoint of dst. Those given to Hold are not among them.
+// AppendCompleted appends to bs the blocks completed since the last call, for a checkpoint of
+// dst. Blocks given to Hold are not among them.
 func (a *Assembler) AppendCompleted(bs []Block) []Block {
 	bs = append(bs, a.completed...)
 	a.completed = a.completed[:0]
 	return bs
 }
 
-// Blocks yields all complete blocks, in ascending order. The loop must not change
-// the assembler.
+// Blocks yields all complete blocks in ascending order. The loop must not change the assembler.
 func (a *Assembler) Blocks() iter.Seq[Block] {
 	return func(yield func(Block) bool) {
 		for r := range a.held.All() {
@@ -261,8 +258,8 @@ func (a *Assembler) Blocks() iter.Seq[Block] {
 	}
 }
 
-// Missing yields the ranges that are missing, in ascending order: below the highest
-// byte held while the size is unknown.
+// Missing yields the missing ranges in ascending order. While the size is unknown these are below
+// the highest byte held.
 func (a *Assembler) Missing() iter.Seq[Range] {
 	end := a.size
 	if end < 0 {
@@ -271,12 +268,11 @@ func (a *Assembler) Missing() iter.Seq[Range] {
 	return a.held.Gaps(0, end)
 }
 
-// Held yields the ranges that are held, in ascending order. The loop must not change
-// the assembler.
+// Held yields the held ranges in ascending order. The loop must not change the assembler.
 func (a *Assembler) Held() iter.Seq[Range] { return a.held.All() }
 
-// Contiguous returns how many bytes are held from the start of the image on. Only
-// Drop and a failure to read dst lower it.
+// Contiguous returns how many bytes are held from the start of the image. Only Drop and a failure
+// to read dst lower it.
 func (a *Assembler) Contiguous() int64 { return a.held.RunEnd(0) }
 
 // Covered returns how many bytes are held.
@@ -285,10 +281,10 @@ func (a *Assembler) Covered() int64 { return a.held.Covered() }
 // Size returns the size of the image, or -1 while it is unknown.
 func (a *Assembler) Size() int64 { return a.size }
 
-// Complete reports whether the size is known and every byte held and hashed.
+// Complete reports whether the size is known and every byte is held and hashed.
 func (a *Assembler) Complete() bool { return a.held.Covered() == a.size }
 
-// Root returns the digest of the image, and false before it is complete.
+// Root returns the digest of the image, or false before it is complete.
 func (a *Assembler) Root() (Digest, bool) {
 	if !a.Complete() {
 		return Digest{}, false

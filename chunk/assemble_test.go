@@ -3,7 +3,6 @@ package chunk
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"hash"
 	"math"
 	"math/rand/v2"
@@ -320,20 +319,4 @@ func BenchmarkAssemble(b *testing.B) {
 			}
 		})
 	}
-}
-
-func ExampleAssembler() {
-	image := NewBuffer(1 << 20)
-	a, err := NewAssembler(image, SHA256, -1, 1<<20)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	a.WriteAt([]byte("image"), 3)
-	a.WriteAt([]byte("an im"), 0) // overlaps
-	a.SetSize(8)
-	root, whole := a.Root()
-	fmt.Println(a.Covered(), whole, root)
-	// Output:
-	// 8 true sha256:49653c15acd2c93aad14732dc76b7d92c68f87239f8bf0ab9f337efec22b7c79
 }

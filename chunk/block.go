@@ -8,19 +8,19 @@ import (
 	"math"
 )
 
-// BlockSize is the size in bytes of a block, the unit of digests and of resuming.
-// The last block of an image is shorter unless the size is a multiple of it.
+// BlockSize is the size of a block in bytes. Blocks are the unit of digests and of resuming. The
+// last block of an image may be shorter.
 const BlockSize = 1 << 20
 
 const maxBlocks = math.MaxInt64/BlockSize + 1
 
-// Block is the digest of one block of an image, the first having index 0.
+// A Block is the digest of one block of an image. Index counts from 0.
 type Block struct {
 	Index  int64
 	Digest Digest
 }
 
-// BlockCount returns the number of blocks of an image of size bytes: none if it is empty.
+// BlockCount returns the number of blocks of an image of size bytes, 0 if it is empty.
 func BlockCount(size int64) int64 {
 	n := max(size, 0) / BlockSize
 	if size%BlockSize > 0 {
@@ -29,8 +29,8 @@ func BlockCount(size int64) int64 {
 	return n
 }
 
-// BlockRange returns the bytes of a block in an image of size bytes: an empty range
-// where there is no such block. With a negative size, unknown, every block is whole.
+// BlockRange returns the range of bytes of a block in an image of size bytes. It is empty if
+// there is no such block. With a negative (unknown) size every block is whole.
 func BlockRange(index, size int64) Range {
 	if size < 0 {
 		size = math.MaxInt64
@@ -42,8 +42,8 @@ func BlockRange(index, size int64) Range {
 	return Range{start, start + min(BlockSize, size-start)}
 }
 
-// BlockHasher computes digests of blocks one after the other and reuses its state.
-// Several of them work on one image in parallel, and a [Tree] takes the results.
+// A BlockHasher computes the digests of blocks, one after the other, and reuses its state.
+// Several may work on one image in parallel; a [Tree] collects their results.
 type BlockHasher struct {
 	alg Algorithm
 	h   hash.Hash // of the running block, made when first needed
@@ -54,7 +54,7 @@ type BlockHasher struct {
 // NewBlockHasher returns a hasher with the given algorithm.
 func NewBlockHasher(alg Algorithm) *BlockHasher { return &BlockHasher{alg: alg} }
 
-// Sum returns the digest of p, which is one whole block, while no other is running.
+// Sum returns the digest of p, a whole block. No other block may be running.
 func (b *BlockHasher) Sum(p []byte) Digest {
 	if b.alg.Sum == nil {
 		b.Write(p)
@@ -72,7 +72,8 @@ func (b *BlockHasher) Write(p []byte) (int, error) {
 	return b.h.Write(p)
 }
 
-// Take returns the digest of the running block, of which something was written, and starts the next.
+// Take returns the digest of the running block, of which at least a byte must have been written,
+// and starts the next one.
 func (b *BlockHasher) Take() Digest {
 	b.sum = b.h.Sum(b.sum[:0])
 	b.h.Reset()
@@ -86,8 +87,8 @@ func (b *BlockHasher) Reset() {
 	}
 }
 
-// Read returns the digest of a block of the image of size bytes that r holds. If r
-// ends before the block does the error is ErrSourceShort.
+// Read returns the digest of a block of an image of size bytes in r. If r ends before the end of
+// the block the error is ErrSourceShort.
 func (b *BlockHasher) Read(r io.ReaderAt, index, size int64) (Digest, error) {
 	if err := b.read(r, BlockRange(index, size)); err != nil {
 		b.Reset()
@@ -112,24 +113,23 @@ func (b *BlockHasher) read(r io.ReaderAt, part Range) error {
 	return nil
 }
 
-// Tree collects the digests of the blocks of one image, in any order, and computes
-// the image's digest, the root:
+// A Tree collects the digests of an image's blocks, in any order, and computes the image's
+// digest, the root:
 //
 //	H(digest of block 0 || digest of block 1 || ... || size, 8 bytes little-endian)
 //
-// where H is the algorithm that made the digests of the blocks. Its memory follows
-// the number of blocks set, not the highest index.
+// H is the algorithm of the blocks' digests. Memory grows with the number of blocks set, not with
+// the highest index.
 type Tree struct {
 	alg   Algorithm
 	first []Digest         // of the blocks from the first on, without a hole
 	ahead map[int64]Digest // of blocks behind the first hole
 }
 
-// NewTree returns a tree of digests made with alg.
+// NewTree returns a tree for digests made with alg.
 func NewTree(alg Algorithm) *Tree { return &Tree{alg: alg} }
 
-// Set sets or replaces the digest of a block. A digest made with another algorithm
-// is an error.
+// Set sets or replaces the digest of a block. It fails for a digest of another algorithm.
 func (t *Tree) Set(b Block) error {
 	if b.Index < 0 || b.Index >= maxBlocks {
 		return fmt.Errorf("chunk: block %d is out of range", b.Index)
@@ -172,7 +172,7 @@ func (t *Tree) drop(index int64) {
 	}
 }
 
-// Block returns the digest of a block, and false if it is not set.
+// Block returns the digest of a block, or false if it is not set.
 func (t *Tree) Block(index int64) (Digest, bool) {
 	if index >= 0 && index < int64(len(t.first)) {
 		return t.first[index], true
@@ -181,12 +181,12 @@ func (t *Tree) Block(index int64) (Digest, bool) {
 	return d, ok
 }
 
-// Root returns the digest of the image of size bytes, and false unless exactly the
-// blocks of such an image are set.
+// Root returns the digest of an image of size bytes, or false unless exactly the blocks of such
+// an image are set.
 func (t *Tree) Root(size int64) (Digest, bool) { return t.RootBy(NewBlockHasher(t.alg), size) }
 
-// RootBy is Root computed by a hasher of the tree's algorithm, whose running block is of no more
-// use: a fresh one may take a kilobyte.
+// RootBy is like Root but computes with b, a hasher of the tree's algorithm, whose running block
+// is lost: a new hasher may take a kilobyte.
 func (t *Tree) RootBy(b *BlockHasher, size int64) (Digest, bool) {
 	if size < 0 || BlockCount(size) != int64(len(t.first)) || len(t.ahead) > 0 {
 		return Digest{}, false
@@ -203,8 +203,7 @@ func (t *Tree) RootBy(b *BlockHasher, size int64) (Digest, bool) {
 	return b.Take(), true
 }
 
-// Hasher is an io.Writer that computes the digests of an image whose bytes come in
-// order.
+// A Hasher is an io.Writer that computes the digests of an image whose bytes come in order.
 type Hasher struct {
 	block *BlockHasher
 	tree  *Tree
@@ -228,7 +227,7 @@ func (h *Hasher) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Root returns the digest of an image that consists of what was written so far.
+// Root returns the digest of the image that was written so far.
 func (h *Hasher) Root() Digest {
 	if h.size%BlockSize > 0 {
 		h.tree.set(h.size/BlockSize, cutDigest(h.block.alg.ID, h.block.h.Sum(nil)))

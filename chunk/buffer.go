@@ -9,10 +9,10 @@ import (
 // pageSize is the unit of a Buffer's memory.
 const pageSize = 32 << 10
 
-// Buffer is an image in memory: a destination for an [Assembler]. It takes memory
-// in pages of 32 KiB as bytes are written to them, never by a size or offset that
-// a peer merely states, and grows without copying. Like a file it reads as zeros
-// where nothing was written below its end, and is safe for concurrent use.
+// A Buffer is an image in memory, a destination for an [Assembler]. It takes memory in pages of
+// 32 KiB when bytes are written to them, never because of a size or offset that a peer only
+// states, and grows without copying. Like a file it reads as zeros where nothing was written
+// below its end. It is safe for concurrent use.
 type Buffer struct {
 	limit int64
 	mu    sync.RWMutex
@@ -20,13 +20,13 @@ type Buffer struct {
 	size  int64
 }
 
-// NewBuffer returns an empty buffer that takes offsets below limit.
+// NewBuffer returns an empty buffer for offsets below limit.
 func NewBuffer(limit int64) *Buffer {
 	return &Buffer{limit: limit, pages: make(map[int64]*[pageSize]byte)}
 }
 
-// WriteAt implements io.WriterAt. A write beyond the limit is ErrTooLarge and
-// writes nothing. It keeps no reference to p.
+// WriteAt implements io.WriterAt. A write beyond the limit is ErrTooLarge and writes nothing. It
+// keeps no reference to p.
 func (b *Buffer) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || int64(len(p)) > b.limit-off {
 		return 0, fmt.Errorf("%w (%d bytes at %d, at most %d)", ErrTooLarge, len(p), off, b.limit)

@@ -10,8 +10,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // CRC32C returns the CRC-32C (Castagnoli, RFC 3720 appendix B.4) of b.
 func CRC32C(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// JoinCRC32C returns the CRC-32C of some bytes, whose CRC-32C is a, and n bytes behind them,
-// whose CRC-32C is b.
+// JoinCRC32C returns the CRC-32C of two runs of bytes, one after the other: a is that of the
+// first, b that of the second, and n the length of the second.
 func JoinCRC32C(a, b uint32, n int) uint32 {
 	// a times x to the power of 8n.
 	for i := 0; n > 0; i, n = i+1, n>>1 {

@@ -12,14 +12,14 @@ import (
 // maxDigest is the longest digest in bytes; a longer hash is cut to it.
 const maxDigest = 32
 
-// Algorithm is a hash that digests are made with.
+// An Algorithm is a hash for digests.
 type Algorithm struct {
-	ID   uint8            // what travels: 1 XXH3-128, 2 SHA-256, 3 BLAKE3, which users bring; from 128 on: their own
+	ID   uint8            // on the wire: 1 XXH3-128, 2 SHA-256, 3 BLAKE3 (not included); from 128 on your own
 	Name string           // for people
-	New  func() hash.Hash // a hash of which the first 32 bytes count
+	New  func() hash.Hash // of its result the first 32 bytes count
 
-	// Sum appends the same hash of p to b; nil: New does it. Many hashes are faster at once
-	// than in steps, and need no memory.
+	// Sum appends the same hash of p to b; nil: New is used. Many hashes are faster in one step
+	// than in several, and then need no memory.
 	Sum func(b, p []byte) []byte
 }
 
@@ -32,16 +32,15 @@ var SHA256 = Algorithm{ID: 2, Name: "sha256", New: sha256.New, Sum: func(b, p []
 // names are those of the algorithms with an assigned ID, in the order of IDs.
 var names = [...]string{1: "xxh3-128", 2: "sha256", 3: "blake3"}
 
-// Digest is the hash of a block or the root of an image, with the ID of its
-// algorithm. The zero value is no digest. Digests can be compared with == and be
-// map keys.
+// A Digest is the hash of a block, or the root of an image, with the ID of its algorithm. The
+// zero value means no digest. Digests can be compared with == and used as map keys.
 type Digest struct {
 	sum       [maxDigest]byte
 	size      uint8
 	algorithm uint8
 }
 
-// NewDigest returns the digest with the given bytes, 1 to 32 of them.
+// NewDigest returns the digest with the given 1 to 32 bytes, which it copies.
 func NewDigest(algorithm uint8, sum []byte) (Digest, error) {
 	if len(sum) == 0 || len(sum) > maxDigest {
 		return Digest{}, fmt.Errorf("chunk: a digest has 1 to %d bytes, not %d", maxDigest, len(sum))
@@ -58,18 +57,18 @@ func cutDigest(algorithm uint8, sum []byte) Digest {
 // Algorithm returns the ID of the algorithm.
 func (d Digest) Algorithm() uint8 { return d.algorithm }
 
-// Len returns the number of bytes, 0 for no digest.
+// Len returns the number of bytes, 0 if there is no digest.
 func (d Digest) Len() int { return int(d.size) }
 
-// IsZero reports whether d is no digest.
+// IsZero reports whether there is no digest.
 func (d Digest) IsZero() bool { return d.size == 0 }
 
 // Append appends the bytes of the digest, without its algorithm, to b.
 func (d Digest) Append(b []byte) []byte { return append(b, d.sum[:d.size]...) }
 
-// String returns the name of the algorithm, a colon and the bytes in hexadecimal,
-// such as sha256:e3b0c442...; an algorithm without an assigned ID is called
-// alg128 and the like. The string of no digest is empty.
+// String returns the name of the algorithm, a colon and the bytes in hexadecimal, for example
+// sha256:e3b0c442...; an algorithm without an assigned ID is named like alg128. The string of the
+// zero Digest is empty.
 func (d Digest) String() string {
 	if d.IsZero() {
 		return ""
@@ -81,7 +80,7 @@ func (d Digest) String() string {
 	return name + ":" + hex.EncodeToString(d.sum[:d.size])
 }
 
-// MarshalText returns String.
+// MarshalText returns String's text.
 func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote.

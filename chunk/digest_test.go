@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"hash"
 	"hash/crc32"
 	"strings"
@@ -230,14 +229,6 @@ func TestHasherAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(500, func() { h.Write(p) }); n != 0 {
 		t.Errorf("%v allocations a write", n)
 	}
-}
-
-func ExampleHasher() {
-	h := NewHasher(SHA256)
-	fmt.Fprint(h, "an image")
-	fmt.Println(h.Root())
-	// Output:
-	// sha256:49653c15acd2c93aad14732dc76b7d92c68f87239f8bf0ab9f337efec22b7c79
 }
 
 // crcAlgorithm is quick, for tests in which much is hashed.

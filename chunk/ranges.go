@@ -5,22 +5,21 @@ import (
 	"slices"
 )
 
-// Range is the positions from Start up to, not including, End.
+// A Range is the positions from Start up to, but not including, End.
 type Range struct{ Start, End int64 }
 
 // Len returns the number of positions in r.
 func (r Range) Len() int64 { return r.End - r.Start }
 
-// Ranges is a set of positions, 0 and above, kept as sorted ranges that neither
-// overlap nor touch. Positions are the bytes of an image or packet numbers. The
-// zero value is the empty set. Looking up costs a binary search; adding at or
-// after the end of the highest range takes constant time.
+// Ranges is a set of positions from 0 on, such as the bytes of an image or packet numbers. It
+// keeps sorted ranges that neither overlap nor touch. The zero value is the empty set. A look-up
+// is a binary search; adding at or after the end of the highest range takes constant time.
 type Ranges struct {
 	set     []Range
 	covered int64
 }
 
-// NewRanges returns an empty set that uses the given memory as long as that has room.
+// NewRanges returns an empty set that uses the given memory while there is room in it.
 func NewRanges(memory []Range) Ranges { return Ranges{set: memory[:0]} }
 
 // Add adds the positions of [start, end) and returns how many were new.
@@ -60,7 +59,7 @@ func (r *Ranges) Add(start, end int64) (added int64) {
 	return added
 }
 
-// Remove takes the positions of [start, end) out and returns how many were in.
+// Remove removes the positions of [start, end) and returns how many were in the set.
 func (r *Ranges) Remove(start, end int64) (removed int64) {
 	if start >= end {
 		return 0
@@ -86,8 +85,8 @@ func (r *Ranges) Remove(start, end int64) (removed int64) {
 	return removed
 }
 
-// KeepHighest removes the lowest ranges until at most n are left. It bounds a set
-// that a peer can fragment, such as the packet numbers to acknowledge.
+// KeepHighest removes the lowest ranges until at most n are left. It bounds a set that a peer can
+// fragment, such as packet numbers to acknowledge.
 func (r *Ranges) KeepHighest(n int) {
 	drop := len(r.set) - max(n, 0)
 	if drop <= 0 {
@@ -113,8 +112,8 @@ func (r *Ranges) RunEnd(pos int64) int64 {
 	return pos
 }
 
-// NextGap returns the first range within [start, end) of which nothing is in the
-// set, as long as it gets, and false where there is none.
+// NextGap returns the first range within [start, end) that is not in the set, as long as
+// possible, or false if there is none.
 func (r *Ranges) NextGap(start, end int64) (Range, bool) {
 	i := r.endingFrom(start)
 	if i < len(r.set) && r.set[i].Start <= start {
@@ -127,8 +126,8 @@ func (r *Ranges) NextGap(start, end int64) (Range, bool) {
 	return Range{start, end}, start < end
 }
 
-// Gaps yields, in ascending order, the ranges within [start, end) that are not in
-// the set. The loop may add what it is given.
+// Gaps yields, in ascending order, the ranges within [start, end) that are not in the set. The
+// loop may add the ranges that it is given.
 func (r *Ranges) Gaps(start, end int64) iter.Seq[Range] {
 	return func(yield func(Range) bool) {
 		for g, ok := r.NextGap(start, end); ok && yield(g); g, ok = r.NextGap(g.End, end) {
@@ -142,7 +141,7 @@ func (r *Ranges) All() iter.Seq[Range] { return slices.Values(r.set) }
 // Count returns the number of ranges.
 func (r *Ranges) Count() int { return len(r.set) }
 
-// At returns the range number i, from 0 for the lowest to Count()-1.
+// At returns range i, counted from 0 for the lowest; i must be less than Count.
 func (r *Ranges) At(i int) Range { return r.set[i] }
 
 // Covered returns the number of positions in the set.

@@ -1,7 +1,6 @@
 package chunk
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -192,21 +191,6 @@ func BenchmarkRangesHoles(b *testing.B) {
 			r.Add(pos-512, pos-511)
 		}
 	}
-}
-
-func ExampleRanges() {
-	var have Ranges
-	have.Add(0, 1000)
-	have.Add(3000, 4000)
-	have.Add(500, 1500)
-	for gap := range have.Gaps(0, 5000) {
-		fmt.Println("missing", gap.Start, "to", gap.End)
-	}
-	fmt.Println(have.Covered(), "bytes in", have.Count(), "ranges")
-	// Output:
-	// missing 1500 to 3000
-	// missing 4000 to 5000
-	// 2500 bytes in 2 ranges
 }
 
 // A set uses the memory that it was given, and other memory when that is full.

@@ -7,7 +7,7 @@ import (
 	"iter"
 )
 
-// Errors of a source that is not of the size that was stated for it.
+// Errors of a source whose size is not the stated one.
 var (
 	ErrSourceShort = errors.New("chunk: the source ends before its stated size: was it cut while it was read?")
 	ErrSourceLong  = errors.New("chunk: the source goes on after its stated size: did it grow while it was read?")
@@ -16,24 +16,22 @@ var (
 // maxChunk bounds the buffer that a chunk size makes Split and Splitter take.
 const maxChunk = 1 << 30
 
-// Chunk is one piece of an image. Whoever yields or returns it says how long Data
-// stays valid.
+// A Chunk is one piece of an image. Who yields or returns it says how long Data stays valid.
 type Chunk struct {
 	Offset int64
 	Data   []byte
 	Last   bool // the image ends with this chunk
 }
 
-// Splitter cuts a source with random access into chunks of ChunkSize bytes, the
-// last one shorter, and buffers nothing. Its methods may run at the same time if
-// those of Source may.
+// A Splitter cuts a source with random access into chunks of ChunkSize bytes, the last one
+// shorter, and buffers nothing. Its methods may run concurrently if those of Source may.
 type Splitter struct {
 	Source    io.ReaderAt
 	Size      int64 // of the image, in bytes
 	ChunkSize int   // in bytes, 1 to 1 GiB
 }
 
-// Count returns the number of chunks: none if the image is empty.
+// Count returns the number of chunks, 0 if the image is empty.
 func (s *Splitter) Count() int64 {
 	if s.check() != nil {
 		return 0
@@ -45,9 +43,9 @@ func (s *Splitter) Count() int64 {
 	return n
 }
 
-// Read reads chunk i, from 0, into buf, or into a new buffer if it does not fit:
-// Data shares its memory. An index out of range is an error. A source that ends
-// early is ErrSourceShort; with the last chunk one that goes on is ErrSourceLong.
+// Read reads chunk i, counted from 0, into buf, or into a new buffer if buf is too small; Data is
+// in that memory. An index out of range is an error. A source that ends early is ErrSourceShort;
+// with the last chunk, one that goes on is ErrSourceLong.
 func (s *Splitter) Read(i int64, buf []byte) (Chunk, error) {
 	if err := s.check(); err != nil {
 		return Chunk{}, err
@@ -71,8 +69,8 @@ func (s *Splitter) Read(i int64, buf []byte) (Chunk, error) {
 	return c, nil
 }
 
-// All yields the chunks in order, none for an empty image. It ends with the first
-// error, those of Read. Data is valid until the loop's next turn.
+// All yields the chunks in order, none for an empty image, and ends with Read's first error. Data
+// is valid until the loop's next turn.
 func (s *Splitter) All() iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		err := s.check()
@@ -118,9 +116,10 @@ func checkChunkSize(n int) error {
 	return nil
 }
 
-// ReadFull reads until p is full, or r ends with io.EOF or another error, and returns how many bytes came. Unlike
-// io.ReadFull it leaves r's errors as they are, above all an io.ErrUnexpectedEOF, which says that r is cut: as the
-// end of an image that would be kept as a whole one. Of those that come with the last byte it leaves out io.EOF.
+// ReadFull reads until p is full or r returns an error, and returns how many bytes came. Unlike
+// io.ReadFull it returns r's errors as they are: an io.ErrUnexpectedEOF of r means that r was
+// cut, and must not look like the end of an image. An io.EOF together with the last byte of p is
+// left out.
 func ReadFull(r io.Reader, p []byte) (n int, err error) {
 	for idle := 0; n < len(p); {
 		var more int
@@ -138,8 +137,8 @@ func ReadFull(r io.Reader, p []byte) (n int, err error) {
 	return n, nil
 }
 
-// ReadFullAt fills p with the bytes of r from offset off on. If r ends before the
-// error is ErrSourceShort.
+// ReadFullAt fills p with the bytes of r from offset off. If r ends before, the error is
+// ErrSourceShort.
 func ReadFullAt(r io.ReaderAt, p []byte, off int64) error {
 	n, err := r.ReadAt(p, off)
 	switch {
@@ -151,16 +150,16 @@ func ReadFullAt(r io.ReaderAt, p []byte, off int64) error {
 	return err
 }
 
-// Split yields the bytes of r in order as chunks of chunkSize bytes, the last one
-// shorter, and none if r is empty. Size is what r must hold, or negative if that
-// is unknown. Data is valid until the loop's next turn, and the loop may change it.
+// Split yields the bytes of r in order as chunks of chunkSize bytes, the last one shorter, and
+// none if r is empty. size is what r must hold; negative means unknown. Data is valid until the
+// loop's next turn, and the loop may change it.
 //
-// To know which chunk is the last, and that r holds no more than size, one byte is
-// read ahead: wrap a stream that goes on after the image in an io.LimitReader.
+// It reads one byte ahead, to know which chunk is the last and whether r holds more than size:
+// wrap a stream that goes on after the image in an io.LimitReader.
 //
-// It ends with the first error: that of r, ErrSourceShort or ErrSourceLong. An
-// image is whole only if the chunk marked Last was seen, or size is 0 or unknown
-// and the loop ended without chunk or error.
+// It ends with the first error: that of r, ErrSourceShort or ErrSourceLong. An image is whole
+// only if the chunk marked Last has come, or, if size is 0 or unknown, the loop has ended without
+// a chunk and without an error.
 func Split(r io.Reader, size int64, chunkSize int) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		if err := checkChunkSize(chunkSize); err != nil {

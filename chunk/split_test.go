@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -240,34 +239,7 @@ func pattern(n int) []byte {
 	return b
 }
 
-func ExampleSplit() {
-	for c, err := range Split(strings.NewReader("an image"), -1, 3) {
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		fmt.Printf("%d %q %v\n", c.Offset, c.Data, c.Last)
-	}
-	// Output:
-	// 0 "an " false
-	// 3 "ima" false
-	// 6 "ge" true
-}
-
-func ExampleSplitter() {
-	s := &Splitter{Source: strings.NewReader("an image"), Size: 8, ChunkSize: 3}
-	buf := make([]byte, s.ChunkSize)
-	for _, i := range slices.Backward([]int64{0, 1, 2}) {
-		c, err := s.Read(i, buf)
-		fmt.Printf("%d %q %v %v\n", c.Offset, c.Data, c.Last, err)
-	}
-	// Output:
-	// 6 "ge" true <nil>
-	// 3 "ima" false <nil>
-	// 0 "an " false <nil>
-}
-
-// "above all an io.ErrUnexpectedEOF, which says that r is cut"
+// "an io.ErrUnexpectedEOF of r means that r was cut, and must not look like the end of an image"
 func TestReadFull(t *testing.T) {
 	wrapped := fmt.Errorf("lost: %w", io.EOF)
 	for name, c := range map[string]struct {
