@@ -7,16 +7,16 @@ import (
 )
 
 var (
-	// ErrShort says that the bytes end before the field that was asked for.
+	// ErrShort says that the bytes end before the wanted field does.
 	ErrShort = errors.New("framing: message ends in the middle of a field")
 
-	// ErrMagic says that bytes do not start with the magic of their format.
+	// ErrMagic says that the bytes do not start with the magic of their format.
 	ErrMagic = errors.New("framing: wrong magic")
 
 	errVarint = errors.New("framing: varint is longer than 64 bits")
 )
 
-// Order is the order of an integer's bytes. The zero value is LittleEndian.
+// Order is the byte order of an integer. The zero value is LittleEndian.
 type Order uint8
 
 const (
@@ -24,12 +24,12 @@ const (
 	BigEndian                 // most significant byte first ("network order")
 )
 
-// AppendUint appends the low width bytes of v, width being 1 to 8. Higher bytes
-// are dropped, so a field that might not fit is to be checked before; a signed
-// value is passed as uint64(v) and read back with [Cursor.Int].
+// AppendUint appends the low width bytes of v; width is 1 to 8. Higher bytes are dropped, so
+// check before whether a value fits. Pass a signed value as uint64(v) and read it back with
+// [Cursor.Int].
 //
-// For widths 2, 4 and 8 the Append methods of encoding/binary do the same
-// faster; varints are written with [binary.AppendUvarint].
+// For widths 2, 4 and 8 the Append functions of encoding/binary do the same faster; write varints
+// with [binary.AppendUvarint].
 func AppendUint(b []byte, order Order, width int, v uint64) []byte {
 	checkWidth(width)
 	var tmp [8]byte
@@ -47,10 +47,9 @@ func checkWidth(width int) {
 	}
 }
 
-// Cursor reads fields from the front of a message. After the first failure
-// every method returns zero and Err says what went wrong, so a parser may read
-// all its fields and check once. It never copies: slices that it returns alias
-// the message. Not safe for concurrent use.
+// A Cursor reads fields from the front of a message. After the first failure every method returns
+// zero and Err says why, so that a parser may read all fields and check once. It never copies:
+// the slices that it returns alias the message. It is not safe for concurrent use.
 type Cursor struct {
 	b   []byte // what is left; nil after a failure
 	err error
@@ -59,14 +58,14 @@ type Cursor struct {
 // NewCursor returns a Cursor at the start of b.
 func NewCursor(b []byte) Cursor { return Cursor{b: b} }
 
-// Err returns nil, or why the first failing method failed: ErrShort, ErrMagic,
-// a *TooLongError, or a varint over 64 bits.
+// Err returns nil, or why the first method to fail has failed: an error that matches ErrShort or
+// ErrMagic, a *TooLongError, or a varint over 64 bits.
 func (c *Cursor) Err() error { return c.err }
 
-// Len returns the number of bytes that are left; 0 after a failure.
+// Len returns the number of bytes left, 0 after a failure.
 func (c *Cursor) Len() int { return len(c.b) }
 
-// Rest consumes all that is left.
+// Rest consumes all bytes that are left.
 func (c *Cursor) Rest() []byte {
 	b := c.b
 	c.b = b[len(b):]
@@ -153,8 +152,8 @@ func (c *Cursor) Int(order Order, width int) int64 {
 	return int64(c.Uint(order, width)<<unused) >> unused
 }
 
-// Uvarint consumes a varint as [binary.AppendUvarint] writes it: 7 bits a byte,
-// lowest first. Longer forms of the same number are accepted up to 10 bytes.
+// Uvarint consumes a varint as [binary.AppendUvarint] writes it: 7 bits per byte, lowest first.
+// It also accepts longer forms of a number, up to 10 bytes.
 func (c *Cursor) Uvarint() uint64 {
 	v, n := binary.Uvarint(c.b)
 	switch {
@@ -168,8 +167,7 @@ func (c *Cursor) Uvarint() uint64 {
 	return v
 }
 
-// Bytes consumes n bytes. A negative n, as a wrong calculation with lengths may
-// give, fails as too large a one does.
+// Bytes consumes n bytes. A negative n fails like one that is too large.
 func (c *Cursor) Bytes(n int) []byte {
 	if n < 0 || n > len(c.b) {
 		c.fail(ErrShort)
@@ -180,8 +178,8 @@ func (c *Cursor) Bytes(n int) []byte {
 	return b
 }
 
-// Prefixed consumes a length and that many bytes, as [AppendPrefixed] writes
-// them. A length over p.Max fails with a *TooLongError.
+// Prefixed consumes a length and that many bytes, as [AppendPrefixed] writes them. A length over
+// p.Max fails with a *TooLongError.
 func (c *Cursor) Prefixed(p Prefix) []byte {
 	var n uint64
 	if p.Width == Varint {
@@ -196,8 +194,7 @@ func (c *Cursor) Prefixed(p Prefix) []byte {
 	return c.Bytes(int(n))
 }
 
-// Magic consumes a magic, or fails with an error that matches ErrMagic and
-// names what was found instead.
+// Magic consumes a magic. Other bytes fail with an error that matches ErrMagic and names them.
 func (c *Cursor) Magic(want string) {
 	if got := c.Bytes(len(want)); c.err == nil && string(got) != want {
 		c.fail(fmt.Errorf("%w: found % x where % x belongs; the peer speaks another protocol or version", ErrMagic, got, want))

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// Varint as the Width of a Prefix is a varint as encoding/binary writes it.
+// Varint as Width of a Prefix means a varint as encoding/binary writes it.
 const Varint = -1
 
 const (
@@ -15,9 +15,8 @@ const (
 	firstGrowth = 64 << 10 // most memory taken ahead of a frame's first bytes
 )
 
-// Prefix is how a length is written before a frame. The length counts the frame
-// alone, without the prefix. The zero value is 4 bytes, little endian, for
-// frames of at most 16 MiB.
+// A Prefix says how a length is written before a frame. The length counts the frame without the
+// prefix. The zero value means 4 bytes, little-endian, for frames of at most 16 MiB.
 //
 //	+--------+---------------------+
 //	| length | frame: length bytes |
@@ -25,12 +24,12 @@ const (
 //	  Width
 type Prefix struct {
 	Width int   // bytes: 1 to 8, or Varint; 0 means 4
-	Order Order // of the length's bytes; a varint has but one
-	Max   int   // longest frame in bytes, of those that fit Width; 0 means 16 MiB
+	Order Order // of the length's bytes; without meaning for a varint
+	Max   int   // longest frame in bytes, if Width has room for it; 0 means 16 MiB
 }
 
-// TooLongError says that a frame is longer than its Prefix allows. From a
-// reader it often means a wrong Width or Order, or a peer with another protocol.
+// A TooLongError says that a frame is longer than its Prefix allows. On reading it often means a
+// wrong Width or Order, or a peer with another protocol.
 type TooLongError struct {
 	Length uint64 // bytes announced, or asked to be written
 	Max    uint64 // bytes allowed
@@ -71,8 +70,8 @@ func (p Prefix) appendLen(b []byte, n int) []byte {
 	return AppendUint(b, p.Order, p.width(), uint64(n))
 }
 
-// AppendPrefixed appends the length of v and v. If v is too long for p it
-// returns b as it was and a *TooLongError.
+// AppendPrefixed appends the length of v, and v. If v is too long for p it returns b unchanged
+// and a *TooLongError.
 func AppendPrefixed[T ~[]byte | ~string](b []byte, p Prefix, v T) ([]byte, error) {
 	if err := p.check(uint64(len(v))); err != nil {
 		return b, err
@@ -80,18 +79,17 @@ func AppendPrefixed[T ~[]byte | ~string](b []byte, p Prefix, v T) ([]byte, error
 	return append(p.appendLen(b, len(v)), v...), nil
 }
 
-// ReadFrame reads one frame into buf from its start, or into new memory where
-// the capacity is too small, and returns it: who must not get other memory sets Max
-// to the capacity. Passing the result to the next call reuses the memory. Memory never grows ahead of the bytes received by
-// more than their own number or 64 KiB, whatever length was announced.
+// ReadFrame reads one frame into the memory of buf, from its start, or into new memory if its
+// capacity is too small, and returns the frame. Pass the result to the next call to reuse the
+// memory; to avoid new memory set Max to the capacity of buf. However long the announced frame,
+// memory grows in steps, each of at most 64 KiB or as many bytes as have already come.
 //
-// It reads nothing beyond the frame. A prefix and a frame take a Read each (a
-// varint one for every byte), so a socket is best wrapped in a bufio.Reader.
+// It reads nothing beyond the frame. Prefix and frame take one Read each, a varint one per byte:
+// wrap a socket in a bufio.Reader.
 //
-// The error is io.EOF only if r ends before a frame, io.ErrUnexpectedEOF if it
-// ends inside one, a *TooLongError (nothing but the prefix was read, no memory
-// taken), or that of r. The frame is then empty, and what follows in r cannot
-// be read as frames any more.
+// The error is io.EOF only if r ends before a frame, io.ErrUnexpectedEOF if it ends inside one, a
+// *TooLongError if the length is over the limit (only the prefix was read, and no memory taken),
+// or r's error. The returned frame is then empty, and no further frames can be read from r.
 func (p Prefix) ReadFrame(r io.Reader, buf []byte) ([]byte, error) {
 	n, buf, err := p.readLen(r, buf[:0])
 	if err == nil {

@@ -10,7 +10,7 @@ import (
 // scanSlack is what a Scanner reads at once, beyond the frame it is at.
 const scanSlack = 4 << 10
 
-// Layout is what a Scanner must know of the frames it looks for:
+// A Layout is what a Scanner must know of the frames it looks for:
 //
 //	|<----------- Size(header) ----------->|
 //	+-------+------------+-----------------+
@@ -18,33 +18,32 @@ const scanSlack = 4 << 10
 //	+-------+------------+-----------------+
 //	|<----- Header ----->|
 type Layout struct {
-	Magic string // what every frame starts with; the longer, the fewer false starts
+	Magic string // start of every frame; the longer, the fewer false starts
 
-	Header int // bytes that Size needs, the magic among them; no frame is shorter
+	Header int // number of bytes that Size needs, with the magic; no frame is shorter
 
-	// Size returns the length of the whole frame in bytes from its first Header
-	// bytes. Less than Header or more than Max (0 or -1, say) means that this is
-	// no frame. It must not keep the slice. A header with a checksum of its own,
-	// checked here, avoids waiting for the end that a broken length promised.
+	// Size returns the length in bytes of the whole frame that starts with these Header bytes. A
+	// length less than Header or more than Max, for example 0 or -1, means that this is no frame.
+	// Size must not keep the slice. If the header has a checksum of its own, check it here: then
+	// a broken length makes nobody wait for the end that it promised.
 	Size func(header []byte) int64
 
-	// Valid, if not nil, tells whether a frame of the right size is good: the
-	// place for a checksum. It must not keep the slice.
+	// Valid, if not nil, reports whether a frame of the right size is good, for example by its
+	// checksum. It must not keep the slice.
 	Valid func(frame []byte) bool
 
 	Max int // longest frame in bytes; 0 means 16 MiB
 }
 
-// Scanner finds frames in a stream of bytes that may also hold garbage and
-// broken frames. It returns just the frames that a search from every position
-// in turn would find: after a frame it goes on at the frame's end, after
-// anything else one byte further, inside bytes already read, so that a good
-// frame that begins inside a bad one is not lost. Not safe for concurrent use.
+// A Scanner finds frames in a stream of bytes that may also hold garbage and broken frames. It
+// returns exactly the frames that a search from each position in turn would find: after a frame
+// it continues at the frame's end, after anything else one byte further, also inside bytes
+// already read, so that a good frame that begins inside a bad one is not lost. It is not safe for
+// concurrent use.
 //
-// A broken length can delay the frames behind it by up to Max bytes, and
-// hostile input can have Valid called on Max bytes once for every magic: keep
-// Max as small as the protocol allows. Memory is at most Max + 4 KiB and grows
-// only as bytes arrive.
+// A broken length can delay the frames behind it by up to Max bytes, and hostile input can cause
+// a call of Valid on Max bytes for every magic: keep Max as small as the protocol allows. Memory
+// is at most Max + 4 KiB and grows only as bytes arrive.
 type Scanner struct {
 	r       io.Reader
 	layout  Layout
@@ -55,8 +54,8 @@ type Scanner struct {
 	skipped int64
 }
 
-// NewScanner returns a Scanner of r for frames of layout l. It reads ahead, so
-// r is of no use to others after it.
+// NewScanner returns a Scanner of r for frames of layout l. It reads ahead, so that nobody else
+// can read from r after it.
 func NewScanner(r io.Reader, l Layout) *Scanner {
 	if l.Max <= 0 {
 		l.Max = defaultMax
@@ -65,17 +64,14 @@ func NewScanner(r io.Reader, l Layout) *Scanner {
 	return &Scanner{r: r, layout: l, magic: []byte(l.Magic)}
 }
 
-// Skipped returns how many bytes were passed over so far because they belong to
-// no frame.
+// Skipped returns how many bytes so far belonged to no frame.
 func (s *Scanner) Skipped() int64 { return s.skipped }
 
-// Next returns the next frame, whole, from its magic on. The slice is valid
-// until the next call.
+// Next returns the next frame, from its magic on. The slice is valid until the next call.
 //
-// The error is that of the reader: io.EOF at the end, even if it came inside a
-// frame, whose bytes then count as skipped. It is returned only after all good
-// frames, and for ever, except if it matches os.ErrDeadlineExceeded: then
-// nothing is lost, and Next may be called again.
+// The error is that of the reader: io.EOF at the end, also inside a frame, whose bytes then count
+// as skipped. It comes only after all good frames, and then with every call. An error that
+// matches os.ErrDeadlineExceeded is different: nothing is lost, and Next may be called again.
 func (s *Scanner) Next() ([]byte, error) {
 	for {
 		frame, need := s.find()

@@ -9,7 +9,7 @@ import (
 // to the connection where they are.
 const copyLimit = 8 << 10
 
-// Writer writes frames, each behind its length. Not safe for concurrent use.
+// A Writer writes frames, each behind its length. It is not safe for concurrent use.
 type Writer struct {
 	w      io.Writer
 	prefix Prefix
@@ -25,14 +25,13 @@ func NewWriter(w io.Writer, p Prefix) *Writer {
 	return &Writer{w: w, prefix: p}
 }
 
-// WriteFrames writes its arguments, each as one frame, in one Write. With
-// frames over 8 KiB it is one vectored write where the connection can do that
-// (see [net.Buffers]) and otherwise a Write for each such frame and one for
-// what lies between. It keeps none of the frames.
+// WriteFrames writes each argument as one frame, all in one Write. With frames over 8 KiB it is
+// one vectored write if the connection supports that (see [net.Buffers]); otherwise each such
+// frame, and what lies between them, is a Write of its own. It keeps no reference to the frames.
 //
-// If a frame is too long for the prefix nothing is written and the error is a
-// *TooLongError, after which the Writer can go on. Any other error is that of
-// the connection; it may have cut a frame, so it is returned for ever after.
+// If a frame is too long for the prefix the error is a *TooLongError, nothing is written, and the
+// Writer stays usable. Any other error is that of the connection, which may have cut a frame: all
+// later calls return it too.
 func (w *Writer) WriteFrames(frames ...[]byte) error {
 	if w.err != nil {
 		return w.err
