@@ -8,52 +8,51 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// Begin is the protocol of serial-to-Wi-Fi microcontrollers that send a picture to
-// a PC: one image for each connection, whose end is the image's end.
+// Begin is the protocol of serial-to-Wi-Fi microcontrollers that send a picture to a PC: one
+// image per connection, whose end is the image's end.
 //
 //	server  Welcome from server!     (on accept)
 //	client  begin to send
 //	client  the image's bytes, in pieces of at most 1024, and the end of the stream
 //
-// The texts have no terminators. The server takes them however TCP cuts and joins
-// them; the client keeps them apart by pauses, for servers that do not.
+// The texts have no terminators. The server takes them however TCP cuts and joins them; the
+// client separates them by pauses, for servers that take one receive for one text.
 //
-// Nothing answers, so receipts are of level [transport.Sent]: the bytes have left.
-// An image carries no name, ID, digest or size. A sender that fails, is cancelled or
-// closed in the middle of an image resets the connection, and the server drops what
-// it has. A device that dies may still close in good order: a BMP, JPEG, PNG or WebP
-// that is cut is recognised by its own structure and refused (ReasonIncomplete); of
-// other formats a part cannot be told from the whole. Empty images cannot be sent.
-// A device has to read the welcome before it closes: else its system resets the
-// connection, and of these four formats alone the image is taken nevertheless.
+// Nothing answers, so receipts are of level [transport.Sent]: the bytes have left. Name, ID,
+// digest and size of an image are not carried, and empty images cannot be sent.
 //
-// A Conn that was dialled makes a connection for each Send, when there is something
-// to send, and can send any number of images, one at a time. It cannot serve, and
-// an accepted one cannot send.
+// A sender that fails, is cancelled or closed within an image resets the connection, and the
+// server drops the image. But a device that dies may still close in good order. A BMP, JPEG, PNG
+// or WebP that is cut is recognised by its own structure and refused (ReasonIncomplete); of other
+// formats a part cannot be told from the whole. A device that closes without having read the
+// welcome resets the connection too: then the image is taken only if it is a whole one of these
+// four formats.
 //
-// Only Addr is needed. A Begin is safe for concurrent use; do not change or copy it
-// after its first use.
+// A Conn that was dialled makes a connection for each Send, when there is something to send, and
+// sends any number of images, one at a time. It cannot serve, and an accepted one cannot send.
+//
+// Only Addr is needed. A Begin is safe for concurrent use; do not change or copy it after its
+// first use.
 type Begin struct {
-	// Addr is the "host:port" to dial, and to listen on if Listener is nil.
+	// Addr is the "host:port" to dial, or to listen on if Listener is nil.
 	Addr string
-	// Name is given to the images that are taken, with {n} replaced by their number,
-	// from 1, and {time} by the local time: "cam-{n}.bmp". Empty: a name made of the
-	// transfer ID and the format. For one file that is replaced by each image set it
-	// to "image.bmp", and DirStore.Existing to Replace.
+	// Name is the name of the images that are received. In it {n} stands for their number, from
+	// 1, and {time} for the local time: "cam-{n}.bmp". Empty means a name made of the transfer ID
+	// and the format. To replace a single file by each image set it to "image.bmp", and
+	// DirStore.Existing to Replace.
 	Name string
-	// Pause follows the text that the client sends; 0: 300 ms, negative: none, for
-	// servers that need none, such as this one.
+	// Pause is how long the client waits after its text; 0: 300 ms, negative: none, for servers
+	// that need none, such as this one.
 	Pause time.Duration
-	// Timeout is how long the peer may be silent when something is due: the server's
-	// welcome, the taking and the coming of the image's next bytes. 0: 30 s, negative:
-	// no limit.
+	// Timeout is how long the peer may be silent when something is due: the server's welcome, and
+	// the next bytes of the image or their acceptance. 0: 30 s, negative: no limit.
 	Timeout time.Duration
-	// IdleTimeout is how long a client may wait before it begins; 0: 10 minutes,
-	// negative: no limit.
+	// IdleTimeout is how long a client may wait before it begins; 0: 10 minutes, negative: no
+	// limit.
 	IdleTimeout time.Duration
 	// DialContext replaces net.Dialer's.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Listener replaces net.Listen. It belongs to the transport.Listener then.
+	// Listener replaces net.Listen. The transport.Listener owns and closes it.
 	Listener net.Listener
 }
 

@@ -13,56 +13,55 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// Command is the protocol of serial-to-Wi-Fi microcontrollers that send commands
-// and a picture to a PC. A connection carries any number of commands and at most
-// one image, whose end is the connection's.
+// Command is the protocol of serial-to-Wi-Fi microcontrollers that send commands and a picture to
+// a PC. A connection carries any number of commands and at most one image, whose end is the
+// connection's end.
 //
 //	server  hello client             (on accept)
 //	client  hello server
 //	client  c   then a command       (any number of times)
 //	client  f   then the image's bytes and the end of the stream
 //
-// Commands are [transport.Message]s of type "command"; that of one which is sent is
-// not carried. Nothing has a terminator. The server takes it however TCP cuts and
-// joins it, and finds the end of a command by Commands, else by Quiet; the client
-// keeps everything apart by pauses, for servers that take one receive for one text.
+// A command is a [transport.Message] of 1 to 1,024 bytes of UTF-8 without control characters. Its
+// Type is not carried; received ones have the Type "command". Nothing has a terminator. The
+// server takes texts however TCP cuts and joins them, and finds the end of a command by Commands,
+// else by Quiet. The client separates them by pauses, for servers that take one receive for one
+// text.
 //
-// Nothing answers, so receipts are of level [transport.Sent], and nil from
-// SendMessage means no more. What a receipt means, cut images and names are as
-// with [Begin]. A Server that does not take a command goes on with what follows it.
+// Nothing answers: receipts are of level [transport.Sent], and nil from SendMessage means that
+// the command has left. If the Server refuses a command, the connection goes on and the client
+// does not hear of it. Cut images and names are as with [Begin].
 //
-// A Conn that was dialled connects when there is something to send. Commands share
-// a connection with those after them and with the next image; the image ends it,
-// and whatever comes next makes another one. It cannot serve, and an accepted one
-// cannot send.
+// A Conn that was dialled connects when there is something to send. Commands share a connection
+// with later commands and with the next image, which ends it; what comes after that makes a new
+// one. It cannot serve, and an accepted one cannot send.
 //
-// Only Addr is needed. A Command is safe for concurrent use; do not change or copy
-// it after its first use.
+// Only Addr is needed. A Command is safe for concurrent use; do not change or copy it after its
+// first use.
 type Command struct {
-	// Addr is the "host:port" to dial, and to listen on if Listener is nil.
+	// Addr is the "host:port" to dial, or to listen on if Listener is nil.
 	Addr string
-	// Commands are those that clients may send, if that is known: they are then told
-	// from what follows them without a pause. Others are still taken, up to the next
-	// pause.
+	// Commands are those that clients may send, if known: the server then finds their end without
+	// a pause. Others are still taken, up to the next pause.
 	Commands []string
-	// Quiet is the pause that ends a command for the server if Commands does not;
-	// 0: 100 ms, negative: only Timeout does.
+	// Quiet is the pause after which the server takes a command as complete if Commands does not
+	// tell; 0: 100 ms, negative: only Timeout does.
 	Quiet time.Duration
-	// Name is given to the images that are taken, as [Begin].Name says.
+	// Name is the name of the images that are received, as in [Begin].
 	Name string
-	// Pause follows each text that the client sends: hello server, c, the command,
-	// and f. 0: 300 ms, negative: none, for servers with Commands, such as this one.
+	// Pause is how long the client waits after each text: hello server, c, the command, and f. 0:
+	// 300 ms, negative: none, for servers with Commands, such as this one.
 	Pause time.Duration
-	// Timeout is how long the peer may be silent when something is due: the other
-	// side's hello, the rest of a command, the taking and the coming of the image's
-	// next bytes. 0: 30 s, negative: no limit.
+	// Timeout is how long the peer may be silent when something is due: the other side's hello,
+	// the rest of a command, and the next bytes of the image or their acceptance. 0: 30 s,
+	// negative: no limit.
 	Timeout time.Duration
-	// IdleTimeout is how long a client may wait before its next command or image;
-	// 0: 10 minutes, negative: no limit.
+	// IdleTimeout is how long a client may wait before its next command or image; 0: 10 minutes,
+	// negative: no limit.
 	IdleTimeout time.Duration
 	// DialContext replaces net.Dialer's.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Listener replaces net.Listen. It belongs to the transport.Listener then.
+	// Listener replaces net.Listen. The transport.Listener owns and closes it.
 	Listener net.Listener
 }
 

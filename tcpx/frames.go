@@ -18,56 +18,52 @@ import (
 //	client  LENGTH bytes     server  ok
 //	client  continue, then the next LENGTH|NAME; or over
 //
-// Texts are UTF-8 of at most 1024 bytes without terminators. The server takes them
-// however TCP cuts and joins them, from any number of clients at once. The client
-// leaves a pause behind continue, for servers that take one receive for one text,
-// and sends over once, with Close.
+// Texts are UTF-8 of at most 1024 bytes without terminators. The server takes them however TCP
+// cuts and joins them, from any number of clients at once. The client waits after continue, for
+// servers that take one receive for one text, and sends over with Close.
 //
-// A receipt is of level [transport.Received]: the peer has answered that it has the
-// bytes. The server here answers when its Server has kept the image; those in the
-// field answer first. There is no word for a refusal: a server closes the
-// connection instead, and so does the one here for what its Server refuses.
+// A receipt is of level [transport.Received]: the peer has answered that it has the bytes. The
+// server here answers when its Server has kept the image; those in the field answer before. There
+// is no word for a refusal: a server closes the connection instead, as the one here does for what
+// its Server refuses.
 //
-// An image that is taken has FORMAT as its Source and DIR as Meta["dir"]; use
-// [FramePath] to store it below DIR. Names and DIRs that are not plain names are
-// refused. Media type and all other metadata are not carried, and neither is an ID.
+// A received image has FORMAT as its Source and DIR as Meta["dir"]; [FramePath] stores it below
+// DIR. Names and DIRs that are not plain names are refused. ID, media type and other metadata are
+// not carried.
 //
-// A Conn that was dialled sends one image at a time, in the order of the calls. It
-// connects when the first one is there; after a failure, which ends the connection,
-// the next image makes a new one. An image that is cancelled between LENGTH|NAME and
-// the last ok ends the connection too. Bodies of unknown size cannot be sent. It
-// cannot serve, and an accepted one cannot send.
+// A Conn that was dialled sends one image at a time, in the order of the calls. It connects with
+// the first one. A failure ends the connection, as does an image that is cancelled between
+// LENGTH|NAME and the last ok; the next image makes a new one. Bodies of unknown size cannot be
+// sent. It cannot serve, and an accepted one cannot send.
 //
-// Only Addr is needed. A Frames is safe for concurrent use; do not change or copy it
-// after its first use.
+// Only Addr is needed. A Frames is safe for concurrent use; do not change or copy it after its
+// first use.
 type Frames struct {
-	// Addr is the "host:port" to dial, and to listen on if Listener is nil.
+	// Addr is the "host:port" to dial, or to listen on if Listener is nil.
 	Addr string
-	// Format and Dir are what the client sends first; "": "visible" and "images".
+	// Format and Dir are what the client sends first; empty: "visible" and "images".
 	Format, Dir string
 	// Formats are those that the server accepts; empty: all.
 	Formats []string
-	// Tiny says that the server can take images of 0 and 1 byte, as the one here can.
-	// Those in the field hang at such an image, so without it the client refuses them.
+	// Tiny says that the server takes images of 0 and 1 byte, as the one here does. Those in the
+	// field hang at such an image, so that the client refuses it without Tiny.
 	Tiny bool
-	// Pause is what the client leaves behind continue, and the server between its two
-	// answers to an empty image; 0: 50 ms, negative: none, for peers that need none,
-	// such as those here.
+	// Pause is how long the client waits after continue, and the server between its two answers
+	// to an empty image; 0: 50 ms, negative: none, for peers that need none, such as those here.
 	Pause time.Duration
-	// Quiet is the pause that ends a text for the server if nothing else does, which
-	// is so for FORMAT|DIR and for names without the extension of an image; 0: 100 ms,
-	// negative: only Timeout does.
+	// Quiet is the pause after which the server takes a text as complete if nothing else tells:
+	// FORMAT|DIR, and names without the extension of an image. 0: 100 ms, negative: only Timeout
+	// does.
 	Quiet time.Duration
-	// Timeout is how long the peer may be silent when something is due: an answer, the
-	// rest of a text, the taking and the coming of the image's next bytes. 0: 30 s,
-	// negative: no limit.
+	// Timeout is how long the peer may be silent when something is due: an answer, the rest of a
+	// text, and the next bytes of the image or their acceptance. 0: 30 s, negative: no limit.
 	Timeout time.Duration
-	// IdleTimeout is how long a client may wait before its next text; 0: 10 minutes,
-	// negative: no limit.
+	// IdleTimeout is how long a client may wait before its next text; 0: 10 minutes, negative: no
+	// limit.
 	IdleTimeout time.Duration
 	// DialContext replaces net.Dialer's.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Listener replaces net.Listen. It belongs to the transport.Listener then.
+	// Listener replaces net.Listen. The transport.Listener owns and closes it.
 	Listener net.Listener
 }
 
@@ -76,7 +72,7 @@ var _ transport.Transport = (*Frames)(nil)
 // frameDir is the metadata key of DIR.
 const frameDir = "dir"
 
-// FramePath is for [transport.DirStore].Path: DIR/NAME for an image that came over
+// FramePath is a [transport.DirStore].Path: it returns DIR/NAME for an image that came by
 // [Frames], and the plain name for others.
 func FramePath(img *transport.Image) string { return path.Join(img.Meta[frameDir], img.Name) }
 

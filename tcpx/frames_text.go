@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// FrameSource is the first text of a [Frames] client: what it sends and where that
-// is to be stored.
+// A FrameSource is the first text of a [Frames] client: what it sends, and where that is to be
+// stored.
 //
 //	+--------+---+-----+
 //	| FORMAT | | | DIR |      UTF-8, no terminator, at most 1024 bytes
@@ -21,8 +21,7 @@ type FrameSource struct {
 	Dir    string // one level, never a path; may be empty
 }
 
-// Append appends the text to b. It returns b as it was and an error if the fields
-// cannot be sent.
+// Append appends the text to b. If the fields cannot be sent it returns b unchanged and an error.
 func (s *FrameSource) Append(b []byte) ([]byte, error) {
 	text := s.Format + "|" + s.Dir
 	if err := new(FrameSource).Parse([]byte(text)); err != nil {
@@ -31,8 +30,8 @@ func (s *FrameSource) Append(b []byte) ([]byte, error) {
 	return append(b, text...), nil
 }
 
-// Parse reads the text, all of which is in text. A Dir that leads anywhere but to a
-// directory right below another is an error.
+// Parse reads the text, which must fill text. A Dir that is not the name of a single directory is
+// an error.
 func (s *FrameSource) Parse(text []byte) error {
 	format, dir, err := frameFields(text, "FORMAT|DIR")
 	if err != nil {
@@ -45,7 +44,7 @@ func (s *FrameSource) Parse(text []byte) error {
 	return nil
 }
 
-// FrameHeader announces an image of a [Frames] client.
+// A FrameHeader announces an image of a [Frames] client.
 //
 //	+--------+---+------+
 //	| LENGTH | | | NAME |     UTF-8, no terminator, at most 1024 bytes
@@ -57,8 +56,7 @@ type FrameHeader struct {
 	Name string
 }
 
-// Append appends the text to b. It returns b as it was and an error if the fields
-// cannot be sent.
+// Append appends the text to b. If the fields cannot be sent it returns b unchanged and an error.
 func (h *FrameHeader) Append(b []byte) ([]byte, error) {
 	text := strconv.FormatInt(h.Size, 10) + "|" + h.Name
 	if err := new(FrameHeader).Parse([]byte(text)); err != nil {
@@ -67,7 +65,7 @@ func (h *FrameHeader) Append(b []byte) ([]byte, error) {
 	return append(b, text...), nil
 }
 
-// Parse reads the text, all of which is in text. Names are checked by the
+// Parse reads the text, which must fill text. It leaves the check of the name to the
 // [transport.Inbox].
 func (h *FrameHeader) Parse(text []byte) error {
 	length, name, err := frameFields(text, "LENGTH|NAME")

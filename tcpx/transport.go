@@ -16,23 +16,22 @@ import (
 	"github.com/pixferry/pixferry/transport/native"
 )
 
-// Transport carries the native protocol over TCP, or TLS. Only Addr is needed. It is
-// safe for concurrent use; do not change or copy it after its first use.
+// A Transport carries the native protocol over TCP or TLS. Only Addr is needed. It is safe for
+// concurrent use; do not change or copy it after its first use.
 type Transport struct {
-	// Addr is the "host:port" to dial, and to listen on if Listener is nil, any port
-	// if empty.
+	// Addr is the "host:port" to dial, or to listen on if Listener is nil. Empty means any free
+	// port to listen on.
 	Addr string
-	// TLS makes it TLS; nil is plain TCP. To dial, an empty ServerName means the
-	// host of Addr; to listen, it needs a certificate. The name in a peer's verified certificate is its
-	// transport.Info.Peer, for a listener with ClientAuth: tls.RequireAndVerifyClientCert: the CommonName, else
-	// the first URI or DNS name.
+	// TLS makes it TLS; nil is plain TCP. To dial, an empty ServerName means the host of Addr. To
+	// listen, it needs a certificate. The peer's transport.Info.Peer is then the name in its
+	// verified certificate: the CommonName, else the first URI or DNS name. A listener verifies
+	// certificates with ClientAuth: tls.RequireAndVerifyClientCert.
 	TLS *tls.Config
-	// DialContext replaces net.Dialer's, for proxies and addresses of one's own.
+	// DialContext replaces net.Dialer's, for proxies and other networks than TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Listener replaces net.Listen. It belongs to the transport.Listener then,
-	// which closes it.
+	// Listener replaces net.Listen. The transport.Listener owns and closes it.
 	Listener net.Listener
-	// Config are the settings of the protocol.
+	// Config holds the protocol's settings.
 	Config native.Config
 
 	init sync.Once
@@ -46,8 +45,9 @@ func (t *Transport) native() transport.Transport {
 	return t.over
 }
 
-// Dial implements transport.Transport. A peer that does not answer, or takes the connection and says nothing, in TLS or
-// after it, is given up after Config.IdleTimeout, with transport.ErrNoReceiver; the context may end that sooner.
+// Dial implements transport.Transport. It fails with transport.ErrNoReceiver: at once if the port
+// is closed, and after Config.IdleTimeout if the host does not answer, or takes the connection and
+// says nothing, in TLS or after it. The context may end it sooner.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) { return t.native().Dial(ctx) }
 
 // Listen implements transport.Transport.
