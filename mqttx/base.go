@@ -16,70 +16,69 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// Base speaks the base protocol with image hardware ("BASE"): packages of an image on one
-// topic, each answered on another before the next one is sent. The side that sends dials,
-// the side that takes listens:
+// Base is the protocol of image hardware ("BASE"). An image goes in packages on one topic; each
+// is answered on another before the next is sent. The side that sends dials, and the side that
+// takes listens:
 //
 //	conn, err := (&mqttx.Base{Broker: "mqtt://broker.example:1883"}).Dial(ctx)
 //	receipt, err := conn.Send(ctx, &transport.Image{Body: transport.File("image.jpg")}, nil)
 //
-//	server     to BASE: begin(NAME;SIZE)   data(0)   data(1)   ...   data(n-1)   finished
-//	BASE    from BASE:                 1         1         1   ...           1            over
+//	to BASE    begin(NAME;SIZE)  data(0)  data(1)  ...  data(n-1)  finished
+//	from BASE                 1        1        1                1      over
 //
-// BaseMessage, BaseAnswer and BaseHead have the layout. Messages go at QoS 0, not retained.
+// [BaseMessage], [BaseAnswer] and [BaseHead] have the layout. Messages go at QoS 0, not retained.
 //
-// A receipt is [transport.Received]: BASE has said that the transfer is over, and the
-// protocol cannot say whether it has the image. This BASE says so only after the image is
-// kept or was refused. Names arrive, other metadata do not; there are no IDs, so that a
-// Send that is repeated may deliver twice. Images have at least one byte and at most
-// 32,767 packages: 45,873,800 bytes at 1,400.
+// A receipt is [transport.Received]: BASE has said that the transfer is over. The protocol cannot
+// say whether it has the image; the BASE here says so after it has kept or refused it. Names are
+// carried, other metadata and IDs are not, so that a repeated Send may deliver twice. Images have
+// at least one byte and at most 32,767 packages: 45,873,800 bytes at 1,400 per package.
 //
-// One image at a time goes to a BASE: the Sends of all Conns of one Base value take turns,
-// in the order in which they were called. Do not have two programs send to one BASE at
-// once, or two listen for one pair of topics. Messages have no identity: where they can
-// overtake each other by more than Timeout, as over two bridges, images may get mixed.
+// One image at a time goes to a BASE: the Sends of all Conns of one Base value take turns, in the
+// order of their calls. Two programs must not send to one BASE at once, nor listen on one pair of
+// topics. Messages have no identity: where they can overtake each other by more than Timeout, as
+// over two bridges, images may get mixed.
 //
-// The zero value needs Broker, or ClientOptions with a broker. Set the fields before the
-// first use, and do not copy a Base after it. It is safe for concurrent use.
+// The zero value needs Broker, or ClientOptions with a broker. Set the fields before the first
+// use, and do not copy a Base after it. It is safe for concurrent use.
 type Base struct {
-	// Broker, Username, Password, TLS and ClientOptions are those of a Transport. A client
-	// ID in ClientOptions is the beginning of the real ones, which no two clients share.
+	// Broker, Username, Password, TLS and ClientOptions are as in [Transport]. A client ID in
+	// ClientOptions becomes the start of the real ones, which are unique.
 	Broker             string
 	Username, Password string
 	TLS                *tls.Config
 	ClientOptions      *mqtt.ClientOptions
 
-	// ToBase and FromBase are the topics, seen from the server; empty: mqttTestPub and
-	// mqttTestSub.
+	// ToBase and FromBase are the topics on which messages go to and come from BASE; empty:
+	// mqttTestPub and mqttTestSub.
 	ToBase, FromBase string
 
-	// PackageSize is how many bytes of the image a message carries, 1 to 32,767. Both
-	// sides must agree. 0: 1,400.
+	// PackageSize is how many bytes of the image a message carries, 1 to 32,767. Both sides must
+	// agree. 0: 1,400.
 	PackageSize int
-	// Timeout is how long the sender waits for an answer before it repeats what it sent
-	// last. BASE asks no faster than that for what is missing at the end, so set the
-	// sender's on both sides. 0: 5 seconds.
+	// Timeout is how long the sender waits for an answer before it repeats its last message. BASE
+	// leaves at least this time between requests for what is missing at the end: set the same
+	// value on both sides. 0: 5 seconds.
 	Timeout time.Duration
-	// Attempts is how often the sender says the same without an answer, or the same
-	// package is asked for; and for how many Timeouts a silent sender keeps BASE waiting.
-	// All together they must be longer than BASE takes to keep an image, or to show it:
-	// else its late answer looks like the refusal of what was begun next.
-	// 0: 12. Negative: no limit.
+	// Attempts is how often the sender sends a message without an answer, how often BASE may ask
+	// for the same package, and for how many Timeouts BASE waits for a silent sender. 0: 12,
+	// negative: no limit. Attempts times Timeout must be longer than BASE takes to keep or show
+	// an image: else its late answer looks like a refusal of the next one.
 	Attempts int
-	// ZeroBased is for hardware that counts from 0 in answers of status 0: they ask for
-	// package Number. Else it is Number-1.
+	// ZeroBased is for hardware that counts from 0 in answers of status 0, which ask for package
+	// Number. Else they ask for package Number-1.
 	ZeroBased bool
 
-	// LastFirst has BASE ask for the last package before all others, for senders that
-	// never send it on their own.
+	// LastFirst makes BASE ask for the last package before all others, for senders that never
+	// send it on their own.
 	LastFirst bool
-	// Truncated has BASE hand over what is there, up to the first gap, of an image whose
-	// rest does not come. Its name becomes like image.truncated.jpg, and its Meta has
-	// "truncated" with what is missing. Else it is dropped. The error, with what is
-	// missing, goes to [transport.Hooks] and the log in either case.
+	// Truncated makes BASE deliver the bytes up to the first gap of an image whose rest does not
+	// come, under a name like image.truncated.jpg and with Meta["truncated"] saying what is
+	// missing. Else they are dropped. In either case the error goes to [transport.Hooks] and the
+	// log.
 	Truncated bool
 
-	// Logger hears about lost connections and messages that are not understood; nil: silent.
+	// Logger gets records about lost connections and messages that are not understood; nil:
+	// silent.
 	Logger *slog.Logger
 
 	once sync.Once
@@ -180,9 +179,9 @@ func (b *Base) connect(ctx context.Context, publish, subscribe string) (*baseLin
 	return dialBase(ctx, opts, publish, subscribe, b.log)
 }
 
-// Dial connects to the broker and returns when it has agreed to the subscription, so that
-// no answer is lost. All Conns share one client. Whether BASE is there shows with the
-// first Send: transport.ErrNoReceiver.
+// Dial connects to the broker, and returns when it has agreed to the subscription, so that no
+// answer is lost. All Conns share one client. If there is no BASE the first Send fails with
+// transport.ErrNoReceiver.
 func (b *Base) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := cmp.Or(b.start(), ctx.Err()); err != nil {
 		return nil, dialError(err)
@@ -213,8 +212,8 @@ func (b *Base) release() {
 	}
 }
 
-// Listen connects to the broker as BASE. The Listener has one Conn, which takes the images
-// of whoever sends; when it is closed there is another one.
+// Listen connects to the broker as BASE. The Listener has one Conn at a time, which takes the
+// images of all senders.
 func (b *Base) Listen(ctx context.Context) (transport.Listener, error) {
 	err := b.start()
 	var link *baseLink

@@ -11,8 +11,7 @@ import (
 	"github.com/pixferry/pixferry/framing"
 )
 
-// BaseFunction says what a message of the base protocol is about, and what an answer
-// answers.
+// A BaseFunction says what a message of the base protocol is about, and what an answer answers.
 type BaseFunction int8
 
 const (
@@ -31,23 +30,22 @@ const (
 	maxData   = math.MaxInt16 // bytes in a message
 )
 
-// A BaseMessage is what the server says to BASE. Integers are little endian and signed:
+// A BaseMessage is a message to BASE. Integers are little-endian and signed:
 //
 //	0            4          5        7        9
 //	+------------+----------+--------+--------+----------------+
 //	| ffffeeee   | function | number | length | data: length   |
 //	+------------+----------+--------+--------+----------------+
 //
-// The data of begin are those of a BaseHead, the number is 0. Data packages are numbered
-// from 0. Finished has no data and the number 0.
+// A begin message has a BaseHead as data and the number 0. Data packages are numbered from 0. A
+// finished message has no data and the number 0.
 type BaseMessage struct {
 	Function BaseFunction
 	Number   int    // -32,768 to 32,767; the lower 16 bits are sent
 	Data     []byte // at most 32,767 bytes
 }
 
-// Append appends the message to b. Data that are too long are an error, and b is
-// returned as it was.
+// Append appends the message to b. If the data are too long it returns b unchanged and an error.
 func (m *BaseMessage) Append(b []byte) ([]byte, error) {
 	if len(m.Data) > maxData {
 		return b, fmt.Errorf("a message to BASE with %d bytes of data: at most %d are possible", len(m.Data), maxData)
@@ -59,8 +57,8 @@ func (m *BaseMessage) Append(b []byte) ([]byte, error) {
 	return append(b, m.Data...), nil
 }
 
-// Parse reads a message, which must fill b. Data aliases b. The error matches
-// framing.ErrMagic for messages of others and framing.ErrShort for those that were cut.
+// Parse reads a message, which must fill b. Data aliases b. The error matches framing.ErrMagic
+// for bytes of another protocol and framing.ErrShort for a cut message.
 func (m *BaseMessage) Parse(b []byte) error {
 	c := framing.NewCursor(b)
 	c.Magic("\xee\xee\xff\xff")
@@ -78,16 +76,16 @@ func (m *BaseMessage) Parse(b []byte) error {
 	return nil
 }
 
-// A BaseAnswer is what BASE says to each message: 8 bytes, little endian and signed.
+// A BaseAnswer is what BASE answers to a message: 8 bytes, little-endian and signed.
 //
 //	0            4          5        7        8
 //	+------------+----------+--------+--------+
 //	| eeeeffff   | function | number | status |
 //	+------------+----------+--------+--------+
 //
-// Status 1 (Whole) asks for the next package, whatever Number says. Status 0 asks for the
-// package Number, counted from 1 (or 0, see Base.ZeroBased). With BaseFinished the status
-// means nothing: the transfer is over.
+// Status 1 (Whole) asks for the next package, whatever Number says. Status 0 asks for package
+// Number, counted from 1 (or 0, see [Base].ZeroBased). With BaseFinished the transfer is over,
+// whatever the status.
 type BaseAnswer struct {
 	Function BaseFunction
 	Number   int // -32,768 to 32,767; the lower 16 bits are sent
@@ -105,7 +103,7 @@ func (a *BaseAnswer) Append(b []byte) []byte {
 	return append(b, 0)
 }
 
-// Parse reads an answer, which must fill b. Errors are like those of BaseMessage.Parse.
+// Parse reads an answer, which must fill b. Its errors are those of [BaseMessage.Parse].
 func (a *BaseAnswer) Parse(b []byte) error {
 	c := framing.NewCursor(b)
 	c.Magic("\xff\xff\xee\xee")
@@ -133,13 +131,13 @@ type BaseHead struct {
 	Size int64  // bytes, in decimal
 }
 
-// Append appends the text to b.
+// Append appends the text to b. It does not check the fields.
 func (h *BaseHead) Append(b []byte) []byte {
 	b = append(append(b, h.Name...), ';')
 	return strconv.AppendInt(b, h.Size, 10)
 }
 
-// Parse reads the text. A name may have a ';' here: the last one counts.
+// Parse reads the text. A name with a ';' is accepted: the last one separates.
 func (h *BaseHead) Parse(b []byte) error {
 	i := strings.LastIndexByte(string(b), ';')
 	if i < 0 {

@@ -2,42 +2,12 @@ package mqttx
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
 	"github.com/pixferry/pixferry/framing"
-	"github.com/pixferry/pixferry/transport"
 )
-
-func ExampleBase() {
-	send := func(ctx context.Context) error { // on the server
-		conn, err := (&Base{Broker: "mqtt://broker.example:1883"}).Dial(ctx)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		_, err = conn.Send(ctx, &transport.Image{Body: transport.File("image.jpg")}, nil)
-		return err
-	}
-	take := func(ctx context.Context) error { // in the place of the hardware
-		l, err := (&Base{Broker: "mqtt://broker.example:1883", LastFirst: true}).Listen(ctx)
-		if err != nil {
-			return err
-		}
-		srv := &transport.Server{Store: &transport.DirStore{Dir: "in"}}
-		return srv.Serve(ctx, l)
-	}
-	_, _ = send, take
-}
-
-func ExampleBaseAnswer() {
-	a := BaseAnswer{Function: BaseData, Number: 7} // package 7, counted from 1, again
-	fmt.Printf("% x\n", a.Append(nil))
-	// Output: ff ff ee ee 02 07 00 00
-}
 
 func TestBaseCodec(t *testing.T) {
 	for _, tt := range []struct {

@@ -26,22 +26,21 @@ const (
 	windowMessages = 512
 )
 
-// HubOptions are the options of Attach; nil means all defaults.
+// HubOptions are the options of [Attach]; nil means all defaults.
 type HubOptions struct {
-	// Name is what peers call this program; the client ID if empty. Brokers that
-	// check who writes want them to be the same.
+	// Name is what peers call this program; empty: the client ID. A broker that checks who writes
+	// wants both to be the same.
 	Name string
-	// MaxMessage is the largest MQTT payload, in bytes, for a broker that takes less
-	// than 16 KiB or makes larger ones dear; 0, and at most: 120 KiB, because the
-	// client's other traffic waits behind each message.
+	// MaxMessage is the largest MQTT payload in bytes, for a broker that takes less than 16 KiB
+	// or for which larger ones are expensive. 0, and at most: 120 KiB, because the client's other
+	// traffic waits behind each message.
 	MaxMessage int
-	// Config holds the protocol's options.
+	// Config holds the protocol's settings.
 	Config native.Config
 }
 
-// A Hub carries sessions with any number of peers on one MQTT client, with one
-// subscription. As a Transport it listens; Peer is for dialling. It is safe for
-// concurrent use.
+// A Hub carries sessions with any number of peers on one MQTT client of yours; [Attach] makes
+// one. As a Transport it only listens; to dial use Peer. It is safe for concurrent use.
 type Hub struct {
 	name     string
 	broker   string     // for people
@@ -84,11 +83,11 @@ func newHub(name string, broker *url.URL, z *sizes, ep *session.Endpoint, log *s
 	return h
 }
 
-// Attach makes a Hub on the client that the caller then makes of opts and connects. Call
-// it last, before mqtt.NewClient: it puts itself before the handlers OnConnect,
-// OnConnectionLost, OnReconnecting and OnConnectionNotification, and sets a will if
-// there is none. It subscribes to pf/i/{name}/+ whenever the client is connected, and
-// touches no other topic, handler or subscription.
+// Attach makes a Hub on the client that the caller then makes of opts and connects. Call it last
+// before mqtt.NewClient: it wraps the handlers OnConnect, OnConnectionLost, OnReconnecting and
+// OnConnectionNotification, which are still called, and sets a will if there is none. Whenever
+// the client is connected the Hub subscribes to pf/i/{name}/+ and pf/p/{name}. It touches no
+// other topic, handler or subscription.
 func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 	if o == nil {
 		o = &HubOptions{}
@@ -162,12 +161,12 @@ func (h *Hub) chain(opts *mqtt.ClientOptions) {
 	}
 }
 
-// Dial implements transport.Transport by an error: say whom with Peer.
+// Dial implements transport.Transport, and fails: use Peer to say whom to dial.
 func (h *Hub) Dial(context.Context) (transport.Conn, error) {
 	return nil, dialError(fmt.Errorf(`%w: a Hub has many peers: say whom to dial, hub.Peer("name").Dial(ctx)`, transport.ErrConfig))
 }
 
-// Listen takes peers that dial this hub's name. One Listener may be open at a time.
+// Listen accepts peers that dial this Hub's name. One Listener may be open at a time.
 func (h *Hub) Listen(ctx context.Context) (transport.Listener, error) {
 	if !h.hold() {
 		return nil, listenError(h.failure())
@@ -175,17 +174,18 @@ func (h *Hub) Listen(ctx context.Context) (transport.Listener, error) {
 	return h.listen(ctx)
 }
 
-// Peer returns the Transport that dials one peer. It costs nothing.
+// Peer returns the Transport that dials the peer with this name. It does no I/O.
 func (h *Hub) Peer(name string) *Peer { return &Peer{h, name} }
 
-// A Peer is one that a Hub can dial.
+// A Peer is a Transport that dials one peer of a Hub.
 type Peer struct {
 	hub  *Hub
 	name string
 }
 
-// Dial joins the peer. It waits at most 10 seconds for the client to be connected, and
-// 3 seconds for the peer: then the error matches transport.ErrNoReceiver.
+// Dial joins the peer. It waits at most 10 seconds for the client to be connected and 3 seconds
+// for the peer, and then fails; without the peer's answer the error matches
+// transport.ErrNoReceiver.
 func (p *Peer) Dial(ctx context.Context) (transport.Conn, error) {
 	conn, err := p.hub.endpoint.Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
 		if !p.hub.hold() {
@@ -199,7 +199,7 @@ func (p *Peer) Dial(ctx context.Context) (transport.Conn, error) {
 	return conn, nil
 }
 
-// Listen implements transport.Transport by the hub's Listen.
+// Listen is the Hub's Listen.
 func (p *Peer) Listen(ctx context.Context) (transport.Listener, error) { return p.hub.Listen(ctx) }
 
 // dial returns a carrier for a new session with a peer. It takes over the caller's
@@ -221,8 +221,8 @@ func (h *Hub) dial(ctx context.Context, peer string) (session.Carrier, error) {
 	return h.newCarrier(peer, nil), nil
 }
 
-// Close ends what is still open, and takes the hub's subscriptions back. The client stays
-// connected and is the caller's.
+// Close ends all Conns and the Listener, and unsubscribes. The client stays connected and belongs
+// to the caller.
 func (h *Hub) Close() error {
 	h.fail(transport.ErrClosed)
 	h.sessions.wait()

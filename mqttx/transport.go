@@ -17,32 +17,33 @@ import (
 	"github.com/pixferry/pixferry/transport/native"
 )
 
-// Transport is an endpoint of the native protocol on an MQTT broker, with a client of
-// its own, which is connected while a Conn or the Listener needs it. Set the fields
-// before the first use. It is safe for concurrent use.
+// A Transport is an endpoint of the native protocol on an MQTT broker. It has a client of its
+// own, which is connected while a Conn or the Listener needs it. Set the fields before the first
+// use. It is safe for concurrent use.
 type Transport struct {
-	// Broker is its URL: mqtt:// (or tcp://), mqtts:// (or tls://, ssl://), ws:// or
-	// wss://. Without a port it is 1883, or 8883 for mqtts.
+	// Broker is the broker's URL: mqtt:// (or tcp://), mqtts:// (or tls://, ssl://), ws:// or
+	// wss://. The default port is 1883, or 8883 for mqtts.
 	Broker string
-	// Name is what peers call this endpoint, and the client ID. Empty: a random one,
-	// which is enough to dial; Listen needs one. Of two endpoints with one name the later one fails,
-	// and of two that begin at once, or where the broker's rules hide one from the other, at least one.
+	// Name is what peers call this endpoint, and the client ID unless ClientOptions has one.
+	// Listen needs one; empty means a random one, which is enough to dial. If two endpoints take
+	// one name the later one fails; if both begin at once, or the broker's rules hide one from
+	// the other, at least one fails.
 	Name string
 	// Peer is the name of the endpoint that Dial joins.
 	Peer string
-	// Username and Password are what the broker wants, if it does.
+	// Username and Password are for the broker, if it wants them.
 	Username, Password string
 	// TLS configures mqtts and wss; nil: the system's roots.
 	TLS *tls.Config
-	// MaxMessage is the largest MQTT payload, in bytes, for a broker that takes less
-	// than 16 KiB or makes larger ones dear. 0: as much as the broker is found to
-	// take, up to a little over 256 KiB, more than which is hardly faster.
+	// MaxMessage is the largest MQTT payload in bytes, for a broker that takes less than 16 KiB
+	// or for which larger ones are expensive. 0: as much as the broker is found to take, up to a
+	// little over 256 KiB, beyond which nothing is gained.
 	MaxMessage int
-	// ClientOptions holds other options for the client; nil: the defaults. It is
-	// copied. The fields above go before its own; the order of handlers, the session
-	// and the pace of reconnecting are the Transport's.
+	// ClientOptions holds other options for the client; nil: the defaults. It is copied. The
+	// fields above replace its own, except for a client ID. Order of handlers, session and pace
+	// of reconnecting are set by the Transport.
 	ClientOptions *mqtt.ClientOptions
-	// Config holds the protocol's options.
+	// Config holds the protocol's settings.
 	Config native.Config
 
 	once     sync.Once
@@ -53,8 +54,8 @@ type Transport struct {
 	hub *Hub // the last one
 }
 
-// Dial joins Peer, which has 3 seconds to answer: then the error matches
-// transport.ErrNoReceiver. All Dials, and Listen, share one client.
+// Dial joins Peer. If that does not answer within 3 seconds the error matches
+// transport.ErrNoReceiver. All Conns and the Listener share one client.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if t.Peer == "" {
 		return nil, dialError(fmt.Errorf("%w: set mqttx.Transport.Peer to the receiver's name", transport.ErrConfig))
@@ -101,7 +102,7 @@ func (c *ownConn) Close() error {
 	return err
 }
 
-// Listen takes peers that dial Name. The Listener's address is a URL that ends with it.
+// Listen accepts peers that dial Name. The Listener's address is a URL that ends with it.
 func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 	if t.Name == "" {
 		return nil, listenError(fmt.Errorf("%w: set mqttx.Transport.Name to what peers call this receiver", transport.ErrConfig))
