@@ -16,36 +16,33 @@ import (
 //	sender    the encoded image, 1 to 65,507 bytes
 //	receiver  "get message!!!"
 //
-// The receiver answers "bad image" instead if it does not keep the image. It tells
-// senders apart by address. There are no names, IDs or digests.
+// If the receiver does not keep the image it answers "bad image". It tells senders apart by
+// address. There are no names, IDs or digests.
 //
-// A Receipt is of level Received: a receiver of this package answers when it has kept
-// the image, others when it has arrived. Without an answer the image may have arrived or
-// not, and sending it again can deliver it twice; what is sent next leaves from another
-// local port, so that a late answer is not taken for its own. An answer, or an
-// image, that the network doubles makes two answers, of which the second can be taken for that to the
-// next image.
+// A receipt is of level Received: a receiver of this package answers when it has kept the image,
+// others when it has arrived. Without an answer the image may have arrived or not, and sending it
+// again may deliver it twice; the next one leaves from another local port, so that a late answer
+// is not taken for its own. If the network doubles an image or an answer, the second answer can
+// be taken for that to the next image.
 //
-// A Conn that was dialled sends, one image at a time, and one that was accepted serves.
-// Set the fields before the first use; it is safe for concurrent use then.
+// A Conn that was dialled sends, one image at a time; one that was accepted serves. Set the
+// fields before the first use; then it is safe for concurrent use.
 type Datagram struct {
-	// Addr is, for Dial, the receiver's host:port, and for Listen the local one, ":0" if
-	// empty.
+	// Addr is the receiver's "host:port" to dial, or the local one to listen on; there empty
+	// means ":0".
 	Addr string
-	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: no limit but the
-	// context.
+	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: only the context does.
 	AnswerTimeout time.Duration
-	// MaxPeers is how many senders are known at once; 0: 1,024. One more takes the place
-	// of the one that has been silent for the longest time, and is not heard if all have
-	// an image on its way.
+	// MaxPeers is how many senders are known at once; 0: 1,024. Another takes the place of the
+	// one that has been silent longest, or is not heard if all have an image on its way.
 	MaxPeers int
-	// Forget ends the Conn of a sender that has been silent for so long; 0: a minute,
-	// negative: never. It has a new one when it is heard again.
+	// Forget is how long a sender may be silent before its Conn ends; 0: a minute, negative: for
+	// ever. If it is heard again it has a new Conn.
 	Forget time.Duration
-	// Logger hears about what is lost; nil is silent.
+	// Logger gets records about what is lost; nil is silent.
 	Logger *slog.Logger
-	// Socket makes the sockets in place of the system, one for each Listen, Dial and
-	// missing answer, with another local address each. They are closed after use.
+	// Socket makes the sockets instead of the system: one for each Listen and Dial, and one after
+	// each missing answer, each with another local address. They are closed after use.
 	Socket func(ctx context.Context) (net.PacketConn, error)
 }
 
@@ -68,7 +65,7 @@ func (t *Datagram) Dial(ctx context.Context) (transport.Conn, error) {
 	}}, nil
 }
 
-// Listen takes images at Addr.
+// Listen receives images at Addr.
 func (t *Datagram) Listen(ctx context.Context) (transport.Listener, error) {
 	return t.device().listen(ctx)
 }

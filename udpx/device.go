@@ -16,12 +16,12 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// What receivers of the device protocols answer, as the whole of a datagram.
+// What receivers of the device protocols answer, each as a datagram of its own.
 const (
-	AnswerImage   = "get message!!!" // an image has arrived
-	AnswerBad     = "bad image"      // it has not, and nobody waits for the rest of it
-	AnswerMessage = "get the msg"    // a JSON text has arrived
-	AnswerError   = "error: "        // it was not taken; the reason follows
+	AnswerImage   = "get message!!!" // an image has come
+	AnswerBad     = "bad image"      // it was not kept, or bytes of it are missing and no longer awaited
+	AnswerMessage = "get the msg"    // a JSON text has come
+	AnswerError   = "error: "        // a JSON text was not taken; the reason follows
 )
 
 // isAnswer reports whether a datagram is an answer. A receiver takes none for an image

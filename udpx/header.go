@@ -28,64 +28,60 @@ const (
 //	sender    the bytes in datagrams of 1,024, the last one shorter
 //	receiver  "get message!!!"
 //
-// The receiver answers "bad image" instead if it does not keep the image, or if bytes are
-// missing and nothing has come for the idle time; it is then ready for the next one. It
-// tells senders apart by address and takes headers of either width. There are no names,
-// IDs or digests.
+// The receiver answers "bad image" if it does not keep the image, or if bytes are missing and
+// nothing has come for the time Idle; it is then ready for the next one. It tells senders apart
+// by address and takes headers of either width. There are no names, IDs or digests.
 //
-// Nothing is numbered and nothing sent again, so the sender paces itself. By default it
-// sends 32 datagrams at once and then one each 2 ms, 0.5 MB/s: a receiver with the
-// usual buffer of 208 KiB, which holds about 90, may then be busy elsewhere for 120 ms
-// without losing one. After an image that was not answered, or badly, it goes at half
-// this pace, and at a quarter after the next. To a receiver of this package, or on a
-// machine that is not busy, a smaller Gap will do: at 250 us go 4 MB/s.
+// Nothing is numbered and nothing sent again, so the sender paces itself. By default it sends 32
+// datagrams at once and then one every 2 ms, 0.5 MB/s: a receiver with the usual buffer of 208
+// KiB, which holds about 90, may then be busy elsewhere for 120 ms without a loss. After an image
+// without a good answer the pace is halved, and after a second one halved again. A smaller Gap
+// will do for a receiver of this package or a machine that is not busy: 250 us are 4 MB/s.
 //
 // # What can be mistaken
 //
-// A receiver here never takes a header for data, nor data for a header, but in what
-// follows. All datagrams of an image have 1,024 bytes but the last, so another length is
-// a header or a loss. Only a last one that is as long as the sender's headers, and reads
-// as a size up to MaxImage, can be either: it is a header if more follows within 100 ms,
-// and the image's end if not. A lost header leaves data without an image: they are
-// skipped, and answered "bad image" when they end. Datagrams that overtake each other
-// within an image, or one doubled and one lost, go unnoticed: use the native protocol
-// on networks that do so.
+// All datagrams of an image have 1,024 bytes but the last, so that a datagram of another length
+// is a header or shows a loss. Only a last one that is as long as the sender's headers, and reads
+// as a size up to MaxImage, can be either: the receiver here takes it for a header if more
+// follows within 100 ms, else for the image's end. After a lost header the data are skipped, and
+// answered "bad image" when they end. Datagrams of one image that overtake each other, or one
+// doubled and another lost, go unnoticed: use the native protocol on networks that do so.
 //
 // # What a receipt means
 //
-// A Receipt is of level Received: a receiver of this package answers when it has kept
-// the image, others when as many bytes have arrived. An answer that comes before all was
-// sent is ignored. Without an answer the image may have arrived or not, and sending it
-// again can deliver it twice; what is sent next leaves from another local port, so that a
-// late answer is not taken for its own. An answer that the network doubles can be taken
-// for that to the next image.
+// A receipt is of level Received: a receiver of this package answers when it has kept the image,
+// others when as many bytes have arrived. An answer that comes before all was sent is ignored.
+// Without an answer the image may have arrived or not, and sending it again may deliver it twice;
+// the next one leaves from another local port, so that a late answer is not taken for its own. An
+// answer that the network doubles can be taken for that to the next image.
 //
-// A receiver in the field that has lost a datagram, or whose sender has given up half-way
-// (its context has ended, its source has failed, a newer live frame came), takes the next
-// image for the rest, whatever port that comes from.
+// A receiver in the field that has lost a datagram, or whose sender has given up half-way (its
+// context has ended, its source has failed, a newer live frame has come), takes the next image
+// for the rest, from whatever port that comes.
 //
-// A Conn that was dialled sends, one image at a time, and one that was accepted serves.
-// Set the fields before the first use; it is safe for concurrent use then.
+// A Conn that was dialled sends, one image at a time; one that was accepted serves. Set the
+// fields before the first use; then it is safe for concurrent use.
 type Header struct {
-	// Addr is, for Dial, the receiver's host:port, and for Listen the local one, ":0" if
-	// empty.
+	// Addr is the receiver's "host:port" to dial, or the local one to listen on; there empty
+	// means ":0".
 	Addr string
-	// Width is the size of a header to send in bytes: 8 as 64-bit Linux has it, also for
-	// 0, or 4 as Windows and 32-bit systems have it.
+	// Width is the size of the headers that are sent, in bytes: 8 as on 64-bit Linux, or 4 as on
+	// Windows and 32-bit systems; 0: 8.
 	Width int
-	// Order is that of a header's bytes, also of those received; by default LittleEndian.
+	// Order is the byte order of headers, sent and received; LittleEndian by default.
 	Order framing.Order
-	// Gap is the mean time between two datagrams of an image, where up to 2 ms are made
-	// up for after a delay; 0: 2 ms after the first 32, and more after losses, negative:
+	// Gap is the mean time between two datagrams of an image; after a delay at most 2 ms of it
+	// are made up for. 0: none for the first 32, then 2 ms, and more after losses; negative:
 	// none.
 	Gap time.Duration
-	// MaxImage is the largest image in bytes; 0: 64 MiB. What says more is no header.
+	// MaxImage is the largest image in bytes; 0: 64 MiB. A datagram that says more is not a
+	// header.
 	MaxImage int64
-	// Idle is after how long a silence an image is given up of which bytes are missing;
-	// 0: 2 s, negative: never.
+	// Idle is how long the receiver waits for the next datagram of an image before it gives the
+	// image up; 0: 2 s, negative: for ever.
 	Idle time.Duration
-	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: no limit but the
-	// context. It should be longer than the receiver's idle time.
+	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: only the context does. It
+	// should be longer than the receiver's Idle.
 	AnswerTimeout time.Duration
 	// MaxPeers, Forget, Logger and Socket are as in [Datagram].
 	MaxPeers int
@@ -140,7 +136,7 @@ func (t *Header) Dial(ctx context.Context) (transport.Conn, error) {
 	}}, nil
 }
 
-// Listen takes images at Addr.
+// Listen receives images at Addr.
 func (t *Header) Listen(ctx context.Context) (transport.Listener, error) {
 	return t.device().listen(ctx)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/pixferry/pixferry/framing"
 )
 
-// SizeHeader is the datagram that announces an image of the protocol [Header]: the
-// number of its bytes as a signed C long.
+// A SizeHeader is the datagram that announces an image in the protocol [Header]: the number of
+// its bytes as a signed C long.
 //
 //	 0 .. Width-1
 //	+-------------+
@@ -21,8 +21,8 @@ type SizeHeader struct {
 	Order framing.Order // by default LittleEndian
 }
 
-// Append appends the datagram to b. The error is that of a width other than 8 and 4, or
-// of a size that is not positive or does not fit.
+// Append appends the datagram to b. It fails for a width other than 8 and 4, and for a size that
+// is not positive or does not fit.
 func (h SizeHeader) Append(b []byte) ([]byte, error) {
 	width, err := headerWidth(h.Width)
 	if err != nil {
@@ -36,9 +36,8 @@ func (h SizeHeader) Append(b []byte) ([]byte, error) {
 
 var errNoHeader = errors.New("no header: it has 4 or 8 bytes and says 1 byte or more")
 
-// Parse reads a datagram in h.Order and sets Size and Width. The error is that of a
-// datagram that is no header: one whose length is neither 4 nor 8, or whose number is
-// not positive.
+// Parse reads a datagram in h.Order and sets Size and Width. It fails if the datagram is no
+// header: if its length is neither 4 nor 8, or its number not positive.
 func (h *SizeHeader) Parse(datagram []byte) error {
 	if len(datagram) != 4 && len(datagram) != 8 {
 		return errNoHeader

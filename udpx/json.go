@@ -19,30 +19,28 @@ const maxJSON = 1024
 
 const jsonType = "application/json"
 
-// JSON is the device protocol that sends JSON texts beside the images of Datagram or
-// Header, to a port of their own. It has messages and no images.
+// JSON is the device protocol that sends JSON texts beside the images of [Datagram] or [Header],
+// to a port of their own. It has messages and no images.
 //
 //	sender    a JSON text in UTF-8, at most 1,024 bytes
 //	receiver  "get the msg"
 //
-// The receiver answers "error: " and the reason instead if it does not take the text;
-// SendMessage reports this, and any other answer, as a *transport.RejectedError. Only
-// [transport.Message].Data travels. Received ones have the Type "application/json".
+// If the receiver does not take the text it answers "error: " and the reason; SendMessage returns
+// this, and any other answer, as a *transport.RejectedError. Only [transport.Message].Data is
+// carried; received messages have the Type "application/json".
 //
-// SendMessage waits for the answer. A receiver of this package sends that when
-// Server.Message has returned nil. Without an answer the text may have arrived or not,
-// and is not repeated; the next one leaves from another local port, so that a late
-// answer is not taken for its own. A text, or an answer, that the network doubles makes two answers, of
-// which the second can be taken for that to the next text.
+// SendMessage waits for the answer. A receiver of this package sends it when Server.Message has
+// returned nil. Without an answer the text may have arrived or not, and is not repeated; the next
+// one leaves from another local port, so that a late answer is not taken for its own. If the
+// network doubles a text or an answer, the second answer can be taken for that to the next text.
 //
-// A Conn that was dialled sends, and one that was accepted serves. Set the fields before
-// the first use; it is safe for concurrent use then.
+// A Conn that was dialled sends; one that was accepted serves. Set the fields before the first
+// use; then it is safe for concurrent use.
 type JSON struct {
-	// Addr is, for Dial, the receiver's host:port, and for Listen the local one, ":0" if
-	// empty.
+	// Addr is the receiver's "host:port" to dial, or the local one to listen on; there empty
+	// means ":0".
 	Addr string
-	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: no limit but the
-	// context.
+	// AnswerTimeout bounds the wait for an answer; 0: 10 s, negative: only the context does.
 	AnswerTimeout time.Duration
 	// MaxPeers, Forget, Logger and Socket are as in [Datagram].
 	MaxPeers int
@@ -60,7 +58,7 @@ func (t *JSON) Dial(ctx context.Context) (transport.Conn, error) {
 	return &jsonConn{c}, nil
 }
 
-// Listen takes messages at Addr.
+// Listen receives messages at Addr.
 func (t *JSON) Listen(ctx context.Context) (transport.Listener, error) {
 	return t.device().listen(ctx)
 }

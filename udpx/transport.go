@@ -17,26 +17,24 @@ import (
 	"github.com/pixferry/pixferry/transport/native"
 )
 
-// Transport is an endpoint of the native protocol over UDP. The zero value listens
-// at any free port; to dial, set Addr. Set the fields before the first use. It is
-// safe for concurrent use.
+// A Transport is an endpoint of the native protocol over UDP. The zero value listens on any free
+// port; to dial, set Addr. Set the fields before the first use. It is safe for concurrent use.
 type Transport struct {
-	// Addr is, for Dial, the peer's host:port, and for Listen the local one, ":0" if
-	// empty.
+	// Addr is the peer's "host:port" to dial, or the local one to listen on; there empty means
+	// ":0".
 	Addr string
-	// Conn is a socket that Listen and all Dials then share, instead of one each: any
-	// net.PacketConn, of which a *net.UDPConn is driven in batches. It stays the
-	// caller's to close, after all Conns and the Listener. Nobody else may read from
-	// it meanwhile; its read deadline is used while nothing else is open.
+	// Conn, if set, is a socket that Listen and all Dials share, instead of one each. Any
+	// net.PacketConn will do; a *net.UDPConn is driven in batches. The caller closes it, after
+	// all Conns and the Listener. Nobody else may read from it meanwhile, and its read deadline
+	// belongs to the Transport.
 	Conn net.PacketConn
-	// Config holds the protocol's options.
+	// Config holds the protocol's settings.
 	Config native.Config
-	// MaxDatagram is the largest datagram to probe the path for, in bytes of UDP
-	// payload; 0: 1,472, which fills an Ethernet frame. At least 1,200, with which
-	// every session begins.
+	// MaxDatagram is the largest datagram for which the path is probed, in bytes of UDP payload:
+	// at least 1,200, with which every session begins. 0: 1,472, which fills an Ethernet frame.
 	MaxDatagram int
-	// MaxPeers is how many sessions a socket has at once, in both directions; 0: 65,536.
-	// A peer that would begin one more is refused (transport.ReasonBusy, retryable).
+	// MaxPeers is how many sessions a socket may have at once, in both directions; 0: 65,536. A
+	// peer that would begin another is refused (transport.ReasonBusy, retryable).
 	MaxPeers int
 
 	once     sync.Once
@@ -47,9 +45,9 @@ type Transport struct {
 	shared *socket // on Conn; nil before its first use
 }
 
-// Dial joins the peer at Addr. Each Dial has its own socket unless Conn is set. It
-// fails at once if the peer's host says that nobody listens there, which is only
-// told on a socket of Dial's own, and else after Config.IdleTimeout, with transport.ErrNoReceiver.
+// Dial joins the peer at Addr, on a socket of its own unless Conn is set. It fails with
+// transport.ErrNoReceiver: at once if the peer's host says that nobody listens, which only a
+// socket of its own hears, else after Config.IdleTimeout.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := checkPeer("udpx.Transport", t.Addr); err != nil {
 		return nil, dialError(err)
@@ -66,8 +64,7 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	})
 }
 
-// DialAddr joins one of many peers from the socket Conn, which must be set. Addr is
-// not used.
+// DialAddr joins a peer from the socket Conn, which must be set. Addr is not used.
 func (t *Transport) DialAddr(ctx context.Context, peer net.Addr) (transport.Conn, error) {
 	if t.Conn == nil {
 		return nil, dialError(fmt.Errorf("%w: DialAddr needs a socket in udpx.Transport.Conn", transport.ErrConfig))
@@ -131,7 +128,7 @@ func (t *Transport) dialShared(ctx context.Context, peer net.Addr) (session.Carr
 	return s.newCarrier(peer, firstID{}), nil
 }
 
-// Listen takes peers at Addr, or on Conn, where one Listener may be open at a time.
+// Listen accepts peers at Addr, or on Conn, where one Listener may be open at a time.
 func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 	if err := t.check(); err != nil {
 		return nil, &transport.Error{Op: "listen", Err: err}
