@@ -223,6 +223,7 @@ func overSerial(open func(ctx context.Context) (io.ReadWriteCloser, error)) tran
 	return native.Over(link, native.OneAtATime(link), native.Config{})
 }
 
+// A receiver that keeps images as files of a directory, and a sender.
 func Example() {
 	dir, _ := os.MkdirTemp("", "pixferry")
 	defer os.RemoveAll(dir)
