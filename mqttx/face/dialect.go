@@ -61,7 +61,7 @@ type Report struct {
 	messageID json.RawMessage
 }
 
-// Parse reads an MQTT payload. The error says what is not as it should be.
+// Parse reads an MQTT payload.
 func (d Dialect) Parse(payload []byte) (Report, error) {
 	payload, err := object(payload)
 	if err != nil {
@@ -84,8 +84,8 @@ func (d Dialect) Parse(payload []byte) (Report, error) {
 	return report, nil
 }
 
-// Records yields the records of a Verified or Stranger report, or what is wrong with one
-// or with the list.
+// Records yields the records of a Verified or Stranger report, and an error for each that is
+// damaged, or for the list.
 func (r Report) Records() iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if r.dialect == HFSecurity {

@@ -1,6 +1,6 @@
-// Package face speaks with face recognition terminals over MQTT, whose reports are JSON
-// objects with the picture in Base64. Listen is the service, which takes what terminals
-// report; Dial is a terminal, for tests and simulations, or to replace one.
+// Package face speaks with face recognition terminals over MQTT, whose reports are JSON objects
+// with the picture in Base64. Listen is the service, which takes what terminals report. Dial is a
+// terminal: for tests, for simulations, or to replace one.
 //
 //	t := &face.Transport{Broker: "mqtt://localhost:1883", Serials: []string{"SN1"}}
 //	l, err := t.Listen(ctx)
@@ -18,8 +18,8 @@
 //
 // # What is spoken
 //
-// In the dialect [Fungxi] the terminal SN publishes on fungxi_SN_upLink and takes
-// commands on fungxi_SN_downLink:
+// In the dialect [Fungxi] the terminal SN publishes on fungxi_SN_upLink and takes commands on
+// fungxi_SN_downLink:
 //
 //	{"cmd": "heartU"}              is answered with {"cmd": "heartD", "time": "2006-01-02 15:04:05"}
 //	{"cmd": "verifiedRecordU",     each element is an Image
@@ -28,8 +28,8 @@
 //	{"cmd": "strangerRecordU", ..} is a Message, or with Transport.Strangers an Image
 //	{"cmd": "doorU", ...}          whatever else there is, is a Message
 //
-// In the dialect [HFSecurity] it publishes on mqtt/face/SN/Rec, /Snap and /Ack, takes
-// commands on mqtt/face/SN, and repeats each record until it is acknowledged:
+// In the dialect [HFSecurity] it publishes on mqtt/face/SN/Rec, /Snap and /Ack, takes commands on
+// mqtt/face/SN, and repeats each record until it is acknowledged:
 //
 //	{"operator": "RecPush", "info": {"customId": "7", "persionName": "Ann", "RecordID": "389",
 //	 "VerifyStatus": "1", "time": "2024-02-29 12:34:56", "pic": "data:image/jpeg;base64,/9j/..."}}
@@ -37,20 +37,22 @@
 //
 // # What is guaranteed
 //
-// A record becomes an [transport.Image] whose Source is the terminal, whose Meta holds
-// the fields as text, and whose transfer ID is made of terminal, num, time and picture:
-// a record that comes twice is one image, as long as the Store remembers receipts.
+// A record becomes a [transport.Image] whose Source is the terminal and whose Meta holds the
+// fields as text. Its transfer ID is made of terminal, num, time and picture: a record that comes
+// twice is one image, while the Store remembers its receipt. A record without a usable picture
+// becomes a Message.
 //
-// Fungxi terminals hear nothing about their records: Send reaches the level Sent. What
-// the service has received waits in memory for the Handler, up to Transport.Queue bytes,
-// and what does not fit is lost, the oldest first: each loss is an [ErrDropped] for the
-// Logger and OnTrouble. A Handler that fails is asked again, as Transport.Retry says.
-// With Transport.ClientID the broker keeps what a terminal publishes at QoS 1 while the
-// service is away, and until the service has kept it; some deliver no more than a few messages beyond those, of all
-// terminals together (mosquitto 20: max_inflight_messages 0 lifts that), so that one slow Handler holds up all.
+// Fungxi terminals get no answer to their records: Send reaches the level Sent. What the service
+// has received waits in memory for the Handler, up to Transport.Queue bytes. Beyond that the
+// oldest is lost: each loss is an [ErrDropped] for Logger and OnTrouble. An image that the
+// Handler refuses for now is offered again, as Transport.Retry says. With Transport.ClientID the
+// broker keeps what a terminal publishes at QoS 1 while the service is away, and until the
+// service has kept it. Some brokers deliver only a few messages that are not yet kept, of all
+// terminals together (mosquitto 20, unless max_inflight_messages is 0), so that one slow Handler
+// holds up all.
 //
-// HFSecurity terminals have each record acknowledged, after it was kept and not before:
-// Send reaches the level Received, since other services acknowledge without checking.
+// HFSecurity terminals get an acknowledgement for each record after it was kept, and not before.
+// Send reaches only the level Received, since other services acknowledge without checking.
 //
 // Commands are published at QoS 0: one that opens a door must not come late.
 package face

@@ -24,8 +24,8 @@ const (
 	smallSize = 4 << 10
 )
 
-// A Listener is the service of some terminals: what Transport.Listen returns. A terminal
-// is accepted when it first reports something other than a heartbeat.
+// A Listener is the service of some terminals, as Transport.Listen returns it. A terminal is
+// accepted when it first reports something other than a heartbeat.
 type Listener struct {
 	t      *Transport
 	client *client
@@ -153,8 +153,8 @@ func (l *Listener) answer() {
 	}
 }
 
-// Command publishes a command for a terminal, which may never have reported anything, as
-// it is. It waits until there is a broker. nil means that it was written to the broker.
+// Command publishes a command as it is, for a terminal that need not have reported anything. It
+// waits until there is a broker. nil means that it was written to the broker.
 func (l *Listener) Command(ctx context.Context, sn string, command []byte) error {
 	if !slices.Contains(l.t.Serials, sn) {
 		return config("face.Listener: %.40q is none of the Transport's Serials", sn)

@@ -19,8 +19,8 @@ import (
 // timeLayout is how terminals and services write times, which are local.
 const timeLayout = "2006-01-02 15:04:05"
 
-// A Record is one element of a report. Its values are JSON just as the terminal wrote
-// them, and nil if they are missing.
+// A Record is one element of a report. Its values are JSON as the terminal wrote it, and nil if
+// missing.
 type Record struct {
 	Num          json.RawMessage // who: num, customId
 	Name         json.RawMessage
@@ -28,9 +28,10 @@ type Record struct {
 	VerifiedCode json.RawMessage // Fungxi: 0 passed; HFSecurity, VerifyStatus: 1 allowed
 	Time         json.RawMessage // by the terminal's clock
 	PersonType   json.RawMessage // Fungxi: "1" enrolled
-	Number       json.RawMessage // HFSecurity: RecordID or SnapID, which it wants to have acknowledged
+	Number       json.RawMessage // HFSecurity: RecordID or SnapID, which is to be acknowledged
 	Raw          json.RawMessage // the element itself
-	// Verified says that it is somebody enrolled, who passed; never of a Stranger report.
+	// Verified says that this is somebody enrolled, who has passed. It is never set in a Stranger
+	// report.
 	Verified bool
 }
 
@@ -56,8 +57,8 @@ func quote(s string) json.RawMessage {
 
 var errNoPicture = errors.New("there is no picture")
 
-// Decode returns the bytes of the picture. A data: prefix, line breaks, missing padding
-// and the alphabet for URLs are taken as well.
+// Decode returns the bytes of the picture. It also accepts a data: prefix, line breaks, missing
+// padding and the alphabet for URLs.
 func (r *Record) Decode() ([]byte, error) {
 	if len(r.Picture) == 0 || string(r.Picture) == "null" {
 		return nil, errNoPicture
@@ -87,8 +88,8 @@ func (r *Record) Decode() ([]byte, error) {
 	return b, nil
 }
 
-// ID returns the transfer ID of a record: the same one whenever the same terminal reports
-// the same num, time and picture, so that duplicates are told.
+// ID returns the transfer ID of a record. It is the same whenever the same terminal reports the
+// same num, time and picture, so that duplicates are recognised.
 func (r *Record) ID(sn string, picture []byte) transport.ID {
 	content := sha256.Sum256(picture)
 	var key []byte
@@ -100,7 +101,7 @@ func (r *Record) ID(sn string, picture []byte) transport.ID {
 	return transport.ID(sum[:16])
 }
 
-// When returns the record's time in the local zone, zero if it cannot be read.
+// When returns the record's time, in the local zone; zero if it cannot be read.
 func (r *Record) When() time.Time {
 	s := text(r.Time)
 	if t, err := time.ParseInLocation(timeLayout, s, time.Local); err == nil {

@@ -255,8 +255,8 @@ func (s *service) acknowledge(r Report, rec Record) error {
 	return nil
 }
 
-// RecordOf returns the record that an image was made of, while its Handler runs. It is
-// false for images that came otherwise.
+// RecordOf returns the record of which an image was made, while its Handler runs. It returns
+// false for images that have come otherwise.
 func RecordOf(in *transport.Incoming) (Record, bool) {
 	if s, ok := in.Conn.(*service); ok {
 		if r, ok := s.records.Load(in.ID); ok {

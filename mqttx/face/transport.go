@@ -21,65 +21,64 @@ const (
 	fieldsSize = 4 << 10
 )
 
-// ErrDropped says that a message was lost because Transport.Queue bytes were waiting.
+// ErrDropped says that a message was lost because more than Transport.Queue bytes were waiting.
 var ErrDropped = errors.New("the oldest message was dropped, because what waits has reached Transport.Queue: have the Handler return sooner, or raise it")
 
-// A Transport is a service for terminals, or a terminal. Set the fields before its first
-// use. It is safe for concurrent use.
+// A Transport is a service for terminals, or a terminal. Set the fields before its first use. It
+// is safe for concurrent use.
 type Transport struct {
-	// Broker is its URL: mqtt:// (or tcp://), mqtts:// (or tls://, ssl://), ws:// or
-	// wss://, with user and password if it wants them. Without a port it is 1883, or
-	// 8883 for mqtts.
+	// Broker is the broker's URL: mqtt:// (or tcp://), mqtts:// (or tls://, ssl://), ws:// or
+	// wss://, with user and password if it wants them. The default port is 1883, or 8883 for
+	// mqtts.
 	Broker string
-	// Serials are the serial numbers of the terminals to listen for, or that of the
-	// terminal that Dial is.
+	// Serials are the serial numbers of the terminals to listen for; Dial is the first of them.
 	Serials []string
 	// Dialect is what the terminals speak.
 	Dialect Dialect
-	// Topic replaces the dialect's topics by one for both directions, for installations
-	// that have no other. In it {sn} stands for the serial number; without that there
-	// is only one.
+	// Topic replaces the dialect's topics by a single one for both directions, for installations
+	// that have only one. In it {sn} stands for the serial number; without {sn} there can be only
+	// one terminal.
 	Topic string
-	// Raw has Listen hand on every JSON object as a Message, records too. Raise
-	// Limits.MaxMessage of the Server to MaxPayload then. Heartbeats are answered.
+	// Raw makes Listen deliver every JSON object as a Message, records too; raise
+	// Limits.MaxMessage of the Server to MaxPayload then. Heartbeats are answered all the same.
 	Raw bool
-	// Strangers has Listen hand on strangers as Images too.
+	// Strangers makes Listen deliver records of strangers as Images too.
 	Strangers bool
 
-	// ClientID names the service, or terminal, for the broker, which then keeps what is
-	// published to it at QoS 1 while it is away, and until it was dealt with. It must be
-	// this one's own. Empty: a random one, and nothing is kept.
+	// ClientID is the MQTT client ID of the service or terminal, which nobody else may use. The
+	// broker then keeps what is published to it at QoS 1 while it is away, and until it was dealt
+	// with. Empty: a random one, and nothing is kept.
 	ClientID string
-	// ClientOptions holds other options for the MQTT client; nil: the defaults. It is
-	// copied. Handlers, the session and the pace of reconnecting are the Transport's.
+	// ClientOptions holds other options for the MQTT client; nil: the defaults. It is copied.
+	// Handlers, session and pace of reconnecting are set by the Transport.
 	ClientOptions *mqtt.ClientOptions
 
-	// MaxPayload bounds an MQTT payload, in bytes; 0: 16 MiB, which is 12 MiB of picture.
+	// MaxPayload bounds an MQTT payload in bytes; 0: 16 MiB, which holds 12 MiB of picture.
 	MaxPayload int
-	// Queue bounds the memory for messages of all terminals that wait for the Server,
-	// in bytes; 0: 64 MiB.
+	// Queue bounds the memory for messages of all terminals that wait for the Server, in bytes;
+	// 0: 64 MiB.
 	Queue int
-	// Retry says how often a record or message is offered to the Server that cannot
-	// take it at the moment; nil: 5 times, within 3 s.
+	// Retry says how often a record or message is offered to a Server that cannot take it at the
+	// moment; nil: 5 times within 3 s.
 	Retry *transport.RetryPolicy
 	// AckTimeout is how long Send waits for the PushAck of an HFSecurity record; 0: 10 s,
-	// negative: no limit. SendOptions.Retry repeats the record then.
+	// negative: no limit. Set SendOptions.Retry to repeat the record then.
 	AckTimeout time.Duration
 
-	// OnHeartbeat is told of each heartbeat. It must not block.
+	// OnHeartbeat is called for each heartbeat. It must not block.
 	OnHeartbeat func(sn string)
-	// OnTrouble is told what could not be understood, delivered or kept in the queue
-	// (ErrDropped). It is called from several goroutines, and must not block.
+	// OnTrouble is called with what could not be understood, delivered or queued (ErrDropped), by
+	// several goroutines. It must not block.
 	OnTrouble func(sn string, err error)
-	// Logger is told the same; nil is silent.
+	// Logger gets the same; nil is silent.
 	Logger *slog.Logger
 }
 
 var _ transport.Transport = (*Transport)(nil)
 
-// Listen is the service, a *Listener. Each terminal is a Conn, which takes reports and
-// sends commands: SendMessage publishes Data as it is. Every Listener and dialled Conn
-// has an MQTT client of its own, which reconnects by itself.
+// Listen is the service; the Listener is a *[Listener]. Each terminal is a Conn, which takes
+// reports and sends commands: SendMessage publishes Data as it is. Every Listener and dialled
+// Conn has an MQTT client of its own, which reconnects by itself.
 func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 	l, err := t.listen(ctx)
 	if err != nil {
@@ -88,13 +87,15 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 	return l, nil
 }
 
-// Dial is a terminal with the first of Serials. Send publishes a record: its fields are
-// num, name, verifiedCode, time and personType in Meta, and a stranger's cmd is
-// "strangerRecordU", in HFSecurity "StrSnapPush". Those that are missing are made up: somebody enrolled who
-// passed now, or a stranger of whom nothing is known. SendMessage publishes a JSON object, or for a Type without
-// Data {"cmd": Type}, in HFSecurity {"operator": Type}, so that Message{Type: "heartU"}, there "HeartBeat", is a
-// heartbeat; other messages do not exist and are errors.ErrUnsupported. Serve takes commands as Messages; those that come earlier wait,
-// within Queue.
+// Dial is a terminal with the first of Serials. Send publishes a record. Its fields are num,
+// name, verifiedCode, time and personType in Meta; a stranger's has the cmd "strangerRecordU", or
+// "StrSnapPush" in HFSecurity. Missing fields are made up: for somebody enrolled who has passed
+// just now, or a stranger of whom nothing is known.
+//
+// SendMessage publishes a JSON object, or for a Type without Data {"cmd": Type}, in HFSecurity
+// {"operator": Type}: Message{Type: "heartU"}, there "HeartBeat", is a heartbeat. Other messages
+// fail with errors.ErrUnsupported. Serve takes commands as Messages; earlier ones wait, within
+// Queue.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	c, err := t.dial(ctx)
 	if err != nil {
