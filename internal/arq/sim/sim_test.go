@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	seedFlag  = flag.Uint64("seed", 0, "replay one seed of TestSim, with its timeline")
-	seedsFlag = flag.Uint64("seeds", 60, "how many seeds TestSim runs")
+	seedFlag  = flag.Uint64("seed", 0, "replay one seed of TestSim or TestChaos, with its timeline")
+	seedsFlag = flag.Uint64("seeds", 60, "how many seeds TestSim runs; TestChaos half of them")
 	firstFlag = flag.Uint64("first", 1, "the first of them")
 	longFlag  = flag.Bool("long", false, "all paths and queues, five seeds each, in the tests of speed and fairness")
 )
