@@ -76,16 +76,23 @@ func (e *Engine) encode(o *outgoing) {
 		return
 	}
 	n := (int(o.size) + o.symbol - 1) / o.symbol
-	memory := make([]byte, (n+o.parities)*o.symbol)
-	o.pieces.copyTo(memory[:0], 0, int(o.size))
+	stride := aligned(o.symbol)
+	memory := make([]byte, (n+o.parities)*stride)
 	symbols := make([][]byte, n+o.parities)
 	for i := range symbols {
-		symbols[i] = memory[i*o.symbol : (i+1)*o.symbol]
+		symbols[i] = memory[i*stride:][:o.symbol:o.symbol]
+		if start := i * o.symbol; i < n {
+			o.pieces.copyTo(symbols[i][:0], int64(start), min(o.symbol, int(o.size)-start))
+		}
 	}
 	if e.cfg.Coder.Encode(symbols[:n], symbols[n:]) == nil {
 		o.parity = symbols[n:]
 	}
 }
+
+// aligned returns how much memory a symbol has: coders read words of it, which have to begin at multiples of their size
+// on processors such as MIPS and ARMv5.
+func aligned(symbol int) int { return (symbol + 7) &^ 7 }
 
 // parity adds the next symbol of parity, behind which the peer needs nothing else.
 func (b *builder) parity(o *outgoing) {
@@ -195,7 +202,7 @@ func (e *Engine) repair(in *incoming) {
 	data := make([][]byte, n)
 	for i := range data {
 		if start, end := q.bounds(i, in.size); in.got.Contains(start, end) {
-			data[i] = append(make([]byte, 0, q.symbol), q.image.bytes[start:end]...)[:q.symbol]
+			data[i] = append(make([]byte, 0, aligned(q.symbol)), q.image.bytes[start:end]...)[:q.symbol]
 		} else if there--; there < 0 {
 			return
 		}

@@ -3,7 +3,9 @@ package arq
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/pixferry/pixferry/internal/parity"
 	"github.com/pixferry/pixferry/internal/wire"
@@ -13,11 +15,35 @@ import (
 func repairers(t *testing.T, coder Coder) (a, b *end) {
 	a, b = couple(t, func(ca, cb *Config) {
 		ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = false, false, false, false
-		ca.Coder, cb.Coder = &parity.Coder{}, coder
+		ca.Coder, cb.Coder = &alignedCoder{t: t}, coder
 	})
 	settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() && b.Newest() > 0 })
 	a.recovery.loss = lossRate{lost: 10, all: 100}
 	return a, b
+}
+
+// alignedCoder fails where symbols are not aligned.
+type alignedCoder struct {
+	t *testing.T
+	parity.Coder
+}
+
+func (c *alignedCoder) check(data, parity [][]byte) {
+	for i, symbol := range slices.Concat(data, parity) {
+		if len(symbol) > 0 && uintptr(unsafe.Pointer(&symbol[0]))%8 != 0 {
+			c.t.Errorf("symbol %d of %d bytes is not aligned", i, len(symbol))
+		}
+	}
+}
+
+func (c *alignedCoder) Encode(data, parity [][]byte) error {
+	c.check(data, parity)
+	return c.Coder.Encode(data, parity)
+}
+
+func (c *alignedCoder) Repair(data, parity [][]byte) error {
+	c.check(data, parity)
+	return c.Coder.Repair(data, parity)
 }
 
 // flight sends an image and returns its messages.
@@ -45,7 +71,7 @@ func (x *end) flight(image []byte) (msgs [][]byte) {
 // nor without parity. The messages come in any order.
 func TestParityRepairsAnImage(t *testing.T) {
 	image := pattern(9_999)
-	for _, coder := range []Coder{&parity.Coder{}, nil} {
+	for _, coder := range []Coder{&alignedCoder{t: t}, nil} {
 		for lost := range 7 {
 			for first := range 8 {
 				a, b := repairers(t, coder)
