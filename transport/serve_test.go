@@ -265,7 +265,7 @@ func TestServeConnReturnsTheConnsEnd(t *testing.T) {
 		go func() { result <- s.ServeConn(t.Context(), b) }()
 		synctest.Wait()
 		b.Close()
-		if err := <-result; err != ErrClosed {
+		if err := <-result; !errors.Is(err, ErrClosed) {
 			t.Error("closed here:", err)
 		}
 		a.Close()

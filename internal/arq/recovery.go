@@ -19,6 +19,7 @@ const (
 type recovery struct {
 	ordered bool
 	woken   bool          // the timer for wake has fired
+	eighths int8          // of a round trip that a message may be late
 	cc      cc.Controller // nil: none
 	window  int64         // what cc said last
 	rate    int64
@@ -31,7 +32,6 @@ type recovery struct {
 	largest   int64         // newest message acknowledged, -1: none
 	lowest    int64         // numbers below it are unknown to the newest ACK
 	threshold int64         // messages that may overtake one before it counts as lost
-	eighths   int64         // of a round trip that one may be late
 	lossAt    time.Duration // when the next message counts as lost; 0: none
 	lastSent  time.Duration // when a message that asks for an acknowledgement was last sent
 	timeouts  int32         // in a row

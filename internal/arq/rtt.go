@@ -54,6 +54,6 @@ func (r *rtt) probeTimeout() time.Duration {
 // lossDelay returns how long after a newer message's acknowledgement an older one
 // counts as lost, RFC 9002 section 6.1.2. factor is in eighths: 9, or more on a path
 // that has been seen to reorder.
-func (r *rtt) lossDelay(eighths int64) time.Duration {
+func (r *rtt) lossDelay(eighths int8) time.Duration {
 	return max(time.Duration(eighths)*max(r.estimate(), r.latest)/8, granularity)
 }
