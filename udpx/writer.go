@@ -327,8 +327,9 @@ func (w *writer) write(b *burst) {
 }
 
 // refuse notes that the system did not send a packet. What cannot leave at the moment, for want
-// of a route or of memory, is lost as packets are, and told if the session ends of it. The session hears of it from whoever polls next:
-// it may want to be polled itself then, and who writes must not wait for a burst to be written.
+// of a route or of memory, is lost as packets are, and told if the session ends of it. The rest is
+// for whoever polls next: the session may want to be polled itself then, and who writes must not wait
+// for a burst to be written.
 func (w *writer) refuse(c *carrier, p *udpsock.Packet) {
 	r := refusal{carrier: c, session: c.session}
 	switch {
@@ -336,11 +337,12 @@ func (w *writer) refuse(c *carrier, p *udpsock.Packet) {
 		r.fits = below(p.Segment)
 	case udpsock.Refused(p.Err) && w.conn.Connected():
 		r.err = refusedError(p.Err)
-	case udpsock.Unroutable(p.Err) && w.dialled():
 	default:
 		err := p.Err
 		c.hindrance.Store(&err)
-		return
+		if !w.dialled() || !udpsock.Unroutable(err) {
+			return
+		}
 	}
 	w.flushing.Lock()
 	w.refusals = append(w.refusals, r)
