@@ -111,7 +111,7 @@ func (s *scripted) obey(f frame) error {
 	case *wire.Data:
 		s.unacked += len(f.Payload)
 		s.packets++
-		if s.fin != nil || f.Offset != int64(len(s.content)) || f.Handle != s.offer.Handle || s.packets > 1 && s.unacked > int(s.hello.Window) || s.packets > int(s.hello.Messages) {
+		if s.fin != nil || f.Offset != int64(len(s.content)) || f.Handle != s.offer.Handle || s.unacked > int(s.hello.Window) || s.packets > int(s.hello.Messages) {
 			return fmt.Errorf("DATA at %d after %d bytes, %d bytes in flight in %d messages", f.Offset, len(s.content), s.unacked, s.packets)
 		}
 		s.content = append(s.content, f.Payload...)

@@ -335,7 +335,8 @@ static void send_content(FILE *f)
         uint64_t flight = S.data - S.data_acked, left = S.size - S.data, block_left = BLOCK - S.data % BLOCK;
         if (want > left) want = (size_t)left;
         if (want > block_left) want = (size_t)block_left;
-        int closed = S.window == 0 || (flight > 0 && flight + want > S.window) ||
+        if (flight == 0 && want > S.window) want = S.window; /* one message may always go, of what there is room for */
+        int closed = S.window == 0 || flight + want > S.window ||
                      (S.window_messages != 65535 && S.messages - S.messages_acked >= S.window_messages) ||
                      (flight > 0 && S.sent - S.acked >= RING / 2);
         if (closed || poll(&readable, 1, 0) > 0) {
