@@ -7,9 +7,10 @@
 //	l, err := t.Listen(ctx)
 //
 // [Transport] finds the path's MTU, paces what it sends, shares the path with others by
-// congestion control, and survives loss, reordering, duplication and changed bytes. It notices
-// that a peer was restarted a round trip after its next message; while only a receipt is missing
-// that comes within a second.
+// congestion control, and survives loss, reordering, duplication and changed bytes. A session that
+// was dialled follows its host to another network: on Linux as it is, on other systems its Conn
+// dials anew. It notices that a peer was restarted a round trip after its next message; while only
+// a receipt is missing that comes within a second.
 //
 // [Datagram], [Header] and [JSON] are protocols of devices in the field, both sides of each.
 //
