@@ -54,8 +54,8 @@ func (e *Engine) Roamed(now time.Time) {
 	e.ping = true
 }
 
-// Unanswered reports whether the peer has not acknowledged anything since the probe timer has fired.
-func (e *Engine) Unanswered() bool { return e.recovery != nil && e.recovery.timeouts > 0 }
+// Unanswered reports whether the peer has not acknowledged anything since the probe timer has fired twice: once is mere loss.
+func (e *Engine) Unanswered() bool { return e.recovery != nil && e.recovery.timeouts > 1 }
 
 func (e *Engine) moved() *path {
 	if e.path == nil {

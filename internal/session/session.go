@@ -156,7 +156,7 @@ func (s *Session) DeliverMoved(now time.Time, msg []byte, host bool) (moved bool
 	return moved
 }
 
-// Unanswered reports whether the peer may be out of reach: it acknowledges nothing though it was asked again.
+// Unanswered reports whether the peer may be out of reach: it acknowledges nothing though it was asked twice.
 func (s *Session) Unanswered() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
