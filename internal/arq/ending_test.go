@@ -246,3 +246,41 @@ func TestHandleOfALongTransferRests(t *testing.T) {
 		}
 	}
 }
+
+// Handles of long transfers rest one by one: those between them are not left out, as a peer takes what is over half
+// of all handles ahead for one of those that are over.
+func TestHandlesOfLongTransfersRestAlone(t *testing.T) {
+	a, b := couple(t, func(ca, cb *Config) { ca.Ordered, ca.Reliable, cb.Ordered, cb.Reliable = false, false, false, false })
+	now := settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() })
+	others := func(n int) {
+		for i := range n {
+			h, err := a.Offer(&wire.Offer{ID: [16]byte{1}, Attempt: 1, Size: 1, Algorithm: 2})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.Cancel(h, 13)
+			if i%64 == 0 {
+				exchange(now, a, b)
+			}
+		}
+		now = settleUntil(now, a, b, func() bool { return a.controls.head == len(a.controls.due) })
+	}
+	var long []uint16
+	for _, n := range []int{20_000, 30_000} {
+		h := a.send(nil, func(f *wire.Offer) { f.Size = wire.UnknownSize })
+		delete(a.images, h)
+		long = append(long, h)
+		others(n)
+	}
+	for _, h := range long {
+		a.Cancel(h, 13)
+	}
+	h := a.send(pattern(1), nil)
+	if now = settleUntil(now, a, b, func() bool { return a.receipts[h] }); !a.receipts[h] {
+		t.Fatalf("handle %d after transfers %v, which ended together: no receipt; %v %v", h, long, a.closed, b.closed)
+	}
+	others(1<<16 - 1 - int(h))
+	if h := a.send(pattern(1), nil); h != long[0]+1 || len(a.waiting.rest) > 0 {
+		t.Errorf("handle %d though %d rests; left: %v", h, long[0], a.waiting.rest)
+	}
+}

@@ -24,7 +24,15 @@ const (
 // waitingOffers are transfers that wait because the peer takes no more at once.
 type waitingOffers struct {
 	interactive, bulk []*outgoing
-	handle            uint16 // of the next offer
+	handle            uint16          // of the next offer
+	rest              map[uint16]bool // handles that are left out when their turn comes
+}
+
+// rests reports whether a handle, whose turn has come, is left out this time.
+func (w *waitingOffers) rests(handle uint16) bool {
+	rests := w.rest[handle]
+	delete(w.rest, handle)
+	return rests
 }
 
 // pop takes out the offer whose turn it is, nil for none: if the peer takes no more that is one that was given up.
@@ -62,7 +70,7 @@ func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
 	if e.outs.len() > math.MaxUint16 {
 		return 0, errHandles
 	}
-	for e.outs.get(e.waiting.handle) != nil {
+	for e.outs.get(e.waiting.handle) != nil || e.waiting.rests(e.waiting.handle) {
 		e.waiting.handle++
 	}
 	f.Handle = e.waiting.handle
@@ -139,10 +147,13 @@ func (e *Engine) drop(o *outgoing) {
 	o.parity = nil
 	o.over, o.pieces, o.acked, o.lost, o.twice, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, chunk.Ranges{}, nil
 	e.outs.remove(o.handle)
-	if o.handle-e.waiting.handle < restedHandles && e.outs.len() < restedHandles/2 {
-		e.waiting.handle = o.handle + 1 // its turn would come so soon that what is late for it would be for the next
-	}
 	if o.started {
+		if w := &e.waiting; o.handle-w.handle < restedHandles { // so soon that what is late for it would be for the next
+			if w.rest == nil {
+				w.rest = make(map[uint16]bool)
+			}
+			w.rest[o.handle] = true
+		}
 		e.running--
 		e.checkWaiting()
 	}

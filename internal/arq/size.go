@@ -26,8 +26,8 @@ type sizer struct {
 
 	probing bool  // a probe is outstanding
 	holes   uint8 // losses in a row of messages of hole bytes or more
+	tries   uint8
 	hole    int32
-	tries   int
 	next    time.Duration // no probe before it
 }
 
