@@ -35,6 +35,7 @@ func (e *Engine) Moved(now time.Time, size int, data uint64) {
 // Rehomed says after Moved that the peer's host has changed, not only its port: what is known of the
 // path is another one's (RFC 9000, section 9.4).
 func (e *Engine) Rehomed() {
+	e.settle() // what has been acknowledged was over the old path
 	if e.recovery != nil {
 		e.recovery.abandon(e)
 	}

@@ -153,3 +153,23 @@ func TestNewHostDoesNotWaitForWhatTheOldOneGot(t *testing.T) {
 		t.Errorf("%d messages came after all, and the threshold for reordering is %d", x.stats.SpuriousLosses, x.recovery.threshold)
 	}
 }
+
+// What was delivered over the old path does not say how fast the new one is.
+func TestNewHostIsNotJudgedByTheOldOne(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.send(pattern(300_000), nil)
+	_, end := x.poll()
+	x.wait(50 * time.Millisecond)
+	h := wire.Header{Dest: 11, Number: x.number}
+	msg := wire.Seal(append(h.Append(nil), ack(0, int64(end))...))
+	if err := x.Receive(x.now, msg); err != nil {
+		t.Fatal(err)
+	}
+	x.Moved(x.now, len(msg), 42)
+	x.Rehomed()
+	fresh := x.recovery.cc.Window()
+	x.settle()
+	if n := x.recovery.cc.Window(); n != fresh {
+		t.Errorf("the window of the new path begins with %d and is %d for what the old one brought", fresh, n)
+	}
+}
