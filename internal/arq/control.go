@@ -37,7 +37,7 @@ func (q *controls) add(c *control) *control {
 // follow queues a new frame behind the next one and returns its control.
 func (q *controls) follow(c *control) *control {
 	c.fact = unsent
-	q.due = slices.Insert(q.due, q.head+1, c)
+	q.due = slices.Insert(add(q.due, nil)[:len(q.due)], q.head+1, c)
 	return c
 }
 

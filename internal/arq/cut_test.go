@@ -196,3 +196,14 @@ func TestOfferIsSwallowed(t *testing.T) {
 		}
 	}
 }
+
+// What is sent and acknowledged is not kept in the memory that the engine has for a few frames.
+func TestCutFramesAreForgotten(t *testing.T) {
+	a, b, limit := shrink(t, true)
+	h := a.send(pattern(10), func(f *wire.Offer) { f.Meta = pattern(3000) })
+	limit(300)
+	settleUntil(start, a, b, func() bool { return a.receipts[h] })
+	if a.few.due != [2]*control{} {
+		t.Errorf("frames are left: %v", a.few.due)
+	}
+}
