@@ -30,8 +30,21 @@ type controls struct {
 // add queues a new frame and returns its control.
 func (q *controls) add(c *control) *control {
 	c.fact = unsent
-	q.due = add(q.due, c)
+	q.push(c)
 	return c
+}
+
+// push puts a frame at the end. Before that takes more memory, those make room that need not be sent any more: behind
+// one for which there is no room yet they would wait, as many as the peer cares to cause.
+func (q *controls) push(c *control) {
+	if len(q.due) == cap(q.due) {
+		q.due, q.head = slices.DeleteFunc(q.due, func(c *control) bool { return c == nil || c.fact != unsent }), 0
+		if old := q.due; 2*len(old) > cap(old) {
+			q.due = append(make([]*control, 0, 2*cap(old)), old...)
+			clear(old)
+		}
+	}
+	q.due = append(q.due, c)
 }
 
 // follow queues a new frame behind the next one and returns its control.
@@ -44,7 +57,7 @@ func (q *controls) follow(c *control) *control {
 // lose notes that a message with the control was lost.
 func (q *controls) lose(c *control, number int64) {
 	if c.lost(number) {
-		q.due = add(q.due, c)
+		q.push(c)
 	}
 }
 
@@ -52,7 +65,7 @@ func (q *controls) lose(c *control, number int64) {
 func (q *controls) resend(c *control) {
 	if c.fact >= 0 {
 		c.fact = unsent
-		q.due = add(q.due, c)
+		q.push(c)
 	}
 }
 

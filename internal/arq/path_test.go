@@ -154,6 +154,24 @@ func TestNewHostDoesNotWaitForWhatTheOldOneGot(t *testing.T) {
 	}
 }
 
+// A peer that moves with each message, for which nothing fits that this side has to say, takes no memory by it.
+func TestChallengesOfOldAddressesAreForgotten(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.send(pattern(300_000), nil)
+	x.poll() // the OFFER, which is lost
+	for i := range 1000 {
+		size := x.path(wire.Path{Response: true})
+		x.Moved(x.now, size, uint64(i))
+		x.Rehomed()
+		if n := x.polled(time.Millisecond); n > 3*size {
+			t.Fatalf("%d bytes where %d came from", n, size)
+		}
+	}
+	if n := cap(x.controls.due); n > 16 {
+		t.Errorf("%d control frames are kept", n)
+	}
+}
+
 // What was delivered over the old path does not say how fast the new one is.
 func TestNewHostIsNotJudgedByTheOldOne(t *testing.T) {
 	x := newLossy(t, 50*time.Millisecond, nil)
