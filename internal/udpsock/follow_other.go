@@ -7,4 +7,7 @@ import (
 	"net"
 )
 
-func reconnect(uintptr, *net.UDPAddr) error { return errors.ErrUnsupported }
+// Not errors.ErrUnsupported: another socket can do it, so that it is no reason to give up.
+var errBound = errors.New("a socket keeps its address on this system")
+
+func reconnect(uintptr, *net.UDPAddr) error { return errBound }
