@@ -25,17 +25,21 @@ func (c *Conn) Follow() (moved bool, err error) {
 		return false, nil // there is no way to the peer at present
 	}
 	defer fresh.Close()
-	local := addrOf(fresh.LocalAddr())
-	if local == c.local {
+	chosen := addrOf(fresh.LocalAddr())
+	if chosen == c.local {
 		return false, nil
 	}
 	raw, err := u.SyscallConn()
 	if err != nil {
 		return false, nil // it is closed
 	}
-	failed := raw.Control(func(fd uintptr) { err = reconnect(fd, peer) })
+	local := c.local
+	failed := raw.Control(func(fd uintptr) { local, err = reconnect(fd, peer) })
 	if err = cmp.Or(failed, err); err != nil {
-		return false, fmt.Errorf("this host's address to %v was %v and is %v: %w", peer, c.local, local, err)
+		return false, fmt.Errorf("this host's address to %v was %v and is %v: %w", peer, c.local, chosen, err)
+	}
+	if local == c.local { // of several routes the system may choose another one each time
+		return false, nil
 	}
 	c.log.Info("udp: this host's address has changed", "peer", peer, "was", c.local, "is", local)
 	c.local = local
