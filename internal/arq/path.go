@@ -55,7 +55,8 @@ func (e *Engine) Roamed(now time.Time) {
 	e.ping = true
 }
 
-// Unanswered reports whether the peer has not acknowledged anything since the probe timer has fired twice: once is mere loss.
+// Unanswered reports whether the peer has acknowledged nothing though the probe timer has asked it again: what was
+// sent last is often lost alone.
 func (e *Engine) Unanswered() bool { return e.recovery != nil && e.recovery.timeouts > 1 }
 
 func (e *Engine) moved() *path {

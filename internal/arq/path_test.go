@@ -191,3 +191,24 @@ func TestNewHostIsNotJudgedByTheOldOne(t *testing.T) {
 		t.Errorf("the window of the new path begins with %d and is %d for what the old one brought", fresh, n)
 	}
 }
+
+// A lost message is no sign that the peer is out of reach, as long as it answers when it is asked again.
+func TestUnansweredIsWhoWasAskedAgain(t *testing.T) {
+	x := newLossy(t, 50*time.Millisecond, nil)
+	x.send(pattern(1000), nil)
+	x.poll() // is lost
+	x.fire()
+	if x.Unanswered() {
+		t.Error("before the probe has left")
+	}
+	x.poll()
+	x.fire()
+	if !x.Unanswered() {
+		t.Error("not though the probe was not answered")
+	}
+	_, end := x.poll()
+	x.acks(0, int64(end))
+	if x.Unanswered() {
+		t.Error("after the answer")
+	}
+}
