@@ -61,7 +61,7 @@ func joinDevice(ctx context.Context, dial dialFunc, addr string, timeout time.Du
 		err = fmt.Errorf("%s cannot be reached: %w", addr, cause)
 	}
 	if err != nil {
-		return nil, unreached(addr, err)
+		return nil, unreached(ctx, addr, err)
 	}
 	return newDeviceLink(conn, timeout), nil
 }

@@ -60,10 +60,10 @@ func (t *Transport) dial(ctx context.Context) (native.Link, error) {
 	most, cancel := context.WithTimeout(ctx, t.userTimeout())
 	defer cancel()
 	l, err := t.connect(most)
-	if err != nil && ctx.Err() == nil && most.Err() != nil {
-		return nil, fmt.Errorf("nothing answers at tcp %s within %v: %w (%s)", t.Addr, t.userTimeout(), transport.ErrNoReceiver, err.Error())
+	if err != nil {
+		return nil, unreached(ctx, t.Addr, err)
 	}
-	return l, err
+	return l, nil
 }
 
 func (t *Transport) connect(ctx context.Context) (native.Link, error) {
@@ -73,7 +73,7 @@ func (t *Transport) connect(ctx context.Context) (native.Link, error) {
 	}
 	conn, err := dial(ctx, "tcp", t.Addr)
 	if err != nil {
-		return nil, unreached(t.Addr, err)
+		return nil, err
 	}
 	if t.TLS == nil {
 		return newLink(conn, t.userTimeout()), nil
@@ -102,8 +102,12 @@ func dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, addr)
 }
 
-// unreached says so of an error of connect, and leaves others as they are.
-func unreached(addr string, err error) error {
+// unreached says so of an error of connect, and leaves others as they are. A limit that is not ctx's, as a net.Dialer has one
+// for each of several addresses, is no end of the caller's context.
+func unreached(ctx context.Context, addr string, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("nothing answers at tcp %s: %w (%s)", addr, transport.ErrNoReceiver, err.Error())
+	}
 	op, call := (*net.OpError)(nil), (*os.SyscallError)(nil)
 	if errors.As(err, &op) && op.Op == "dial" && (op.Timeout() || errors.As(op.Err, &call) && strings.HasPrefix(call.Syscall, "connect")) {
 		return fmt.Errorf("nothing listens at tcp %s: %w (%w)", addr, transport.ErrNoReceiver, err)

@@ -80,12 +80,21 @@ func TestNobodyAnswers(t *testing.T) {
 		<-ctx.Done() // as where a firewall drops what asks for a connection
 		return nil, ctx.Err()
 	}}).Dial(context.WithoutCancel(ctx))
-	for err, addr := range map[error]string{refused: nobody, sent: nobody, unanswered: silent, handshake: silent, dropped: silent} {
+	hasty := (&net.Dialer{Timeout: time.Nanosecond}).DialContext // or one that shares its time among several addresses
+	_, limited := (&tcpx.Transport{Addr: silent, DialContext: hasty}).Dial(t.Context())
+	begin, err := (&tcpx.Begin{Addr: silent, DialContext: hasty}).Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer begin.Close()
+	_, unsent := begin.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("x"))}, nil)
+	all := map[error]string{refused: nobody, sent: nobody, unanswered: silent, handshake: silent, dropped: silent, limited: silent, unsent: silent}
+	for err, addr := range all {
 		if !errors.Is(err, transport.ErrNoReceiver) || !strings.Contains(err.Error(), "at tcp "+addr) {
 			t.Errorf("at %s: %v", addr, err)
 		}
 	}
-	for _, err := range []error{refused, handshake, dropped} {
+	for _, err := range []error{refused, handshake, dropped, limited, unsent} {
 		if !transport.Retryable(err) {
 			t.Errorf("not retryable: %v", err)
 		}
