@@ -2,6 +2,7 @@ package mqttx
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -114,23 +115,24 @@ func (l *baseLink) chain(o *mqtt.ClientOptions) {
 
 // join connects for the first time.
 func (l *baseLink) join(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, joinTime, fmt.Errorf("no answer for %v", joinTime)) // which is no end of the caller's
+	limited, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
+	late := fmt.Errorf("no answer for %v", joinTime) // which is no end of the caller's context
 	token := l.client.Connect()
 	select {
 	case <-token.Done():
 		if err := token.Error(); err != nil {
 			return mqttclient.ConnectError(l.broker, err)
 		}
-	case <-ctx.Done():
-		return fmt.Errorf("cannot connect to the broker %s: %w", l.broker, context.Cause(ctx))
+	case <-limited.Done():
+		return fmt.Errorf("cannot connect to the broker %s: %w", l.broker, cmp.Or(ctx.Err(), late))
 	}
 	select {
 	case err := <-l.joined:
 		l.later.Store(true)
 		return err
-	case <-ctx.Done():
-		return fmt.Errorf("no answer to a subscription from the broker %s: %w", l.broker, context.Cause(ctx))
+	case <-limited.Done():
+		return fmt.Errorf("no answer to a subscription from the broker %s: %w", l.broker, cmp.Or(ctx.Err(), late))
 	}
 }
 

@@ -149,6 +149,23 @@ func TestSilentBroker(t *testing.T) {
 	}
 }
 
+// Whoever ends the context of a Dial gets the context's error, whatever the cause, and no reason to dial again.
+func TestDialEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts: a broker that does not answer
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	broker := "mqtt://" + l.Addr().String()
+	for _, tr := range []transport.Transport{&Transport{Broker: broker, Peer: "x"}, &Base{Broker: broker, ToBase: "a", FromBase: "b"}} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(20*time.Millisecond, func() { cancel(errors.New("the user has had enough")) })
+		if _, err := tr.Dial(ctx); !errors.Is(err, context.Canceled) || transport.Retryable(err) {
+			t.Errorf("%T: %v, retryable: %v", tr, err, transport.Retryable(err))
+		}
+	}
+}
+
 // A hub whose broker refuses says so, and nothing about how it was made.
 func TestHubSaysWhyItIsNotConnected(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{Password: "secret"})
