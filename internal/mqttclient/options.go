@@ -79,11 +79,8 @@ func brokerURL(s string) (*url.URL, error) {
 	if err != nil && !strings.Contains(s, "://") {
 		return nil, noScheme
 	}
-	if err != nil && !strings.Contains(s, "@") {
-		return nil, fmt.Errorf("%w: the broker's URL: %w: "+exampleBroker, transport.ErrConfig, err)
-	}
-	if err != nil { // which quotes what may be a password
-		return nil, fmt.Errorf("%w: the broker's URL cannot be read: percent-encode the password in it: "+exampleBroker, transport.ErrConfig)
+	if err != nil { // which quotes what may be a password, or a token
+		return nil, fmt.Errorf("%w: the broker's URL cannot be read: percent-encode what is special in a password, and check the port: "+exampleBroker, transport.ErrConfig)
 	}
 	port := ""
 	switch u.Scheme {
