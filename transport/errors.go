@@ -153,9 +153,9 @@ func (e *TooLargeError) Error() string {
 // Retryable reports whether the same operation may succeed later without a change by the caller.
 // A [RejectedError] says so itself. Not retryable are: an ended context, a missing or unreadable
 // file, a consumed body, a changed source, anything too large, an unsupported operation or level,
-// a name or ID in use, a superseded or too old frame, the end by this side's own Close or
-// Shutdown, and [ErrConfig], which includes a TLS certificate that does not fit. All other
-// errors, such as those of the network, are retryable.
+// a name or ID in use, a superseded or too old frame, a second Serve, the end by this side's own
+// Close or Shutdown, and [ErrConfig], which includes a TLS certificate that does not fit. All
+// other errors, such as those of the network, are retryable.
 func Retryable(err error) bool {
 	if err == nil || errors.Is(err, ErrBodyConsumed) {
 		return false
