@@ -17,10 +17,12 @@ type Broker interface {
 	Start()
 }
 
-// Each runs a test with each kind of broker.
+// Each runs a test with each kind of broker; a short one with the embedded one alone.
 func Each(t *testing.T, f func(t *testing.T, b Broker)) {
 	t.Run("embedded", func(t *testing.T) { f(t, Embedded(t, Options{})) })
-	t.Run("mosquitto", func(t *testing.T) { f(t, Mosquitto(t, "")) })
+	if !testing.Short() {
+		t.Run("mosquitto", func(t *testing.T) { f(t, Mosquitto(t, "")) })
+	}
 }
 
 // freePort returns a port that nobody listens on.
