@@ -33,8 +33,9 @@ type Carrier interface {
 	Wait()
 }
 
-// A Carrier that knows why nothing leaves, at present or since something came last, says so for
-// errors by a method Hindrance() error. It is called without the session's mutex.
+// A hindered is a Carrier that knows why nothing leaves, at present or since something came last; nil:
+// nothing is in the way. It is asked for errors, without the session's mutex.
+type hindered interface{ Hindrance() error }
 
 // A flusher is a Carrier that can move messages on the goroutine of a caller who may block in
 // the medium, which spares the call of another one.

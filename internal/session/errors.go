@@ -28,7 +28,7 @@ func (errUnanswered) Unwrap() error { return transport.ErrIdle }
 
 // hindered adds to an error for want of an answer why nothing leaves this side, if the carrier knows that.
 func (s *Session) hindered(err error) error {
-	c, ok := s.carrier.(interface{ Hindrance() error })
+	c, ok := s.carrier.(hindered)
 	if !ok {
 		return err
 	}
