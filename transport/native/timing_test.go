@@ -368,21 +368,28 @@ func TestCloseFreesCalls(t *testing.T) {
 	})
 }
 
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
 // A body that can be opened again survives the loss of the link half-way.
 func TestLostLinkOpensAgain(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, e *ends) {
 		content := bytes.Repeat([]byte("0123456789"), 300_000)
 		opened := 0
+		cut := readerFunc(func([]byte) (int, error) {
+			if opened == 1 {
+				e.cut(nil)
+			}
+			return 0, io.EOF
+		})
 		img := &transport.Image{Name: "x", Body: transport.OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
 			opened++
-			return io.NopCloser(bytes.NewReader(content)), int64(len(content)), nil
+			half := len(content) / 2
+			r := io.MultiReader(bytes.NewReader(content[:half]), cut, bytes.NewReader(content[half:]))
+			return io.NopCloser(r), int64(len(content)), nil
 		})}
-		cut := sync.OnceFunc(func() { e.cut(nil) })
-		_, err := e.conn.Send(t.Context(), img, &transport.SendOptions{Retry: &transport.RetryPolicy{}, Progress: func(acked, _ int64) {
-			if acked > 1<<20 {
-				cut()
-			}
-		}})
+		_, err := e.conn.Send(t.Context(), img, &transport.SendOptions{Retry: &transport.RetryPolicy{}})
 		if err != nil || opened != 2 {
 			t.Errorf("%v; opened %d times", err, opened)
 		}
