@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -314,6 +315,57 @@ func (l logged) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// find returns the next line that has one of two texts in it.
+func (l logged) find(t *testing.T, one, other string) string {
+	t.Helper()
+	for {
+		select {
+		case line := <-l.lines:
+			if strings.Contains(line, one) || strings.Contains(line, other) {
+				return line
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("neither %q nor %q in the log", one, other)
+		}
+	}
+}
+
+// A health check comes every few seconds, for ever.
+func TestHealthChecksAreNoWarnings(t *testing.T) {
+	pair, trusted := certificate(t, "receiver")
+	for name, config := range map[string]*tls.Config{"tcp": nil, "tls": {Certificates: []tls.Certificate{pair}}} {
+		for end, linger := range map[string]int{"closed": -1, "reset": 0} {
+			log := logged{make(chan string, 100)}
+			r := receive(t, func(_ *transport.Server, tr *tcpx.Transport) {
+				tr.TLS = config
+				tr.Config.Logger = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			})
+			conn, err := net.Dial("tcp", r.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.(*net.TCPConn).SetLinger(linger)
+			conn.Close()
+			if line := log.find(t, "refused a peer", "left without"); !strings.Contains(line, "level=DEBUG") || !strings.Contains(line, "health check") {
+				t.Errorf("%s, %s: %s", name, end, line)
+			}
+			if config == nil {
+				continue
+			}
+			conn, err = net.Dial("tcp", r.addr) // as one that does not like the certificate, and does not say so
+			if err != nil {
+				t.Fatal(err)
+			}
+			tls.Client(conn, &tls.Config{RootCAs: trusted, ServerName: "127.0.0.1", VerifyConnection: func(tls.ConnectionState) error {
+				return conn.Close()
+			}}).Handshake()
+			if line := log.find(t, "refused a peer", "left without"); !strings.Contains(line, "level=WARN") || !strings.Contains(line, "trust") {
+				t.Errorf("%s: %s", name, line)
+			}
+		}
+	}
+}
+
 func TestGarbageIsRefused(t *testing.T) {
 	log := logged{make(chan string, 100)}
 	r := receive(t, func(_ *transport.Server, tr *tcpx.Transport) {
@@ -326,13 +378,12 @@ func TestGarbageIsRefused(t *testing.T) {
 		bytes  []byte
 		reason string
 	}{
-		"a port scanner that says nothing": {nil, "EOF"},
-		"a browser":                        {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "does not speak pixferry"},
-		"a TLS client":                     {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "speaks TLS"},
-		"an oversized length":              {long, "does not speak pixferry"},
-		"random bytes in a frame":          {small, "message"},
-		"an empty message":                 {make([]byte, 4), "message"},
-		"a message that ends early":        {small[:50], "EOF"},
+		"a browser":                 {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "does not speak pixferry"},
+		"a TLS client":              {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "speaks TLS"},
+		"an oversized length":       {long, "does not speak pixferry"},
+		"random bytes in a frame":   {small, "message"},
+		"an empty message":          {make([]byte, 4), "message"},
+		"a message that ends early": {small[:50], "EOF"},
 	} {
 		conn, err := net.Dial("tcp", r.addr)
 		if err != nil {
@@ -345,18 +396,8 @@ func TestGarbageIsRefused(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want the connection closed", name, answer, err)
 		}
 		conn.Close()
-		for line := ""; ; {
-			select {
-			case line = <-log.lines:
-			case <-time.After(5 * time.Second):
-				t.Fatalf("%s: nothing in the log", name)
-			}
-			if strings.Contains(line, "refused a peer") {
-				if !strings.Contains(line, c.reason) {
-					t.Errorf("%s: %s; want it to say %q", name, line, c.reason)
-				}
-				break
-			}
+		if line := log.find(t, "refused a peer", c.reason); !strings.Contains(line, c.reason) {
+			t.Errorf("%s: %s; want it to say %q", name, line, c.reason)
 		}
 	}
 	b := content(1000)

@@ -40,8 +40,9 @@ type link struct {
 	r    messageReader
 	w    *framing.Writer
 
-	heard bool    // a whole message has come
-	first [2]byte // that came, before heard
+	accepted bool    // else dialled
+	heard    bool    // a whole message has come
+	first    [2]byte // that came, before heard
 
 	// For WriteApart.
 	head  []byte
@@ -89,6 +90,7 @@ func (l *link) explain(err error) error {
 	}
 	tooLong := (*framing.TooLongError)(nil)
 	peer := l.conn.RemoteAddr().String()
+	left := l.accepted && (errors.Is(err, io.EOF) || wasReset(err))
 	switch {
 	case l.heard && !errors.As(err, &tooLong), errors.Is(err, net.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, io.ErrShortBuffer), errors.Is(err, transport.ErrIdle):
 		return err
@@ -96,10 +98,22 @@ func (l *link) explain(err error) error {
 		return fmt.Errorf("the peer at %s speaks TLS and this side does not: %s", peer, oneSided)
 	case errors.As(err, &tooLong):
 		return fmt.Errorf("the peer at %s does not speak pixferry over TCP: %w", peer, err)
+	case left && l.silent():
+		return fmt.Errorf("the peer at %s has left before it said anything, as a health check does: %w", peer, io.EOF)
+	case left && inTLS(l.conn, err):
+		return fmt.Errorf("the peer at %s has left during the TLS handshake; it may not trust this side's certificate: %w", peer, noEOF(err))
 	case inTLS(l.conn, err):
 		return tlsError(peer, err)
 	}
 	return fmt.Errorf("the peer at %s has ended the connection before it said anything; it may expect TLS (%s): %w", peer, oneSided, noEOF(err))
+}
+
+// silent reports whether the peer has not sent a byte, or in TLS not its hello.
+func (l *link) silent() bool {
+	if t, ok := l.conn.(*tls.Conn); ok && t.ConnectionState().Version != 0 {
+		return false
+	}
+	return len(l.r.ahead) == 0 && l.first == [2]byte{}
 }
 
 func (l *link) WriteMessage(msg []byte) error {

@@ -162,7 +162,9 @@ func (l *listener) Accept(context.Context) (native.Link, error) {
 	if l.t.TLS != nil {
 		conn = tls.Server(conn, l.t.TLS)
 	}
-	return newLink(conn, l.t.userTimeout()), nil
+	link := newLink(conn, l.t.userTimeout())
+	link.accepted = true
+	return link, nil
 }
 
 // Close implements native.LinkListener.

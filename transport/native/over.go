@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -152,6 +153,8 @@ func (l *listener) begin(ctx context.Context, link Link) {
 	switch {
 	case err == nil:
 		l.Ready(c)
+	case errors.Is(err, io.EOF): // health checks come for ever
+		l.over.log.Debug("a peer has left without a session", "peer", link.Info().Peer, "err", err)
 	case l.ctx.Err() == nil: // else the Listener was closed, which is nothing about the peer
 		l.over.log.Warn("refused a peer", "peer", link.Info().Peer, "err", err)
 	}
