@@ -106,7 +106,7 @@ func run(ctx context.Context, o options, stdin io.Reader, trouble io.Writer) (st
 	if err != nil {
 		return statistics{}, err
 	}
-	t, err := endpoint.Parse(o.url, false)
+	t, err := endpoint.Parse(o.url, false, nil)
 	if err != nil {
 		return statistics{}, err
 	}

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"fmt"
+	"log/slog"
 	"net/url"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ func (q *query) device(u *url.URL) transport.Transport {
 			ZeroBased: q.text("number", "1", "1", "0") == "0",
 			Truncated: q.text("truncated", "", "keep") == "keep",
 			LastFirst: q.text("last", "", "first") == "first",
+			Logger:    q.log,
 		}
 		if u.User != nil {
 			b.Username = u.User.Username()
@@ -36,15 +38,15 @@ func (q *query) device(u *url.URL) transport.Transport {
 		}
 		return b
 	case "udp+datagram":
-		return &udpx.Datagram{Addr: u.Host}
+		return &udpx.Datagram{Addr: u.Host, Logger: q.log}
 	case "udp+header":
-		h := &udpx.Header{Addr: u.Host, Width: q.number("width", 8, 4, 8), Gap: q.duration("gap")}
+		h := &udpx.Header{Addr: u.Host, Width: q.number("width", 8, 4, 8), Gap: q.duration("gap"), Logger: q.log}
 		if q.text("order", "le", "le", "be") == "be" {
 			h.Order = framing.BigEndian
 		}
 		return h
 	case "udp+json":
-		return &udpx.JSON{Addr: u.Host}
+		return &udpx.JSON{Addr: u.Host, Logger: q.log}
 	case "tcp+begin":
 		return &tcpx.Begin{Addr: u.Host, Pause: q.duration("pause")}
 	case "tcp+command":
@@ -66,6 +68,7 @@ func (q *query) device(u *url.URL) transport.Transport {
 
 // query reads options and keeps the first mistake.
 type query struct {
+	log    *slog.Logger
 	values url.Values
 	known  []string
 	err    error

@@ -22,6 +22,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -32,12 +33,15 @@ import (
 	"github.com/pixferry/pixferry/mqttx"
 	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/udpx"
 )
 
 // Parse makes the transport that a URL names, for the side that receives or the
-// one that sends. An option that the scheme does not know is an error.
-func Parse(raw string, receive bool) (transport.Transport, error) {
+// one that sends. An option that the scheme does not know is an error. The log
+// hears of trouble that no call returns, such as a broker that is away; nil is
+// silent.
+func Parse(raw string, receive bool, log *slog.Logger) (transport.Transport, error) {
 	u, err := ParseURL(raw)
 	if err != nil {
 		return nil, err
@@ -51,7 +55,7 @@ func Parse(raw string, receive bool) (transport.Transport, error) {
 	if _, err := strconv.ParseUint(u.Port(), 10, 16); err != nil {
 		return fail("port %s: want 0 to 65535", u.Port())
 	}
-	q := query{}
+	q := query{log: log}
 	if q.values, err = url.ParseQuery(u.RawQuery); err != nil {
 		return fail("%w", err)
 	}
@@ -89,13 +93,13 @@ func ParseURL(raw string) (*url.URL, error) {
 func (q *query) transport(u *url.URL, name string, receive bool) transport.Transport {
 	switch u.Scheme {
 	case "tcp":
-		return &tcpx.Transport{Addr: u.Host}
+		return &tcpx.Transport{Addr: u.Host, Config: q.config()}
 	case "tcps":
-		return &tcpx.Transport{Addr: u.Host, TLS: q.tls(u.Hostname(), receive)}
+		return &tcpx.Transport{Addr: u.Host, TLS: q.tls(u.Hostname(), receive), Config: q.config()}
 	case "udp":
-		return &udpx.Transport{Addr: u.Host}
+		return &udpx.Transport{Addr: u.Host, Config: q.config()}
 	case "mqtt", "mqtts":
-		t := &mqttx.Transport{Broker: u.Scheme + "://" + u.Host}
+		t := &mqttx.Transport{Broker: u.Scheme + "://" + u.Host, Config: q.config()}
 		if receive {
 			t.Name = name
 		} else {
@@ -112,6 +116,8 @@ func (q *query) transport(u *url.URL, name string, receive bool) transport.Trans
 	}
 	return q.device(u)
 }
+
+func (q *query) config() native.Config { return native.Config{Logger: q.log} }
 
 // tls reads the files that ca=, cert= and key= name.
 func (q *query) tls(host string, server bool) *tls.Config {

@@ -3,10 +3,13 @@ package endpoint
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/pixferry/pixferry/internal/testbroker"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -35,7 +38,7 @@ func TestParse(t *testing.T) {
 		{"mqtt+base://h:1?number=2", true, "1 or 0"},
 		{"tcp+begin://h:1?pause=soon", true, "500ms"},
 	} {
-		tr, err := Parse(c.url, c.receive)
+		tr, err := Parse(c.url, c.receive, nil)
 		switch {
 		case c.err == "" && (err != nil || tr == nil):
 			t.Errorf("%s: %v", c.url, err)
@@ -52,7 +55,7 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 		"user:secret@h:1/n": "such as tcp://h:1/n", "user:secret@tcp://h:1": "such as tcp://",
 		"mqtt://user:secret@h/n": "HOST:PORT", "tcp://h:x": "invalid port",
 	} {
-		_, err := Parse(raw, true)
+		_, err := Parse(raw, true, nil)
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "cret") || strings.Contains(err.Error(), "se^") || strings.Contains(err.Error(), ":se") {
 			t.Errorf("%s: %v, want an error with %q", raw, err, says)
 		}
@@ -84,7 +87,7 @@ func TestErrorsNameTheOperation(t *testing.T) {
 		"udp://127.0.0.1:0": false, "udp+datagram://127.0.0.1:0": false, "udp+header://127.0.0.1:0": false, "udp+json://127.0.0.1:0": false,
 		"mqtt://127.0.0.1:1/gate": true, "mqtt+base://127.0.0.1:1": true,
 	} {
-		tr, err := Parse(raw, true)
+		tr, err := Parse(raw, true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +97,7 @@ func TestErrorsNameTheOperation(t *testing.T) {
 				t.Errorf("%s: %v is no error of %s", raw, err, op)
 			}
 		}
-		elsewhere, err := Parse(strings.Replace(raw, "127.0.0.1", "192.0.2.1", 1), true) // which no host has
+		elsewhere, err := Parse(strings.Replace(raw, "127.0.0.1", "192.0.2.1", 1), true, nil) // which no host has
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -114,5 +117,39 @@ func TestErrorsNameTheOperation(t *testing.T) {
 		l.Close()
 		_, err = l.Accept(t.Context())
 		failed("accept", err)
+	}
+}
+
+// lines is a log whose lines can be waited for.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+func TestLogHearsOfBrokerThatIsAway(t *testing.T) {
+	broker := testbroker.Embedded(t, testbroker.Options{})
+	for _, raw := range []string{broker.URL() + "/name", strings.Replace(broker.URL(), "mqtt:", "mqtt+base:", 1) + "?to=down&from=up"} {
+		log := make(lines, 100)
+		tr, err := Parse(raw, true, slog.New(slog.NewTextHandler(log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := tr.Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		broker.Stop()
+		for away := false; !away; {
+			select {
+			case line := <-log:
+				away = strings.Contains(line, "level=WARN") && strings.Contains(line, "cannot be used")
+			case <-time.After(10 * time.Second):
+				t.Fatalf("%s: nothing in the log", raw)
+			}
+		}
+		broker.Start()
+		l.Close()
 	}
 }

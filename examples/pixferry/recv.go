@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -48,8 +49,9 @@ func parseRecv(args []string, stderr io.Writer) (*recvArgs, error) {
 		return nil, misuse(stderr, "-count and -idle cannot be negative")
 	}
 	a.urls = flags.Args()
+	log := slog.New(slog.NewTextHandler(stderr, nil))
 	for _, raw := range a.urls {
-		t, err := endpoint.Parse(raw, true)
+		t, err := endpoint.Parse(raw, true, log)
 		if err != nil {
 			return nil, misuse(stderr, "%v", err)
 		}

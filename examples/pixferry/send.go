@@ -74,7 +74,7 @@ func parseSend(args []string, stderr io.Writer) (*sendArgs, error) {
 	if first := slices.Index(a.files, "-"); first >= 0 && slices.Contains(a.files[first+1:], "-") {
 		return nil, misuse(stderr, "standard input (-) can be sent once")
 	}
-	if a.to, err = endpoint.Parse(a.url, false); err != nil {
+	if a.to, err = endpoint.Parse(a.url, false, nil); err != nil {
 		return nil, misuse(stderr, "%v", err)
 	}
 	if _, ok := a.to.(*udpx.JSON); ok && len(a.files) > 0 {

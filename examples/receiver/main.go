@@ -74,7 +74,7 @@ func run(ctx context.Context, out, trouble io.Writer, addr, dir string, urls []s
 	})
 	fmt.Fprintf(out, "showing http://%s/\n", web.Addr())
 	for _, raw := range urls {
-		t, err := endpoint.Parse(raw, true)
+		t, err := endpoint.Parse(raw, true, log)
 		var l transport.Listener
 		if err == nil {
 			l, err = t.Listen(ctx)
