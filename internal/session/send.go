@@ -153,14 +153,15 @@ func (u *upload) wait(ctx context.Context, x *sending) {
 	}
 }
 
-// read calls f, which reads the body, unless ctx has ended.
+// read calls f, which reads the body, unless ctx has ended. If it ends meanwhile Send may have returned: what was
+// read is not to be sent.
 func (u *upload) read(ctx context.Context, f func() error) error {
 	u.reading.Store(!u.src.inMemory())
 	defer u.reading.Store(false)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return f()
+	return cmp.Or(f(), ctx.Err())
 }
 
 // tryAll offers the transfer on one session after the other until it has an answer,
@@ -326,7 +327,7 @@ func (u *upload) next(ctx context.Context, s *Session, offset int64) (p piece, e
 	p.offset = u.skip.RunEnd(offset)
 	err = u.read(ctx, func() (err error) { p.memory, p.n, err = u.fetch(s, p.offset); return err })
 	if p.last = p.n == 0 || !u.src.once() && p.offset+int64(p.n) == u.src.size; p.last && err == nil {
-		p.digest, err = u.src.finish()
+		err = u.read(ctx, func() (err error) { p.digest, err = u.src.finish(); return err })
 	}
 	if err != nil || p.n == 0 {
 		p.memory.Release()

@@ -100,11 +100,13 @@ func (s *Session) tooLarge(o *wire.Offer) error {
 	return &transport.TooLargeError{What: "metadata", Size: int64(len(o.Meta)), Max: int64(peer.Metadata)}
 }
 
-// leave ends the transfer on its session; one that has no answer is cancelled.
+// leave ends the transfer on its session; one that has no answer is cancelled. Before its offer it has no handle.
 func (x *sending) leave() {
 	x.s.do(func(e *arq.Engine) {
-		e.Cancel(x.handle, uint8(transport.ReasonCanceled)) // nothing if it is over
-		delete(x.s.out, x.handle)
+		if x.s.out[x.handle] == x {
+			e.Cancel(x.handle, uint8(transport.ReasonCanceled)) // nothing if it is over
+			delete(x.s.out, x.handle)
+		}
 		x.lose()
 	})
 }

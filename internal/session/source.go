@@ -14,6 +14,7 @@ import (
 // collects the digests of its blocks. One worker uses it.
 type source struct {
 	body *transport.OpenBody
+	at   io.ReaderAt // of body, or nil
 	alg  chunk.Algorithm
 	size int64 // -1 until the end of a Reader was found
 	tree *chunk.Tree
@@ -25,16 +26,20 @@ type source struct {
 }
 
 func newSource(body *transport.OpenBody, alg chunk.Algorithm) *source {
-	lent, _ := body.ReaderAt.(*memory.Reader)
-	return &source{body: body, lent: lent, alg: alg, size: body.Size, tree: chunk.NewTree(alg), hash: chunk.NewBlockHasher(alg)}
+	at := body.ReaderAt
+	if bounded, ok := at.(interface{ Unbounded() io.ReaderAt }); ok { // Send does not wait for its worker
+		at = bounded.Unbounded()
+	}
+	lent, _ := at.(*memory.Reader)
+	return &source{body: body, at: at, lent: lent, alg: alg, size: body.Size, tree: chunk.NewTree(alg), hash: chunk.NewBlockHasher(alg)}
 }
 
 // resumable says that blocks which the receiver holds can be compared and skipped.
-func (s *source) resumable() bool { return s.body.ReaderAt != nil && s.size > chunk.BlockSize }
+func (s *source) resumable() bool { return s.at != nil && s.size > chunk.BlockSize }
 
 // once says that what is read cannot be read again, so that it is better not read for a
 // peer that may be gone.
-func (s *source) once() bool { return s.body.ReaderAt == nil }
+func (s *source) once() bool { return s.at == nil }
 
 // ready says that reading all of it takes no time: it is small and in memory.
 func (s *source) ready() bool { return s.inMemory() && s.size <= largePiece }
@@ -62,8 +67,8 @@ func (s *source) rewind() {
 // block. At the end it returns 0, and the size is known.
 func (s *source) piece(offset int64, p []byte) (n int, err error) {
 	n = s.fit(offset, len(p))
-	if s.body.ReaderAt != nil {
-		err = chunk.ReadFullAt(s.body.ReaderAt, p[:n], offset)
+	if s.at != nil {
+		err = chunk.ReadFullAt(s.at, p[:n], offset)
 	} else {
 		n, err = s.next(p[:n], offset)
 	}
@@ -135,7 +140,7 @@ func (s *source) block(index int64, hasher *chunk.BlockHasher) (chunk.Digest, er
 	if d, ok := s.tree.Block(index); ok {
 		return d, nil
 	}
-	d, err := hasher.Read(s.body.ReaderAt, index, s.size)
+	d, err := hasher.Read(s.at, index, s.size)
 	if err == nil {
 		err = s.tree.Set(chunk.Block{Index: index, Digest: d})
 	}
@@ -161,7 +166,7 @@ func (s *source) digest(ctx context.Context) (chunk.Digest, error) {
 	if _, ok := s.tree.Root(s.size); ok {
 		return s.finish()
 	}
-	if s.body.ReaderAt != nil {
+	if s.at != nil {
 		hasher := chunk.NewBlockHasher(s.alg)
 		for i := range chunk.BlockCount(s.size) {
 			if _, err := s.block(i, hasher); err != nil || ctx.Err() != nil {
