@@ -117,13 +117,8 @@ func File(path string) Body {
 		return noBody("File was given an empty path")
 	}
 	return Body{name: filepath.Base(path), open: func(ctx context.Context) (*OpenBody, error) {
-		f, err := openFile(ctx, path)
+		f, before, err := openFile(ctx, path)
 		if err != nil {
-			return nil, err
-		}
-		before, err := f.Stat()
-		if err != nil {
-			f.Close()
 			return nil, err
 		}
 		if !before.Mode().IsRegular() {
@@ -158,29 +153,32 @@ func (f *checkedFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// openFile opens a file. A named pipe opens only when somebody writes to it: that
-// wait ends with the context.
-func openFile(ctx context.Context, path string) (*os.File, error) {
-	if info, err := os.Stat(path); err != nil || info.Mode()&fs.ModeNamedPipe == 0 {
-		return os.Open(path)
-	}
+// openFile opens a file. That may take for ever: a named pipe opens only when somebody writes to it, a file of a
+// server that is away not before it is back. The wait ends with the context.
+func openFile(ctx context.Context, path string) (*os.File, fs.FileInfo, error) {
 	var f *os.File
+	var info fs.FileInfo
 	var err error
 	opened := make(chan struct{})
 	go func() {
-		f, err = os.Open(path)
-		close(opened)
+		defer close(opened)
+		if f, err = os.Open(path); err != nil {
+			return
+		}
+		if info, err = f.Stat(); err != nil {
+			f.Close()
+		}
 	}()
 	select {
 	case <-opened:
-		return f, err
+		return f, info, err
 	case <-ctx.Done():
 		go func() { // it opens some day, or never
-			if <-opened; f != nil {
+			if <-opened; err == nil {
 				f.Close()
 			}
 		}()
-		return nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 }
 

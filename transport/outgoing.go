@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/memory"
 )
 
 // An Outgoing is an image on its way out, as [Sender.Send] gives it to an attempt. Its methods
@@ -128,13 +129,7 @@ func (o *Outgoing) differs(ctx context.Context, d chunk.Digest) (bool, error) {
 		return true, nil
 	}
 	h := chunk.NewHasher(alg)
-	body := io.NewSectionReader(o.Body.ReaderAt, 0, o.size)
-	_, err := io.Copy(h, readerFunc(func(p []byte) (int, error) {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		return body.Read(p)
-	}))
+	_, err := io.Copy(h, io.NewSectionReader(&boundedAt{ctx, o.Body.ReaderAt}, 0, o.size))
 	return h.Root() != d, err
 }
 
@@ -144,6 +139,9 @@ func (o *Outgoing) differs(ctx context.Context, d chunk.Digest) (bool, error) {
 func (o *Outgoing) open(ctx context.Context, img *Image) error {
 	if o.Body != nil {
 		src, _ := o.Body.Reader.(*source)
+		if at, ok := o.Body.ReaderAt.(*boundedAt); ok {
+			at.ctx = ctx
+		}
 		if src == nil || src.rewind(ctx) {
 			o.Body.pos = 0
 			return nil
@@ -177,6 +175,9 @@ func (o *Outgoing) describe(ctx context.Context, img *Image, b *OpenBody) (err e
 	o.Image.Body = Body{}
 	var head []byte
 	if b.ReaderAt != nil {
+		if _, ok := b.ReaderAt.(*memory.Reader); !ok {
+			b.ReaderAt = &boundedAt{ctx, b.ReaderAt}
+		}
 		head = make([]byte, min(sniffLen, max(b.Size, 0)))
 		err = chunk.ReadFullAt(b.ReaderAt, head, 0)
 	} else {
@@ -255,18 +256,45 @@ func (s *source) read(p []byte) (int, error) {
 	if s.buf == nil {
 		s.buf = make([]byte, 64<<10)
 	}
+	n, err := within(s.ctx, func() (int, error) { return s.r.Read(s.buf[:min(len(p), len(s.buf))]) })
+	if n == 0 && err != nil {
+		s.err = err // the buffer may be the read's for ever
+	}
+	return copy(p, s.buf[:n]), err
+}
+
+// A boundedAt reads from content that may block for ever, such as a file of a server that is
+// away: its ReadAt ends with a context.
+type boundedAt struct {
+	ctx context.Context
+	at  io.ReaderAt
+}
+
+func (b *boundedAt) ReadAt(p []byte, off int64) (int, error) {
+	own := make([]byte, len(p)) // p is the caller's when a read was left alone
+	n, err := within(b.ctx, func() (int, error) { return b.at.ReadAt(own, off) })
+	return copy(p, own[:n]), err
+}
+
+// Unbounded is the content itself, for who does not wait for its reads.
+func (b *boundedAt) Unbounded() io.ReaderAt { return b.at }
+
+// within calls read, and leaves it alone when ctx ends.
+func within(ctx context.Context, read func() (int, error)) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
 	var n int
 	var err error
 	done := make(chan struct{})
 	go func() {
-		n, err = s.r.Read(s.buf[:min(len(p), len(s.buf))])
-		close(done)
+		defer close(done)
+		n, err = read()
 	}()
 	select {
 	case <-done:
-		return copy(p, s.buf[:n]), err
-	case <-s.ctx.Done():
-		s.err = s.ctx.Err()
-		return 0, s.err
+		return n, err
+	case <-ctx.Done():
+		return 0, ctx.Err()
 	}
 }

@@ -203,6 +203,40 @@ func TestPipeCancel(t *testing.T) {
 	})
 }
 
+// stuckAt is content of which a read blocks until back is closed.
+type stuckAt struct {
+	*bytes.Reader
+	reads, stuck int
+	back         chan struct{}
+}
+
+func (s *stuckAt) ReadAt(p []byte, off int64) (int, error) {
+	if s.reads++; s.reads > s.stuck {
+		<-s.back
+	}
+	return s.Reader.ReadAt(p, off)
+}
+
+// Content may be a file of a server that is away.
+func TestPipeCancelWhileContentBlocks(t *testing.T) {
+	for stuck := range 3 { // in the first read, for the media type, or in a later one
+		store := &MemStore{}
+		s := &Server{Store: store}
+		bubble(t, s, func(t *testing.T) {
+			a := pipeTo(t, s)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			content, back := picture(1, 3*block), make(chan struct{})
+			_, err := a.Send(ctx, &Image{Body: Content(&stuckAt{bytes.NewReader(content), 0, stuck, back}, int64(len(content)))}, nil)
+			close(back)
+			wantOutcome(t, err, NotKept, context.DeadlineExceeded)
+			if countKept(store) != 0 {
+				t.Error("kept")
+			}
+		})
+	}
+}
+
 func TestPipeCancelWhileHandled(t *testing.T) {
 	var answer chan error
 	store := &MemStore{}
