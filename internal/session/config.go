@@ -41,7 +41,7 @@ const (
 	maxMessage  = 1 << 20  // of a transport.Message; the Inbox has the lower limit
 	maxMetadata = 32 << 10 // of an offer; the same
 
-	// A peer that has accepted a session on an unordered link, where nobody tells of the
+	// A peer that has accepted a session on a link that is not reliable, where nobody tells of the
 	// other's end, gives it up after lingerIdle idle times without traffic, at least leastLinger.
 	lingerIdle  = 10
 	leastLinger = 5 * time.Minute

@@ -86,7 +86,7 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 	}
 	if first != nil {
 		cfg.RemoteCID, cfg.FirstCID = first.Source, first.Dest
-		if !s.info.Ordered {
+		if !s.info.reliable() {
 			cfg.Linger = max(lingerIdle*cfg.Idle, leastLinger)
 		}
 	}

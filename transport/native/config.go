@@ -18,9 +18,9 @@ type Config struct {
 	// Without transfers nothing is sent, with one exception: a Conn that was dialled and is
 	// served asks at a third of this time whether its peer is still there, which also keeps NAT
 	// mappings open. If the peer falls silent it tries to join it again without limit. An
-	// accepted Conn over UDP, where a peer can vanish without a word, ends after 10 times this
-	// time in silence, at least 5 minutes; a peer that lives begins a new session with its next
-	// Send.
+	// accepted Conn over UDP, MQTT or another link that is not reliable, where a peer can vanish
+	// without a word, ends after 10 times this time in silence, at least 5 minutes; a peer that
+	// lives begins a new session with its next Send.
 	IdleTimeout time.Duration
 	// Window is how many bytes may be on their way to this side in one session: about what a
 	// receiving session takes in memory. A sending session keeps as many until they are
