@@ -1,6 +1,7 @@
 package arq
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 	"time"
@@ -90,6 +91,47 @@ func TestDataBeforeTheMetadataAreWhole(t *testing.T) {
 	}
 	if err := x.hand(data); err != nil || x.received() != 100 {
 		t.Errorf("data after it: %v", err)
+	}
+}
+
+// Metadata take memory as they come, not as they are announced: an offer of 50 bytes may announce 64 KiB.
+func TestAnnouncedMetadataTakeNoMemory(t *testing.T) {
+	x := newLossy(t, 100*time.Millisecond, nil)
+	for n := range uint16(earlyTransfers) {
+		offer := anOffer(n, 100)
+		offer.MetaSize, offer.Meta = hello().Metadata, []byte("meta")
+		if err := x.hand(offer); err != nil {
+			t.Fatal(err)
+		}
+		offer.MetaOffset = offer.MetaSize - 4
+		if err := x.hand(offer); !errors.Is(err, errEarly) {
+			t.Errorf("the end of metadata before the rest: %v", err)
+		}
+		if c := cap(x.ins.get(n).offer.Meta); c > 100 {
+			t.Errorf("memory of %d bytes for 4 of metadata", c)
+		}
+	}
+}
+
+// The parts of metadata may come again, cut elsewhere.
+func TestMetadataInParts(t *testing.T) {
+	x := newLossy(t, 100*time.Millisecond, nil)
+	meta := pattern(100)
+	for _, part := range []struct{ start, end int }{{0, 30}, {10, 20}, {20, 60}, {0, 70}, {70, 70}, {70, 100}} {
+		offer := anOffer(0, 100)
+		offer.MetaSize, offer.MetaOffset, offer.Meta = 100, uint16(part.start), meta[part.start:part.end]
+		if err := x.hand(offer); err != nil {
+			t.Fatalf("%+v: %v", part, err)
+		}
+		offered := false
+		for ev := x.NextEvent(); ev != nil; ev = x.NextEvent() {
+			if offered = ev.Kind == Offered; !offered || !bytes.Equal(ev.Offer.Meta, meta) {
+				t.Errorf("%+v: %+v", part, ev)
+			}
+		}
+		if offered != (part.end == 100) {
+			t.Errorf("%+v: offered: %t", part, offered)
+		}
 	}
 }
 

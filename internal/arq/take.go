@@ -44,10 +44,15 @@ func (e *Engine) onOffer(body []byte) error {
 	if in.offered || in.answered || f.ID != in.id || f.Attempt != in.attempt || f.MetaSize != in.offer.MetaSize {
 		return nil
 	}
-	copy(in.offer.Meta[f.MetaOffset:], f.Meta)
-	in.meta.Add(int64(f.MetaOffset), int64(f.MetaOffset)+int64(len(f.Meta)))
-	if in.meta.Covered() == int64(f.MetaSize) {
-		in.offered, in.meta = true, chunk.Ranges{}
+	have := len(in.offer.Meta)
+	if int(f.MetaOffset) > have { // no memory for what is only announced
+		return errEarly
+	}
+	if fresh := int(f.MetaOffset) + len(f.Meta) - have; fresh > 0 {
+		in.offer.Meta = append(in.offer.Meta, f.Meta[len(f.Meta)-fresh:]...)
+	}
+	if len(in.offer.Meta) == int(f.MetaSize) {
+		in.offered = true
 		e.events.push(Event{Kind: Offered, Handle: in.handle, Offer: in.offer})
 		e.checkFinished(in)
 	}
@@ -68,7 +73,7 @@ func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
 	}
 	in := &incoming{handle: f.Handle, counter: e.over.expand(f.Handle), id: f.ID, attempt: f.Attempt, told: &told{offer: *f}, size: f.Size}
 	in.offer, in.got = &in.told.offer, chunk.NewRanges(in.run[:0])
-	in.offer.MetaOffset = 0
+	in.offer.Meta, in.offer.MetaOffset = nil, 0
 	e.over.highest = max(e.over.highest, in.counter)
 	e.ins.add(in.handle, in)
 	switch {
@@ -76,8 +81,6 @@ func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
 		e.refuse(in, reasonMeta, "more metadata than the HELLO allows")
 	case f.Kind == wire.KindMessage && (f.Size < 0 || f.Size > int64(e.cfg.Local.MessageBytes)):
 		e.refuse(in, reasonTooLarge, "a message over what the HELLO allows")
-	default:
-		in.offer.Meta = make([]byte, f.MetaSize)
 	}
 	return in, nil
 }
