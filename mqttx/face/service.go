@@ -162,18 +162,19 @@ func (s *service) report(ctx context.Context, in *transport.Inbox, r Report) err
 	if err != nil || r.Kind != Verified && r.Kind != Stranger {
 		return err
 	}
+	var all []error
 	for rec, damaged := range r.Records() {
 		if damaged == nil {
-			err = errors.Join(err, s.acknowledge(r, rec))
+			all = append(all, s.acknowledge(r, rec))
 		}
 	}
-	return err
+	return errors.Join(all...)
 }
 
 // list hands on the records of a report, each as an image. One without a picture is a
 // message.
 func (s *service) list(ctx context.Context, in *transport.Inbox, r Report) error {
-	var all error
+	var all []error // joined one by one their text takes quadratic time
 	n := 0
 	for rec, err := range r.Records() {
 		n++
@@ -182,19 +183,19 @@ func (s *service) list(ctx context.Context, in *transport.Inbox, r Report) error
 			if picture, err = rec.Decode(); err == nil {
 				err = s.record(ctx, in, r.Cmd, rec, picture)
 			} else {
-				all = errors.Join(all, fmt.Errorf("%s of %s at %s: %w; it was handed on as a Message", r.Cmd, rec.Num, rec.Time, err))
+				all = append(all, fmt.Errorf("%s of %.100s at %.100s: %w; it was handed on as a Message", r.Cmd, rec.Num, rec.Time, err))
 				err = s.message(ctx, in, transport.Message{Type: r.Cmd, Data: rec.Raw})
 			}
 		}
 		if err == nil {
 			err = s.acknowledge(r, rec)
 		}
-		all = errors.Join(all, err)
+		all = append(all, err)
 	}
 	if n == 0 {
 		return fmt.Errorf("%s: data is empty", r.Cmd)
 	}
-	return all
+	return errors.Join(all...)
 }
 
 // record offers an image until it is kept or refused for good.
@@ -221,7 +222,7 @@ func (s *service) record(ctx context.Context, in *transport.Inbox, cmd string, r
 		s.records.Delete(id) // else its Handler may run yet
 	}
 	if err != nil {
-		err = fmt.Errorf("%s of %s at %s: %w", cmd, rec.Num, rec.Time, err)
+		err = fmt.Errorf("%s of %.100s at %.100s: %w", cmd, rec.Num, rec.Time, err)
 	}
 	return err
 }
@@ -229,7 +230,7 @@ func (s *service) record(ctx context.Context, in *transport.Inbox, cmd string, r
 func (s *service) message(ctx context.Context, in *transport.Inbox, m transport.Message) error {
 	err := s.retry(ctx, func(ctx context.Context) error { return in.Message(ctx, m) })
 	if err != nil {
-		err = fmt.Errorf("the message %q: %w", m.Type, err)
+		err = fmt.Errorf("the message %.100q: %w", m.Type, err)
 	}
 	return err
 }
@@ -250,7 +251,7 @@ func (s *service) acknowledge(r Report, rec Record) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	if err := s.l.Command(ctx, s.sn, appendPushAck(nil, r, rec.Number)); err != nil {
-		return fmt.Errorf("%s %s was kept, but not acknowledged: %w", r.Cmd, rec.Number, err)
+		return fmt.Errorf("%s %.100s was kept, but not acknowledged: %w", r.Cmd, rec.Number, err)
 	}
 	return nil
 }

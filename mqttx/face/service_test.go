@@ -1,6 +1,7 @@
 package face
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -176,8 +177,32 @@ func TestEveryElement(t *testing.T) {
 		all = append(all, "0")
 	}
 	p.publish(up, verified(all...))
-	if err := await(t, "trouble", d.trouble); !strings.Contains(err.Error(), "more than 4096 records") {
+	err := await(t, "trouble", d.trouble)
+	if !strings.Contains(err.Error(), "more than 4096 records") {
 		t.Errorf("too many records: %.200v", err)
+	}
+	if n := testing.AllocsPerRun(1, func() { _ = err.Error() }); n > 100 {
+		t.Errorf("the text about %d records takes %v allocations: with one for each it is made in quadratic time", maxRecords, n)
+	}
+}
+
+// What a terminal says of itself has no say in how long a line of the log gets.
+func TestTroubleIsShort(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	d := serve(t, b, &Transport{}, func(srv *transport.Server) {
+		srv.Handler = func(context.Context, *transport.Incoming) error { return transport.Reject("no") }
+	})
+	p := newPeer(t, b, down)
+	long := strings.Repeat("x", 100_000)
+	for _, payload := range []string{
+		verified(strings.Replace(element(`"`+long+`"`, nil), "2024", long, 1)),
+		verified(strings.Replace(element(`"`+long+`"`, []byte{1}), "2024", long, 1)),
+		`{"cmd": "` + long + `"}`,
+	} {
+		p.publish(up, payload)
+		if err := await(t, "trouble", d.trouble); len(err.Error()) > 1000 {
+			t.Errorf("trouble of %d bytes: %.300v", len(err.Error()), err)
+		}
 	}
 }
 
