@@ -83,7 +83,7 @@ func (b *Begin) Listen(ctx context.Context) (transport.Listener, error) {
 	}
 	times := waits{timeout: limit(b.Timeout, deviceTimeout), idle: limit(b.IdleTimeout, deviceIdle)}
 	return listenDevice(ctx, b.Listener, b.Addr, b.info(), times, func(ctx context.Context, r *deviceReader, in *transport.Inbox) error {
-		if err := r.write(ctx, []byte(beginWelcome)); err != nil {
+		if err := r.greet(ctx, beginWelcome); err != nil {
 			return err
 		}
 		if _, err := r.text(ctx, literal(beginText)); err != nil {

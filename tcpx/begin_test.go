@@ -2,6 +2,7 @@ package tcpx_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -380,8 +381,13 @@ func TestEmptyImagesAreRefused(t *testing.T) {
 }
 
 // A server gives up on a client that stops in the middle, and on one that never
-// begins, each after its time; with negative times it waits.
+// begins, each after its time; with negative times it waits. The same holds for one
+// that leaves it at a part of the TLS handshake.
 func TestSilentClients(t *testing.T) {
+	own, _ := certificate(t, "receiver")
+	secure := func(l net.Listener) net.Listener {
+		return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{own}})
+	}
 	for _, tt := range []struct {
 		tr   func(l net.Listener) transport.Transport
 		say  string
@@ -400,6 +406,9 @@ func TestSilentClients(t *testing.T) {
 		{func(l net.Listener) transport.Transport { return &tcpx.Command{Listener: l} }, "hello serverfhalf", 30 * time.Second},
 		{func(l net.Listener) transport.Transport { return &tcpx.Command{Listener: l} }, "hello serverc", 30 * time.Second},
 		{func(l net.Listener) transport.Transport { return &tcpx.Frames{Listener: l} }, "infrared", 31 * time.Second},
+		{func(l net.Listener) transport.Transport { return &tcpx.Begin{Listener: secure(l)} }, "", 30 * time.Second},
+		{func(l net.Listener) transport.Transport { return &tcpx.Command{Listener: secure(l)} }, "\x16\x03\x01", 30 * time.Second},
+		{func(l net.Listener) transport.Transport { return &tcpx.Frames{Listener: secure(l)} }, "\x16\x03\x01", 10 * time.Minute},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newMemNet()

@@ -106,7 +106,7 @@ func (c *Command) Listen(ctx context.Context) (transport.Listener, error) {
 }
 
 func (c *Command) serve(ctx context.Context, r *deviceReader, in *transport.Inbox, names *namePattern) error {
-	if err := r.write(ctx, []byte(commandServer)); err != nil {
+	if err := r.greet(ctx, commandServer); err != nil {
 		return err
 	}
 	if _, err := r.text(ctx, literal(commandClient)); err != nil {

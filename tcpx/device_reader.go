@@ -33,6 +33,12 @@ func newDeviceReader(conn net.Conn, w waits) *deviceReader {
 	return &deviceReader{deviceLink: newDeviceLink(conn, w.timeout), waits: w, buf: make([]byte, 32<<10)}
 }
 
+// greet says the first text. On a connection whose TLS handshake it begins it reads as well.
+func (r *deviceReader) greet(ctx context.Context, text string) error {
+	_, err := bounded(ctx, r.timeout, r.SetDeadline, func() (int, error) { return r.Write([]byte(text)) })
+	return err
+}
+
 // A splitFunc finds a text at the start of data, which is not empty, and returns
 // its length: 0 while it is not all there. paused says that nothing more has come
 // for a while, or that the stream has ended.
