@@ -21,7 +21,7 @@ func (e *Engine) onAck(number int64, body []byte) error {
 	if largest >= e.sent.next || largest < 0 {
 		return &wire.Error{Code: wire.CodeState, Frame: wire.TypeAck, Text: "for a message that was never sent"}
 	}
-	e.credit.set(number, f.Window, f.Messages)
+	e.credit.set(number, min(int64(f.Window), e.cfg.MostSent), f.Messages)
 	b := &e.batch
 	if b.packets == 0 {
 		b.largest = -1

@@ -17,15 +17,15 @@ type Config struct {
 	// alone: a gap is loss, there is no pacing and no congestion control, and the
 	// probe timer sends a PING instead of data. Otherwise RFC 9002.
 	Ordered, Reliable bool
+	// Unproven says that a responder's peer address is not proven: until a short message
+	// arrives at most three times the received bytes are sent.
+	Unproven bool
 	// MaxMessage is the message size to begin with, in bytes, at least 256.
 	MaxMessage int
 	// Sizes are larger message sizes, ascending, to probe for.
 	Sizes []int
 	// PadHello is the length that messages with an initiator's HELLO are padded to (1,200 on UDP).
 	PadHello int
-	// Unproven says that a responder's peer address is not proven: until a short message
-	// arrives at most three times the received bytes are sent.
-	Unproven bool
 
 	// Local is what this side can take, as its HELLO states it.
 	Local wire.Hello
@@ -33,6 +33,9 @@ type Config struct {
 	// link with a round trip of 50 ms or more the rest follows as the owner consumes: the window is
 	// eight times what it does in a round trip. 0: all is given at once.
 	FirstWindow int
+	// MostSent is how many bytes of payload may be sent and neither acknowledged nor lost, however large
+	// the peer's window is: on a link that loses they are kept so long. 0: as many as the window allows.
+	MostSent int64
 
 	// LocalCID is random and names this side in messages to it. RemoteCID is, for an initiator,
 	// random; for a responder, the source connection ID of the first message, whose

@@ -29,12 +29,12 @@ func newSendCredit() sendCredit {
 }
 
 // set notes the window in message number.
-func (c *sendCredit) set(number int64, bytes uint32, messages uint16) {
+func (c *sendCredit) set(number, bytes int64, messages uint16) {
 	if number < c.setBy {
 		return
 	}
 	c.setBy = number
-	c.bytes, c.messages = int64(bytes), int(messages)
+	c.bytes, c.messages = bytes, int(messages)
 	c.most = max(c.most, c.bytes)
 	if messages == wire.NoMessageLimit {
 		c.messages = math.MaxInt

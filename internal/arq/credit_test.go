@@ -35,6 +35,25 @@ func TestWindowGrowsOnALongPath(t *testing.T) {
 	}
 }
 
+// A peer that takes more than this side keeps, and acknowledges nothing, gets no more than that.
+func TestPeersWindowIsNoClaimOnMemory(t *testing.T) {
+	const most = 1 << 20
+	x := newLossy(t, 100*time.Millisecond, func(c *Config) { c.Ordered, c.MostSent = true, most })
+	h := wire.Header{Dest: 11, Number: x.number}
+	x.number++
+	var a ackTracker
+	a.got.Add(0, 1)
+	x.receive((&wire.Ack{Window: 1<<32 - 1, Messages: wire.NoMessageLimit}).Append(h.Append(nil), &a.got, 1, 1000))
+	handle := x.send(pattern(4<<20), nil)
+	x.pollAll()
+	if held := x.supplied[handle]; held < most || held > most+2*x.cfg.ReadAhead {
+		t.Errorf("%d bytes are held for a peer that acknowledges nothing, want %d and some read ahead", held, most)
+	}
+	if x.credit.inFlight < most-2000 || x.credit.inFlight > most {
+		t.Errorf("%d bytes are in flight, want %d", x.credit.inFlight, most)
+	}
+}
+
 // What a lower window does not cover any more is not taken, where it comes again.
 func TestLoweredWindowHoldsAtOnce(t *testing.T) {
 	b := New(Config{MaxMessage: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2, FirstCID: 3}, start)

@@ -65,6 +65,9 @@ func New(cfg Config, now time.Time) *Engine {
 	if cfg.ReadAhead <= 0 {
 		cfg.ReadAhead = 128 << 10
 	}
+	if cfg.MostSent <= 0 {
+		cfg.MostSent = math.MaxUint32
+	}
 	if cfg.Local.Repairs = 0; cfg.Coder != nil && !cfg.Ordered {
 		cfg.Local.Repairs = maxRepaired
 	}

@@ -66,7 +66,7 @@ func (e *Engine) onHello(h *wire.Header, body []byte) error {
 		hs.hello = e.controls.add(&control{frame: &e.cfg.Local, twice: true})
 	}
 	e.acks.maxRanges = wire.MaxAckRanges
-	e.credit.set(-1, hello.Window, hello.Messages)
+	e.credit.set(-1, min(int64(hello.Window), e.cfg.MostSent), hello.Messages)
 	e.size.setLimit(int(min(hello.MaxMessage, 1<<30)))
 	e.resized()
 	if peer := time.Duration(hello.IdleMillis) * time.Millisecond; peer > 0 {

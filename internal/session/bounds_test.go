@@ -4,7 +4,9 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -28,6 +30,37 @@ func TestAnswersAreBounded(t *testing.T) {
 	take(more) // the oldest of them
 	if calls != maxAnswers+more {
 		t.Error("a message was taken twice")
+	}
+}
+
+// A peer that takes more than this side keeps, and acknowledges nothing, does not get more.
+func TestSentBytesAreBounded(t *testing.T) {
+	const size = 2 * largestWindow
+	for _, own := range []int{0, size} {
+		a := newConn(NewEndpoint(Config{Settings: Settings{Window: own}}), nil).newSession(still{}, nil)
+		buf := make([]byte, 64<<10)
+		first := buf[:a.Poll(time.Now(), buf)]
+		h, _, err := wire.Parse(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newConn(NewEndpoint(Config{Settings: Settings{Window: 2 * size}}), nil).newSession(still{}, &h)
+		b.Deliver(time.Now(), nil, first)
+		a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
+
+		p := make([]byte, largePiece)
+		held := int64(0)
+		handle, err := a.eng.Offer(&wire.Offer{Size: wire.UnknownSize, Algorithm: 1})
+		for err == nil && a.eng.Want(handle) > 0 && held < 2*size {
+			if err = a.eng.Supply(handle, held, p); err == nil {
+				held += int64(len(p))
+				for a.Poll(time.Now(), buf) > 0 {
+				}
+			}
+		}
+		if most := int64(max(own, largestWindow)); err != nil || held < most || held > most+4*largePiece {
+			t.Errorf("with a window of its own of %d a sender keeps %d bytes (%v), want %d and some read ahead", own, held, err, most)
+		}
 	}
 }
 

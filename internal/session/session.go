@@ -77,6 +77,9 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		Coder:     c.ep.cfg.Coder,
 		Path:      c.ep.paths.recall(s.info.Peer, time.Now()),
 	}
+	if !s.info.reliable() { // where what was sent is kept
+		cfg.MostSent = int64(max(c.ep.cfg.largest, largestWindow))
+	}
 	rand.Read(cfg.Local.ResetToken[:])
 	if !s.info.Ordered { // datagrams, with a sender's address that anybody can write
 		cfg.PadHello, cfg.Unproven = wire.InitialMessage, true

@@ -24,11 +24,11 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Window is how many bytes may be on their way to this side in one session: about what a
 	// receiving session takes in memory. A sending session keeps as many until they are
-	// acknowledged. 0: 8 MiB, and over UDP up to 40 MiB on paths that hold so much (a round trip
-	// of 50 ms or more, in each of which 1 MiB arrives and is stored). The peer is given four
-	// fifths of it over TCP, and at first over UDP, because both ends hold some bytes beyond it.
-	// All sessions of a Transport together get 32 times Window, or 32 times 8 MiB. Over MQTT they
-	// share one Window; 0: 4 MiB.
+	// acknowledged, but, whatever its peer takes, no more than 40 MiB or its own Window. 0: 8 MiB,
+	// and over UDP up to 40 MiB on paths that hold so much (a round trip of 50 ms or more, in each
+	// of which 1 MiB arrives and is stored). The peer is given four fifths of it over TCP, and at
+	// first over UDP, because both ends hold some bytes beyond it. All sessions of a Transport
+	// together get 32 times Window, or 32 times 8 MiB. Over MQTT they share one Window; 0: 4 MiB.
 	Window int
 	// MaxTransfers is how many transfers a peer may have under way in one session; others wait at
 	// the peer. 0: 64.
