@@ -32,8 +32,8 @@ func (e *Engine) onAck(number int64, body []byte) error {
 	before := b.largest
 	for r := range f.Ranges(largest) {
 		b.lowest = r.Start
-		for n := max(r.Start, e.sent.base); n < r.End; n++ {
-			e.acked(n)
+		for n := max(r.Start, e.sent.base); n < r.End; {
+			n = e.acked(n, r.End)
 		}
 		if r.Start <= e.sent.base {
 			break
@@ -50,13 +50,16 @@ func (e *Engine) onAck(number int64, body []byte) error {
 	return nil
 }
 
-// acked notes that the peer has received a message, if that is news.
-func (e *Engine) acked(number int64) {
+// acked notes that the peer has received a message, if that is news, as it has all before end. It returns the
+// next one that may be news: a peer may repeat itself.
+func (e *Engine) acked(number, end int64) (next int64) {
 	m := e.sent.at(number)
 	b := &e.batch
 	switch m.state {
 	case resolved:
-		return
+		next = max(m.prior, number+1)
+		m.prior = max(m.prior, end)
+		return next
 	case lost:
 		e.stats.SpuriousLosses++
 		e.recovery.spurious(e, number, m)
@@ -73,7 +76,7 @@ func (e *Engine) acked(number int64) {
 			e.recovery.acked(e.now, m)
 		}
 	}
-	m.state = resolved
+	m.state, m.prior = resolved, end
 	if m.ackLargest >= 0 {
 		e.acks.confirmed(m.ackLargest)
 	}
@@ -93,6 +96,7 @@ func (e *Engine) acked(number int64) {
 		b.run.end += int64(m.length)
 	}
 	m.forget()
+	return number + 1
 }
 
 // ackedRun is bytes of a transfer in messages behind each other that were acknowledged together.

@@ -135,6 +135,31 @@ func TestMetadataInParts(t *testing.T) {
 	}
 }
 
+// Ranges that were acknowledged before are passed over at once: a message has room for 70 ACKs of all that is in flight.
+func TestRepeatedACKsCostLittle(t *testing.T) {
+	x := newLossy(t, 100*time.Millisecond, func(c *Config) { c.Ordered = true })
+	_, end := x.flight(200_000)
+	last := int64(end)
+	x.acks(3, 50)
+	for n := int64(3); n < 50; n++ {
+		if next := x.acked(n, 50); next != 50 {
+			t.Fatalf("behind message %d of [3, 50) comes %d", n, next)
+		}
+	}
+	if x.Engine.sent.at(50).state != outstanding {
+		t.Error("a message that was not acknowledged counts as such")
+	}
+	x.acks(2, last)
+	if next := x.acked(2, last); next != last {
+		t.Errorf("behind message 2 of [2, %d) comes %d", last, next)
+	}
+	for n := int64(50); n < last; n++ {
+		if x.Engine.sent.at(n).state != resolved {
+			t.Fatalf("message %d was passed over", n)
+		}
+	}
+}
+
 // "what a peer can make this side hold": offers, and pieces of one transfer.
 func TestWhatAPeerOpensIsBounded(t *testing.T) {
 	x := newLossy(t, 100*time.Millisecond, nil)
