@@ -26,8 +26,10 @@ const jsonType = "application/json"
 //	receiver  "get the msg"
 //
 // If the receiver does not take the text it answers "error: " and the reason; SendMessage returns
-// this, and any other answer, as a *transport.RejectedError. Only [transport.Message].Data is
-// carried; received messages have the Type "application/json".
+// this, and any other answer, as a *transport.RejectedError. A receiver of this package cuts the
+// reason to what makes its answer three times as long as the text, as the sender's address may be
+// false. Only [transport.Message].Data is carried; received messages have the Type
+// "application/json".
 //
 // SendMessage waits for the answer. A receiver of this package sends it when Server.Message has
 // returned nil. Without an answer the text may have arrived or not, and is not repeated; the next
@@ -119,6 +121,13 @@ func judgeMessage(answer []byte) error {
 	return &transport.RejectedError{Text: fmt.Sprintf("the receiver answers %q", text)}
 }
 
+// mostAnswer is how long the answer to a datagram of n bytes may be: with its headers (RFC 791, RFC 768) three times
+// as long as that, as over [Transport], or it could be used to flood whoever is named as its sender.
+func mostAnswer(n int) int {
+	const headers = 20 + 8
+	return min(3*(headers+n)-headers, maxJSON)
+}
+
 func serveJSON(ctx context.Context, p *peer, in *transport.Inbox) error {
 	for {
 		d, err := p.next(ctx, false, time.Time{})
@@ -139,6 +148,6 @@ func serveJSON(ctx context.Context, p *peer, in *transport.Inbox) error {
 			return err
 		}
 		text := AnswerError + err.Error()
-		p.reply(strings.ToValidUTF8(text[:min(len(text), maxJSON)], "?"))
+		p.reply(strings.ToValidUTF8(text[:min(len(text), mostAnswer(len(d.data)))], "?"))
 	}
 }

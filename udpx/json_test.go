@@ -29,15 +29,19 @@ func TestJSONFromFieldPeer(t *testing.T) {
 		}
 		for _, m := range []string{"", "{", "hello", "{\"a\": \"\xff\"}", text(1025), text(60_000), "{}{}"} {
 			peer.WriteTo([]byte(m), addrs[0])
-			if answer := peer.answer(); !strings.HasPrefix(answer, "error: ") || len(answer) > 1024 {
+			if answer := peer.answer(); !strings.HasPrefix(answer, "error: ") || len(answer) > 1024 || !strings.HasSuffix(answer, "UTF-8") && len(m) < 1025 {
 				t.Errorf("%.40q: %q", m, answer)
 			}
 		}
 		refusal := transport.Reject("no such command: %s", strings.Repeat("ü", 2000))
 		got.refuse.Store(&refusal)
 		peer.WriteTo([]byte(`{}`), addrs[0])
-		if answer := peer.answer(); !strings.HasPrefix(answer, "error: ") || !strings.Contains(answer, "no such command") || len(answer) > 1024 {
+		if answer := peer.answer(); !strings.HasPrefix(answer, "error: ") || !strings.Contains(answer, "no such command") || 28+len(answer) > 3*(28+2) {
 			t.Errorf("a message that is refused: %q", answer)
+		}
+		peer.WriteTo([]byte(text(1000)), addrs[0])
+		if answer := peer.answer(); len(answer) > 1024 || len(answer) < 1000 {
+			t.Errorf("a long message that is refused: %q", answer)
 		}
 		got.refuse.Store(nil)
 		peer.WriteTo([]byte(`{}`), addrs[0])
