@@ -70,7 +70,7 @@ type entry struct {
 
 // openOutbox reads what an earlier run has left behind.
 func openOutbox(dir string, limit int64, log *slog.Logger, post func(context.Context, []byte) error) (*outbox, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil { // faces and names are for nobody else
 		return nil, err
 	}
 	o := &outbox{

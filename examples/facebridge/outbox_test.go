@@ -36,6 +36,19 @@ func closed() context.Context {
 	return ctx
 }
 
+func TestOutboxIsForItsOwner(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("needs permissions")
+	}
+	dir := filepath.Join(t.TempDir(), "new", "outbox")
+	o := open(t, dir, 100, nil)
+	defer o.close(closed())
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Error(info.Mode(), err)
+	}
+}
+
 func TestOutbox(t *testing.T) {
 	dir := t.TempDir()
 	var mu sync.Mutex
