@@ -91,11 +91,11 @@ func (r *report) image(res result) {
 		r.json.Encode(res)
 		return
 	}
-	if res.Error != "" {
-		fmt.Fprintf(r.out, "%s %s: %s\n", res.Status, res.Name, res.Error)
+	if res.Error != "" { // of which a part may be the peer's
+		fmt.Fprintf(r.out, "%s %s: %s\n", res.Status, printable(res.Name), printable(res.Error))
 		return
 	}
-	fmt.Fprintf(r.out, "%s %s: %d bytes in %.3f s", res.Status, res.Name, res.Bytes, res.Seconds)
+	fmt.Fprintf(r.out, "%s %s: %d bytes in %.3f s", res.Status, printable(res.Name), res.Bytes, res.Seconds)
 	if res.Resumed > 0 {
 		fmt.Fprintf(r.out, ", %d were there already", res.Resumed)
 	}
