@@ -1,12 +1,28 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 )
 
-// What a peer says stays on its line, and leaves the terminal alone.
-func TestReportOfHostileTexts(t *testing.T) {
+// A sender's message is one line and does nothing to a terminal.
+func TestMessagesAreOneLine(t *testing.T) {
+	for text, want := range map[string]string{
+		`a "text" 图`: `a "text" 图`, "": "",
+		"a\ndelivered b: 1 bytes": `"a\ndelivered b: 1 bytes"`,
+		"\x1b[2J":                 `"\x1b[2J"`, "\u202ea": `"\u202ea"`, "\x9b2J": `"\x9b2J"`, "a\r": `"a\r"`,
+	} {
+		var out strings.Builder
+		newReport(&out, io.Discard, false, "never").message(text)
+		if got := out.String(); got != "message: "+want+"\n" {
+			t.Errorf("%q is printed as %q", text, got)
+		}
+	}
+}
+
+// Neither do the names and reasons that it has a say in.
+func TestImagesAreOneLine(t *testing.T) {
 	const evil = "a.jpg: 1 bytes in 0.001 s\ndelivered b.jpg\x1b[2J\u202e"
 	for _, res := range []result{
 		{Name: evil, Status: "rejected", Error: "bad name"},
@@ -14,7 +30,7 @@ func TestReportOfHostileTexts(t *testing.T) {
 		{Name: evil, Status: delivered, Bytes: 1},
 	} {
 		var out strings.Builder
-		newReport(&out, nil, false, "never").image(res)
+		newReport(&out, io.Discard, false, "never").image(res)
 		if s := out.String(); strings.Count(s, "\n") != 1 || strings.ContainsAny(s, "\x1b\u202e") {
 			t.Errorf("%q", s)
 		}
