@@ -214,12 +214,15 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	v := &serve{stop: stop, close: c.Close, conn: true}
+	in := &Inbox{srv: s, conn: c, info: c.Info(), arrivals: make(map[*Arrival]bool)}
 	if !s.enter(v) {
+		stop(ErrServerClosed)
+		_ = c.Serve(ctx, in) // so that Close tells the peer of the program's end, and it dials again
+		in.close(ErrServerClosed)
 		return ErrServerClosed
 	}
 	defer s.leave(v)
 
-	in := &Inbox{srv: s, conn: c, info: c.Info(), arrivals: make(map[*Arrival]bool)}
 	log := s.log.With("peer", in.info.Peer, "protocol", in.info.Protocol)
 	log.Info("conn opened")
 	if f := s.Hooks.ConnOpened; f != nil {

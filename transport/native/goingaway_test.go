@@ -85,6 +85,41 @@ func TestReceiverShutDownAndStartedAgain(t *testing.T) {
 	})
 }
 
+// A Conn that is accepted just as its Server shuts down, and never gets as far as to be served, ends as the others do.
+func TestShutDownBeforeAConnIsServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var present atomic.Pointer[medium]
+		present.Store(newMedium(reliable))
+		l, err := native.Over(nil, present.Load().listen, native.Config{}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := native.Over(func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }, nil, native.Config{}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		accepted, err := l.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := &transport.MemStore{}
+		srv := &transport.Server{Store: store}
+		if err := errors.Join(srv.Shutdown(t.Context()), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := srv.ServeConn(t.Context(), accepted); !errors.Is(err, transport.ErrServerClosed) {
+			t.Error("ServeConn after Shutdown:", err)
+		}
+		present.Store(newMedium(reliable))
+		shutdown := serveMedium(t, present.Load(), store)
+		if _, err := conn.Send(t.Context(), image("later", []byte("x")), nil); err != nil {
+			t.Error("to the program that is started next:", err)
+		}
+		shutdown(time.Second)
+	})
+}
+
 // The end of a Conn by Close is not a shutdown: nobody dials again.
 func TestCloseIsNoShutdown(t *testing.T) {
 	bubble(t, func(s *transport.Server, _ *medium) {
