@@ -254,6 +254,7 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 		offer.Flags |= wire.OfferResume
 	}
 	running := s.do(func(e *arq.Engine) {
+		e.Advance(time.Now()) // the idle time begins now, also if the carrier cannot poll for a while
 		if x.handle, err = e.Offer(&offer); err != nil {
 			return
 		}
