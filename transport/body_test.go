@@ -199,3 +199,46 @@ func TestBodyOfAnImageThatIsNotSentIsClosed(t *testing.T) {
 		t.Errorf("closed %d times", closed)
 	}
 }
+
+// request is the body of an http.Request from a client that has sent some bytes and then nothing: its Close waits
+// for its Read.
+type request struct {
+	sent    int
+	reading chan struct{} // holds a token while nobody reads
+	more    chan struct{}
+}
+
+func (r *request) Read(p []byte) (int, error) {
+	<-r.reading
+	defer func() { r.reading <- struct{}{} }()
+	if n := min(len(p), r.sent); n > 0 {
+		r.sent -= n
+		return n, nil
+	}
+	<-r.more
+	return 0, io.ErrUnexpectedEOF
+}
+
+func (r *request) Close() error {
+	<-r.reading
+	return nil
+}
+
+func TestSendEndsThoughCloseWaitsForRead(t *testing.T) {
+	for _, sent := range []int{0, 5, 4 * sniffLen} {
+		synctest.Test(t, func(t *testing.T) {
+			r := &request{sent, make(chan struct{}, 1), make(chan struct{})}
+			r.reading <- struct{}{}
+			defer close(r.more)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			body := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) { return r, 1 << 20, nil })
+			var s Sender
+			_, err := s.Send(ctx, everything, &Image{Body: body}, nil, func(ctx context.Context, out *Outgoing) (Receipt, error) {
+				_, err := io.Copy(io.Discard, out.Body)
+				return Receipt{}, err
+			})
+			wantOutcome(t, err, NotKept, context.DeadlineExceeded)
+		})
+	}
+}

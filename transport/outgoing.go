@@ -155,11 +155,11 @@ func (o *Outgoing) open(ctx context.Context, img *Image) error {
 	if err != nil {
 		return err
 	}
+	o.Body, o.size = b, b.Size
 	if err := o.describe(ctx, img, b); err != nil {
-		b.Close()
+		o.close()
 		return err
 	}
-	o.Body, o.size = b, b.Size
 	return nil
 }
 
@@ -197,11 +197,17 @@ func (o *Outgoing) describe(ctx context.Context, img *Image, b *OpenBody) (err e
 	return checkName(o.Image.Name, Limits{}.withDefaults().MaxName)
 }
 
+// close closes Body. A Close may wait for a Read that was left alone, as that of an http.Request's body does.
 func (o *Outgoing) close() {
-	if o.Body != nil {
-		o.Body.Close()
-		o.Body = nil
+	if o.Body == nil {
+		return
 	}
+	if src, _ := o.Body.Reader.(*source); src != nil && src.busy.Load() {
+		go o.Body.Close()
+	} else {
+		o.Body.Close()
+	}
+	o.Body = nil
 }
 
 // A source reads from a reader that may block for ever, such as a pipe or a
@@ -209,7 +215,8 @@ func (o *Outgoing) close() {
 type source struct {
 	ctx  context.Context
 	r    io.Reader
-	buf  []byte // lent to the read that runs
+	busy atomic.Bool // a read runs, or was left alone
+	buf  []byte      // lent to the read that runs
 	head []byte
 	pos  int   // in head
 	past bool  // bytes after head were asked for
@@ -250,15 +257,19 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func (s *source) read(p []byte) (int, error) {
-	if s.err != nil || len(p) == 0 {
-		return 0, s.err
+	if err := cmp.Or(s.err, s.ctx.Err()); err != nil || len(p) == 0 {
+		return 0, err
 	}
 	if s.buf == nil {
 		s.buf = make([]byte, 64<<10)
 	}
-	n, err := within(s.ctx, func() (int, error) { return s.r.Read(s.buf[:min(len(p), len(s.buf))]) })
+	s.busy.Store(true)
+	n, err := within(s.ctx, func() (int, error) {
+		defer s.busy.Store(false)
+		return s.r.Read(s.buf[:min(len(p), len(s.buf))])
+	})
 	if n == 0 && err != nil {
-		s.err = err // the buffer may be the read's for ever
+		s.err = err // the buffer may be the read's for good
 	}
 	return copy(p, s.buf[:n]), err
 }
