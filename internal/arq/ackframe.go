@@ -57,8 +57,8 @@ func (e *Engine) acked(number, end int64) (next int64) {
 	b := &e.batch
 	switch m.state {
 	case resolved:
-		next = max(m.prior, number+1)
-		m.prior = max(m.prior, end)
+		next = max(m.done, number+1)
+		m.done = max(m.done, end)
 		return next
 	case lost:
 		e.stats.SpuriousLosses++
@@ -76,7 +76,7 @@ func (e *Engine) acked(number, end int64) (next int64) {
 			e.recovery.acked(e.now, m)
 		}
 	}
-	m.state, m.prior = resolved, end
+	m.state, m.done = resolved, end
 	if m.ackLargest >= 0 {
 		e.acks.confirmed(m.ackLargest)
 	}

@@ -24,17 +24,17 @@ type batch struct {
 	urgent bool  // something to acknowledge at once
 	soon   bool  // something to acknowledge with its answer, or soon
 	newest bool  // the newest of those acknowledged was the largest of its ACK, so it gives a round-trip sample
-	least  int32 // bytes of the smallest message over wire.InitialMessage that was lost, 0: none was
+	lost   bool  // a message that was no probe is believed lost
+	least  int32 // bytes of the smallest of these over wire.InitialMessage, 0: none
 
-	acked, packets  int64 // newly acknowledged
-	largest         int64 // number of the newest of them, -1: none
-	at              time.Duration
-	delay           time.Duration // of its ACK
-	flight          flight        // of it
-	run             ackedRun      // of data, not yet noted
-	lost, lostCount int64
-	prior           int64 // bytes in flight before the batch
-	lowest          int64 // numbers below this were not reported by the newest ACK: unknown
+	acked, packets int64 // newly acknowledged
+	largest        int64 // number of the newest of them, -1: none
+	at             time.Duration
+	delay          time.Duration // of its ACK
+	flight         flight        // of it
+	run            ackedRun      // of data, not yet noted
+	prior          int64         // bytes in flight before the batch
+	lowest         int64         // numbers below this were not reported by the newest ACK: unknown
 }
 
 // receive handles a message. A message is acknowledged only if nothing in it was refused, so what

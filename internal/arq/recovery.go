@@ -109,19 +109,14 @@ func (r *recovery) sent(now time.Duration, number int64, m *sentMessage) {
 	if r.inFlight == 0 {
 		d.firstSentAt, d.at = now, now
 	}
-	m.prior = r.inFlight
 	m.delivered, m.deliveredAt, m.firstSentAt, m.appLimited = d.bytes, d.at, d.firstSentAt, d.appLimited > 0
 	r.inFlight += int64(m.size)
 	r.lastSent = now
 	r.probes = max(r.probes-1, 0)
 	if r.cc != nil {
 		r.pacer.sent(int64(m.size))
-		r.cc.Sent(packet(number, m))
+		r.cc.Sent(number)
 	}
-}
-
-func packet(number int64, m *sentMessage) cc.Packet {
-	return cc.Packet{Number: number, Size: int64(m.size), SentAt: m.at, Prior: m.prior}
 }
 
 // starved notes that there was nothing to send though something might have been.
@@ -145,7 +140,7 @@ func (r *recovery) spurious(e *Engine, number int64, m *sentMessage) {
 	r.threshold = min(max(r.threshold, r.largest-number+1), maxThreshold)
 	r.eighths = min(r.eighths+1, maxTime)
 	if r.cc != nil && !m.probe {
-		r.cc.Undo(e.now, packet(number, m))
+		r.cc.Undo(number)
 		r.ask(e.size.current)
 	}
 }
@@ -158,7 +153,7 @@ func (r *recovery) settle(e *Engine, b *batch) {
 	r.detect(e, b)
 	d := &r.delivery
 	if b.acked > 0 && r.cc != nil {
-		s := cc.Sample{Now: e.now, Acked: b.acked, Packets: b.packets, Lost: b.lost, LostCount: b.lostCount,
+		s := cc.Sample{Now: e.now, Acked: b.acked, Packets: b.packets,
 			InFlight: r.inFlight, Prior: b.prior, Largest: b.largest, LargestSentAt: b.at, Next: e.sent.next,
 			MinRTT: e.rtt.min, SRTT: e.rtt.smoothed, AppLimited: b.flight.appLimited,
 			Delivered: d.bytes, DeliveredAtSend: b.flight.delivered}
@@ -182,7 +177,6 @@ func (r *recovery) settle(e *Engine, b *batch) {
 func (r *recovery) detect(e *Engine, b *batch) {
 	r.lossAt = 0
 	delay := e.rtt.lossDelay(r.eighths)
-	before := b.lostCount
 	for n := e.sent.firstOutstanding(); n < r.largest; n++ {
 		m := e.sent.at(n)
 		if m.state != outstanding {
@@ -200,7 +194,7 @@ func (r *recovery) detect(e *Engine, b *batch) {
 			break // what was sent later is not lost either
 		}
 	}
-	if b.lostCount > before {
+	if b.lost {
 		if b.least > 0 && (r.ordered || int(b.least) > e.size.base) {
 			e.size.swallowed(e.now, int(b.least), wire.InitialMessage)
 			e.resized()
@@ -217,14 +211,13 @@ func (r *recovery) lose(e *Engine, b *batch, number int64, m *sentMessage) {
 	if m.probe {
 		e.size.lost(e.now)
 	} else {
-		b.lost += int64(m.size)
-		b.lostCount++
+		b.lost = true
 		if m.size > wire.InitialMessage && (b.least == 0 || m.size < b.least) {
 			b.least = m.size
 		}
 		r.loss.lose()
 		if r.cc != nil {
-			r.cc.Lost(e.now, packet(number, m))
+			r.cc.Lost(e.now, number)
 		}
 	}
 	if o := m.from; o != nil {

@@ -31,7 +31,7 @@ type sentMessage struct {
 	ackLargest int64 // the newest number that the ACK aboard acknowledges; -1: none
 	facts      []*control
 
-	prior int64 // bytes in flight before it; once it is resolved, the end of what is known to be so behind it
+	done int64 // once it is resolved, the end of what is known to be so behind it
 	flight
 }
 

@@ -23,11 +23,11 @@ func newReno() cc.Controller {
 func newCubic() cc.Controller { return cc.NewCubic(modelMessage) }
 
 // Sent implements cc.Controller.
-func (r *reno) Sent(p cc.Packet) { r.next = p.Number + 1 }
+func (r *reno) Sent(number int64) { r.next = number + 1 }
 
 // Lost implements cc.Controller.
-func (r *reno) Lost(_ time.Duration, p cc.Packet) {
-	if p.Number >= r.recovery {
+func (r *reno) Lost(_ time.Duration, number int64) {
+	if number >= r.recovery {
 		r.window = max(r.window/2, 2*r.message)
 		r.threshold, r.recovery = r.window, r.next
 	}
@@ -49,7 +49,7 @@ func (r *reno) Acked(s cc.Sample) {
 }
 
 // Undo implements cc.Controller: a reduction stays.
-func (r *reno) Undo(time.Duration, cc.Packet) {}
+func (r *reno) Undo(int64) {}
 
 // Resize implements cc.Controller.
 func (r *reno) Resize(size int) { r.message = int64(size) }

@@ -7,14 +7,14 @@ import "time"
 
 // Controller decides how much may be in flight and how fast it leaves.
 type Controller interface {
-	// Sent notes a message of data or control; p.Prior is what was in flight before it.
-	Sent(p Packet)
+	// Sent notes the number of a message of data or control.
+	Sent(number int64)
 	// Lost notes that a message is believed lost. A batch's losses come before its Acked.
-	Lost(now time.Duration, p Packet)
+	Lost(now time.Duration, number int64)
 	// Acked is called once per batch of acknowledgements with what they say together.
 	Acked(s Sample)
 	// Undo notes that a message counted as lost has arrived after all.
-	Undo(now time.Duration, p Packet)
+	Undo(number int64)
 	// Resize notes a new size of full messages in bytes.
 	Resize(max int)
 	// Window returns how many bytes may be in flight.
@@ -33,23 +33,13 @@ type Path struct {
 	RTT  time.Duration
 }
 
-// Packet is a message as controllers see it. Times are since the engine's start.
-type Packet struct {
-	Number int64
-	Size   int64
-	SentAt time.Duration
-	Prior  int64 // bytes in flight before it was sent
-}
-
-// Sample is what one batch of acknowledgements says.
+// Sample is what one batch of acknowledgements says. Times are since the engine's start.
 type Sample struct {
-	Now       time.Duration
-	Acked     int64 // bytes newly acknowledged
-	Packets   int64 // messages newly acknowledged
-	Lost      int64 // bytes newly declared lost
-	LostCount int64 // messages newly declared lost
-	InFlight  int64 // bytes in flight after the batch
-	Prior     int64 // bytes in flight before it
+	Now      time.Duration
+	Acked    int64 // bytes newly acknowledged
+	Packets  int64 // messages newly acknowledged
+	InFlight int64 // bytes in flight after the batch
+	Prior    int64 // bytes in flight before it
 
 	Largest       int64         // number of the newest message acknowledged
 	LargestSentAt time.Duration // when that was sent

@@ -18,17 +18,15 @@ type flight struct {
 func (f *flight) round(n int, rtt time.Duration, lose func(i int) bool) {
 	began := f.delivered
 	first := f.next
-	for i := range n {
-		f.c.Sent(Packet{Number: f.next, Size: message, SentAt: f.now, Prior: int64(i) * message})
+	for range n {
+		f.c.Sent(f.next)
 		f.next++
 	}
 	f.now += rtt
 	s := Sample{Now: f.now, Prior: int64(n) * message, RTT: rtt, SRTT: rtt, MinRTT: rtt, Largest: f.next - 1, Next: f.next}
 	for i := range n {
 		if lose != nil && lose(i) {
-			f.c.Lost(f.now, Packet{Number: first + int64(i), Size: message})
-			s.Lost += message
-			s.LostCount++
+			f.c.Lost(f.now, first+int64(i))
 			continue
 		}
 		s.Acked += message
@@ -65,15 +63,13 @@ func TestCubicUndoesSpuriousReduction(t *testing.T) {
 	f := &flight{c: c, now: time.Second}
 	f.fill(50*time.Millisecond, nil)
 	before := c.Window()
-	lost := []Packet{{Number: 5, Size: message}, {Number: 6, Size: message}}
-	for _, p := range lost {
-		c.Lost(f.now, p)
-	}
-	c.Undo(f.now, lost[0])
+	c.Lost(f.now, 5)
+	c.Lost(f.now, 6)
+	c.Undo(5)
 	if c.Window() >= before {
 		t.Error("undone though one loss was real")
 	}
-	c.Undo(f.now, lost[1])
+	c.Undo(6)
 	if c.Window() != before || !c.slowStart() {
 		t.Errorf("window %d after undo, %d before", c.Window(), before)
 	}
@@ -83,8 +79,8 @@ func TestCubicUndoesSpuriousReduction(t *testing.T) {
 func TestCubicReturnsToItsPlateau(t *testing.T) {
 	c := NewCubic(message)
 	c.window = 1000 * message
-	c.Sent(Packet{Number: 9})
-	c.Lost(time.Second, Packet{Number: 9, Size: message})
+	c.Sent(9)
+	c.Lost(time.Second, 9)
 	f := &flight{c: c, now: time.Second, next: 10}
 	const rtt = 100 * time.Millisecond
 	f.fill(rtt, nil) // begins the epoch
@@ -115,7 +111,7 @@ func TestCubicLeavesSlowStartWhenRoundTripsGrow(t *testing.T) {
 		now += rtt
 		for range 4 { // samples a round
 			number += window / message / 4
-			c.Sent(Packet{Number: number + window/message})
+			c.Sent(number + window/message)
 			c.Acked(Sample{Now: now, Prior: window, Acked: window / 4, Largest: number, Next: number + window/message, RTT: rtt, SRTT: rtt})
 		}
 		if window > 100*message {

@@ -53,7 +53,7 @@ func NewCubic(message int) *Cubic {
 }
 
 // Sent implements [Controller].
-func (c *Cubic) Sent(p Packet) { c.next = p.Number + 1 }
+func (c *Cubic) Sent(number int64) { c.next = number + 1 }
 
 // Resize implements [Controller].
 func (c *Cubic) Resize(size int) {
@@ -86,8 +86,8 @@ func (c *Cubic) Path() Path { return Path{} }
 func (c *Cubic) slowStart() bool { return c.window < c.loss.threshold }
 
 // Lost implements [Controller]. One reduction answers for all that was sent before it.
-func (c *Cubic) Lost(now time.Duration, p Packet) {
-	if p.Number < c.recovery {
+func (c *Cubic) Lost(_ time.Duration, number int64) {
+	if number < c.recovery {
 		c.losses++
 		return
 	}
@@ -107,8 +107,8 @@ func (c *Cubic) Lost(now time.Duration, p Packet) {
 
 // Undo implements [Controller]: it takes the last reduction back once none of the
 // losses that caused it was real (RFC 9438, section 4.9).
-func (c *Cubic) Undo(now time.Duration, p Packet) {
-	if p.Number >= c.recovery || c.losses == 0 {
+func (c *Cubic) Undo(number int64) {
+	if number >= c.recovery || c.losses == 0 {
 		return
 	}
 	if c.losses--; c.losses == 0 {

@@ -15,7 +15,7 @@ func TestShortPathOfBusyMachines(t *testing.T) {
 	if got := r.Window() / message; got < startMessages {
 		t.Errorf("%d messages in flight", got)
 	}
-	r.Lost(time.Second, Packet{Size: message})
+	r.Lost(time.Second, 0)
 	if got := r.Window() / message; got >= startMessages {
 		t.Errorf("%d messages in flight after a loss", got)
 	}

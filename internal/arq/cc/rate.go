@@ -88,22 +88,22 @@ func (r *Rate) Begin(message int, known Path) {
 }
 
 // Sent implements [Controller].
-func (r *Rate) Sent(p Packet) { r.next = p.Number + 1 }
+func (r *Rate) Sent(number int64) { r.next = number + 1 }
 
 // Resize implements [Controller].
 func (r *Rate) Resize(size int) { r.message = int64(size) }
 
 // Lost implements [Controller].
-func (r *Rate) Lost(now time.Duration, p Packet) {
+func (r *Rate) Lost(now time.Duration, number int64) {
 	r.lost, r.lossy = now, true
-	if p.Number >= r.loss.from {
+	if number >= r.loss.from {
 		r.round.lost++
 	}
 }
 
 // Undo implements [Controller].
-func (r *Rate) Undo(now time.Duration, p Packet) {
-	if p.Number >= r.loss.from && r.round.lost > 0 {
+func (r *Rate) Undo(number int64) {
+	if number >= r.loss.from && r.round.lost > 0 {
 		r.round.lost--
 		r.round.arrived++
 	}
