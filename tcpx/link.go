@@ -120,7 +120,7 @@ func (l *link) WriteMessage(msg []byte) error {
 	err := l.w.WriteFrames(msg)
 	if err != nil {
 		if tooLong := (*framing.TooLongError)(nil); errors.As(err, &tooLong) {
-			err = &native.TooLargeError{Size: len(msg), Max: maxMessage}
+			err = &transport.TooLargeError{What: "message", Size: int64(len(msg)), Max: maxMessage}
 		}
 	}
 	return err

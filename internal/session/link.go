@@ -16,7 +16,7 @@ import (
 // A Link is what native.Link is, described there.
 type Link interface {
 	ReadMessage(buf []byte) (int, error)
-	WriteMessage(msg []byte) error // *TooLarge for one over what the medium takes
+	WriteMessage(msg []byte) error
 	Info() LinkInfo
 	Close() error
 }
@@ -34,15 +34,6 @@ type ExtendedLink interface {
 	// Abort is Close without regard to what was written.
 	Abort()
 }
-
-// TooLarge is the error of a Link's write for a message over Max bytes.
-type TooLarge struct {
-	Max int
-	Err error
-}
-
-func (e *TooLarge) Error() string { return e.Err.Error() }
-func (e *TooLarge) Unwrap() error { return e.Err }
 
 // LinkCarrier carries one session over a Link, with a goroutine that reads and, while
 // there is something to write, one that writes. A timer of its own runs the engine's
@@ -139,7 +130,7 @@ func (c *LinkCarrier) read() {
 	for {
 		b, n, err := c.receive()
 		if err != nil {
-			c.s.Fail(c.linkError(err))
+			c.s.Fail(linkError(err))
 			<-c.s.Done() // whoever has ended it may be about to say so
 			c.Wake()     // the last writer begins before Wait could see that nothing runs
 			return
@@ -183,18 +174,24 @@ func (c *LinkCarrier) receive() (*Buffer, int, error) {
 	return b, n, nil
 }
 
-func (c *LinkCarrier) linkError(err error) error {
+func linkError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("the link has ended without a CLOSE: %w", io.ErrUnexpectedEOF)
 	}
-	switch large := (*TooLarge)(nil); { // and adapt could not help
-	case !errors.As(err, &large):
-	case large.Max < wire.MinMessage:
-		return fmt.Errorf("%w: the link takes messages of %d bytes: %d is the least that carries a session: %w", transport.ErrConfig, large.Max, wire.MinMessage, err)
-	default:
-		return fmt.Errorf("%w: the link says that it is reliable and takes messages of %d bytes, and then refuses one: %w", transport.ErrConfig, c.link.Info().MaxMessage, err)
-	}
 	return fmt.Errorf("the link has failed: %w", err)
+}
+
+// writeError is linkError of a write that adapt could not help. That a message is too large it says in words, as no
+// image is.
+func (c *LinkCarrier) writeError(err error) error {
+	large := (*transport.TooLargeError)(nil)
+	switch {
+	case !errors.As(err, &large):
+		return linkError(err)
+	case large.Max < wire.MinMessage:
+		return fmt.Errorf("%w: the link takes messages of %d bytes: %d is the least that carries a session: %s", transport.ErrConfig, large.Max, wire.MinMessage, err.Error())
+	}
+	return fmt.Errorf("%w: the link says that it is reliable and takes messages of %d bytes, and then refuses one: %s", transport.ErrConfig, c.link.Info().MaxMessage, err.Error())
 }
 
 // write sends what the engine has. When the session has ended it closes the link.
@@ -204,7 +201,7 @@ func (c *LinkCarrier) write() {
 		ended := c.s.Err() != nil
 		err := c.writeAll()
 		if err != nil {
-			c.s.Fail(c.linkError(err))
+			c.s.Fail(c.writeError(err))
 		}
 		if err != nil || ended {
 			c.stop()
@@ -256,11 +253,11 @@ func (c *LinkCarrier) writeApart() error {
 // adapt lowers the message size if that is what a write has failed for. The message
 // is lost, so this works only where lost ones are sent again.
 func (c *LinkCarrier) adapt(err error) bool {
-	var large *TooLarge
+	var large *transport.TooLargeError
 	if !errors.As(err, &large) || large.Max < wire.MinMessage || c.link.Info().Reliable {
 		return false
 	}
-	c.s.LimitMessage(large.Max)
+	c.s.LimitMessage(int(large.Max))
 	return true
 }
 

@@ -2,7 +2,6 @@ package native
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -17,9 +16,9 @@ type Link interface {
 	// the link with an error. io.EOF is the orderly end of the peer's side.
 	ReadMessage(buf []byte) (int, error)
 	// WriteMessage sends one message. It may block, and keeps no reference to msg. For a message
-	// over what the medium takes at present it returns a *TooLargeError, and the session lowers
-	// its message size. A link that is Ordered and Reliable must take MaxMessage bytes: there the
-	// error ends the Conn with transport.ErrConfig.
+	// over what the medium takes at present it returns a *transport.TooLargeError with that as
+	// Max, and the session lowers its message size. A link that is Ordered and Reliable must take
+	// MaxMessage bytes: there the error ends the Conn with transport.ErrConfig.
 	WriteMessage(msg []byte) error
 	// Info describes the medium as it is now.
 	Info() LinkInfo
@@ -45,14 +44,6 @@ type LinkInfo struct {
 	// Sizes are larger message sizes, ascending, that the session may probe for (path MTU, a
 	// broker's limit); nil: none. Until one is found to work MaxMessage is used.
 	Sizes []int
-}
-
-// A TooLargeError says that a message is larger than what the medium takes at present. Size and
-// Max are in bytes.
-type TooLargeError struct{ Size, Max int }
-
-func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("message of %d bytes: the link takes at most %d", e.Size, e.Max)
 }
 
 // A DialLink joins the peer. It is called for the first link and for each reconnect.

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
 )
 
@@ -63,7 +64,7 @@ func (l *memLink) ReadMessage(buf []byte) (int, error) {
 
 func (l *memLink) WriteMessage(msg []byte) error {
 	if len(msg) > l.info.MaxMessage {
-		return &native.TooLargeError{Size: len(msg), Max: l.info.MaxMessage}
+		return &transport.TooLargeError{What: "message", Size: int64(len(msg)), Max: int64(l.info.MaxMessage)}
 	}
 	select {
 	case <-l.closed:

@@ -202,13 +202,3 @@ type extended struct {
 }
 
 func (a *adapted) Info() session.LinkInfo { return session.LinkInfo(a.Link.Info()) }
-
-func (a *adapted) WriteMessage(msg []byte) error {
-	err := a.Link.WriteMessage(msg)
-	if err != nil {
-		if large := (*TooLargeError)(nil); errors.As(err, &large) {
-			err = &session.TooLarge{Max: large.Max, Err: err}
-		}
-	}
-	return err
-}

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/pixferry/pixferry/framing"
+	"github.com/pixferry/pixferry/transport"
 )
 
 const (
@@ -69,7 +70,7 @@ func (s *stream) ReadMessage(buf []byte) (int, error) {
 
 func (s *stream) WriteMessage(msg []byte) error {
 	if len(msg) > streamMessage {
-		return &TooLargeError{Size: len(msg), Max: streamMessage}
+		return &transport.TooLargeError{What: "message", Size: int64(len(msg)), Max: streamMessage}
 	}
 	n := uint16(len(msg))
 	s.out = append(s.out[:0], streamMagic...)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
 )
 
@@ -251,11 +252,11 @@ func checkLinkTooLarge(t testing.TB, k linkKit) {
 	in, size := readLink(b), largest(a)+1
 	within(t, "WriteMessage of too much", func() {
 		err := a.WriteMessage(numbered(0, size))
-		if tooLarge := (*native.TooLargeError)(nil); !errors.As(err, &tooLarge) {
-			t.Errorf("WriteMessage of %d bytes, one over the most that Info names: %v; want a *native.TooLargeError", size, err)
-		} else if tooLarge.Max >= size || tooLarge.Max < 256 {
+		if tooLarge := (*transport.TooLargeError)(nil); !errors.As(err, &tooLarge) {
+			t.Errorf("WriteMessage of %d bytes, one over the most that Info names: %v; want a *transport.TooLargeError", size, err)
+		} else if tooLarge.Max >= int64(size) || tooLarge.Max < 256 {
 			t.Errorf("TooLargeError.Max is %d for %d bytes: it must be what the link takes", tooLarge.Max, size)
-		} else if err := a.WriteMessage(numbered(1, tooLarge.Max)); err != nil {
+		} else if err := a.WriteMessage(numbered(1, int(tooLarge.Max))); err != nil {
 			t.Errorf("TooLargeError.Max is %d, but a message of this size fails: %v", tooLarge.Max, err)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
 )
 
@@ -96,9 +97,9 @@ func (l *memLink) WriteMessage(msg []byte) error {
 	switch {
 	case len(msg) > memMax && l.twist == takesAll:
 	case len(msg) > memMax && l.twist == lowMax:
-		return &native.TooLargeError{Size: len(msg), Max: len(msg)}
+		return &transport.TooLargeError{What: "message", Size: int64(len(msg)), Max: int64(len(msg))}
 	case len(msg) > memMax:
-		return &native.TooLargeError{Size: len(msg), Max: memMax}
+		return &transport.TooLargeError{What: "message", Size: int64(len(msg)), Max: memMax}
 	}
 	if l.twist == keeps || l.twist == drops {
 		if l.twist == drops { // the last one, whenever the reader comes
@@ -199,7 +200,7 @@ func TestLinkKitCatches(t *testing.T) {
 		{"loss", "Stream", memPair(loses), memProperties, "claims to be reliable"},
 		{"duplicates", "Stream", memPair(doubles), memProperties, "claims to be reliable"},
 		{"disorder in the way back", "BothWays", memPair(swaps), memProperties, "claims to be ordered"},
-		{"no limit", "TooLarge", memPair(takesAll), memProperties, "want a *native.TooLargeError"},
+		{"no limit", "TooLarge", memPair(takesAll), memProperties, "want a *transport.TooLargeError"},
 		{"a limit that is not true", "TooLarge", memPair(lowMax), memProperties, "must be what the link takes"},
 		{"a stuck reader", "CloseFreesReader", memPair(stuckReader), memProperties, "nothing after"},
 		{"a stuck writer", "CloseFreesWriter", memPair(stuckWriter), memProperties, "nothing after"},
