@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/sleep"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -113,7 +114,7 @@ func (l *deviceLink) write(ctx context.Context, p []byte) error {
 }
 
 // settle waits until the next bytes may go.
-func (l *deviceLink) settle(ctx context.Context) error { return sleep(ctx, time.Until(l.ready)) }
+func (l *deviceLink) settle(ctx context.Context) error { return sleep.For(ctx, time.Until(l.ready)) }
 
 // say writes a text, and keeps what follows apart from it by a pause: the programs
 // in the field take what one receive returns for one text.
@@ -149,17 +150,6 @@ func (l *deviceLink) finish() error {
 		}
 	}
 	return l.Close()
-}
-
-// sleep waits for d or the end of the context, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d > 0 {
-		select {
-		case <-ctx.Done():
-		case <-time.After(d):
-		}
-	}
-	return ctx.Err()
 }
 
 func dialError(err error) error   { return &transport.Error{Op: "dial", Err: err} }

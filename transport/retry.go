@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/pixferry/pixferry/internal/sleep"
 )
 
 // A RetryPolicy says how often to try again and how long to wait. The zero value means 5 attempts
@@ -53,7 +55,7 @@ func Retry(ctx context.Context, p *RetryPolicy, fn func(ctx context.Context) err
 		if p.Notify != nil {
 			p.Notify(n, err, wait)
 		}
-		if ctxErr := sleep(ctx, wait); ctxErr != nil {
+		if ctxErr := sleep.For(ctx, wait); ctxErr != nil {
 			return fmt.Errorf("%w (attempt %d of a retry that ended with its context: %w)", err, n, ctxErr)
 		}
 		limit += min(limit, most-limit) // doubled, without overflow
@@ -68,13 +70,4 @@ func pause(err error, limit time.Duration) time.Duration {
 		wait += min(r.After, longest)
 	}
 	return wait
-}
-
-// sleep waits for d or the end of the context, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
-	return ctx.Err()
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/pixferry/pixferry/internal/sleep"
 )
 
 // A Server receives images and messages over any number of Listeners and Conns, of any protocols.
@@ -181,7 +183,7 @@ func (s *Server) accept(ctx context.Context, l Listener) error {
 		case isTemporary(err):
 			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 			s.log.Warn("cannot accept at the moment", "err", err, "again in", delay)
-			_ = sleep(accepting, delay)
+			_ = sleep.For(accepting, delay)
 		default:
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/sleep"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -27,7 +28,7 @@ func sendPieces(ctx context.Context, l *line, header []byte, pieces iter.Seq2[ch
 			}
 			pace.wait(time.Now())
 		}
-		if err := sleep(ctx, pace.wait(time.Now())); err != nil {
+		if err := sleep.For(ctx, pace.wait(time.Now())); err != nil {
 			return err
 		}
 		if err := l.write(c.Data, c.Last); err != nil {
@@ -36,18 +37,6 @@ func sendPieces(ctx context.Context, l *line, header []byte, pieces iter.Seq2[ch
 		out.Count(int64(len(c.Data)))
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // defaultPace leaves most of the usual receive buffer, of about 90 datagrams, to a

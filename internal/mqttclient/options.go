@@ -17,6 +17,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/pixferry/pixferry/internal/sleep"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -113,8 +114,5 @@ func Name(u *url.URL) string { return u.Scheme + "://" + u.Host }
 // ctx ends.
 func Pause(ctx context.Context, try int) {
 	most := min(firstPause<<min(try, 10), mostPause)
-	select {
-	case <-time.After(most/2 + rand.N(most/2)):
-	case <-ctx.Done():
-	}
+	_ = sleep.For(ctx, most/2+rand.N(most/2))
 }

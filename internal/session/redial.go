@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/sleep"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -91,9 +92,6 @@ func (c *Conn) reach() (*Session, error) {
 		c.mu.Lock()
 		c.absent = err
 		c.mu.Unlock()
-		select {
-		case <-time.After(pause/2 + rand.N(pause/2)):
-		case <-ctx.Done():
-		}
+		_ = sleep.For(ctx, pause/2+rand.N(pause/2))
 	}
 }

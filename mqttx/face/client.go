@@ -12,6 +12,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/pixferry/pixferry/internal/mqttclient"
+	"github.com/pixferry/pixferry/internal/sleep"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -100,9 +101,7 @@ func (c *client) connected() {
 	life := c.lives
 	c.mu.Unlock()
 	for !c.begin(life) {
-		select {
-		case <-time.After(retryTime):
-		case <-c.ctx.Done():
+		if sleep.For(c.ctx, retryTime) != nil {
 			return
 		}
 	}

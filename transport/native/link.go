@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/pixferry/pixferry/internal/sleep"
 )
 
 // A Link is a pipe for messages: the medium below one session of the native protocol. Implement
@@ -116,12 +118,7 @@ func (s *single) rest(ctx context.Context) error {
 		return nil
 	}
 	s.pause = min(max(2*s.pause, leastWait), lasting)
-	select {
-	case <-time.After(s.pause):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return sleep.For(ctx, s.pause)
 }
 
 func (s *single) ended(err error) error {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
+	"github.com/pixferry/pixferry/internal/sleep"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
@@ -107,10 +108,7 @@ func (l *listener) accept() {
 			}
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 			l.over.log.Warn("cannot accept at the moment", "addr", l.links.Addr(), "err", err, "again in", pause)
-			select {
-			case <-time.After(pause):
-			case <-l.ctx.Done():
-			}
+			_ = sleep.For(l.ctx, pause)
 			continue
 		}
 		pause = 0
