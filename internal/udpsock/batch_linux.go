@@ -109,32 +109,33 @@ func (m *mmsg) write(ps []Packet) error {
 		if err == nil {
 			continue // what is left follows, or says what is wrong with it
 		}
-		i := m.of[first]
-		refused := m.out[first]
+		p, refused := &ps[m.of[first]], m.out[first]
 		first++
-		if a, ok := ps[i].Addr.(*Addr); ok && noSource(err) {
-			refused.OOB = refused.OOB[len(a.source):]
-			if _, err = m.pc.WriteBatch([]ipv4.Message{refused}, 0); err == nil {
-				continue
-			}
-		}
-		if errors.Is(err, unix.EPERM) || m.conn.connected && errors.Is(err, unix.EMSGSIZE) {
-			// Some kernels refuse the first sendmsg so (golang/go#63322), and a router's "too big" is told to
-			// whoever calls next, whose packet it is not about.
-			if _, err = m.pc.WriteBatch([]ipv4.Message{refused}, 0); err == nil {
-				continue
-			}
-		}
-		switch {
+		switch err := m.again(p, refused, err); {
+		case err == nil:
 		case errors.Is(err, net.ErrClosed):
 			return err
-		case ps[i].Segment > 0 && len(refused.Buffers[0]) > ps[i].Segment && (errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE)):
-			m.split(&ps[i])
+		case p.Segment > 0 && len(refused.Buffers[0]) > p.Segment && (errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE)):
+			m.split(p)
 		default:
-			ps[i].Err = err
+			p.Err = err
 		}
 	}
 	return nil
+}
+
+// again sends a message of the packet once more if the error need not be about it, and returns that of the last try.
+func (m *mmsg) again(p *Packet, refused ipv4.Message, err error) error {
+	if a, ok := p.Addr.(*Addr); ok && noSource(err) {
+		refused.OOB = refused.OOB[len(a.source):]
+		_, err = m.pc.WriteBatch([]ipv4.Message{refused}, 0)
+	}
+	if errors.Is(err, unix.EPERM) || m.conn.connected && errors.Is(err, unix.EMSGSIZE) {
+		// Some kernels refuse the first sendmsg so (golang/go#63322), and a router's "too big" is told to
+		// whoever calls next, whose packet it is not about.
+		_, err = m.pc.WriteBatch([]ipv4.Message{refused}, 0)
+	}
+	return err
 }
 
 // add appends the messages of the packet to out.
