@@ -1,7 +1,6 @@
 package udpsock
 
 import (
-	"errors"
 	"log/slog"
 
 	"golang.org/x/sys/unix"
@@ -39,12 +38,3 @@ func growBuffers(fd uintptr, log *slog.Logger) {
 		}
 	}
 }
-
-// tooLong reports whether a read was cut short of a datagram's end.
-func tooLong(error) bool { return false }
-
-// TooLarge reports whether a write was refused for the datagram's size.
-func TooLarge(err error) bool { return errors.Is(err, unix.EMSGSIZE) }
-
-// Refused reports whether an error says that nobody listens at the peer's port.
-func Refused(err error) bool { return errors.Is(err, unix.ECONNREFUSED) }

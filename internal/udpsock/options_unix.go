@@ -3,7 +3,6 @@
 package udpsock
 
 import (
-	"errors"
 	"log/slog"
 	"runtime"
 	"syscall"
@@ -25,11 +24,3 @@ func setDontFragment(fd uintptr) bool {
 }
 
 func growBuffers(uintptr, *slog.Logger) {}
-
-func tooLong(error) bool { return false }
-
-// TooLarge reports whether a write was refused for the datagram's size.
-func TooLarge(err error) bool { return errors.Is(err, syscall.EMSGSIZE) }
-
-// Refused reports whether an error says that nobody listens at the peer's port.
-func Refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
