@@ -86,7 +86,7 @@ func (m *assembly) image() (*Image, error) {
 	if img.MediaType == "" {
 		head := make([]byte, min(sniffLen, m.bytes.Contiguous()))
 		if err := chunk.ReadFullAt(m.part, head, 0); err != nil {
-			return nil, asRejected(err, ReasonDisk)
+			return nil, err
 		}
 		img.MediaType = sniff(head)
 	}
@@ -143,13 +143,13 @@ func (m *assembly) commit(img *Image, digest chunk.Digest) (Receipt, error) {
 	ctx := context.WithoutCancel(m.srv.life)
 	name, err := m.part.Commit(ctx, img, r)
 	if err != nil {
-		return Receipt{}, asRejected(err, ReasonDisk)
+		return Receipt{}, err
 	}
 	if name == "" { // another Server of the Store may have kept another image under this ID: the sender compares
 		kept, known, err := m.srv.store.Receipt(ctx, m.id)
 		switch {
 		case err != nil:
-			return Receipt{}, asRejected(err, ReasonDisk)
+			return Receipt{}, err
 		case known && kept.Digest != digest:
 			return kept.reused(), nil
 		}
