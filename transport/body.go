@@ -251,11 +251,16 @@ func Stream(r io.Reader) Body {
 	if r == nil {
 		return noBody("Stream was given no reader")
 	}
+	return openOnce(&OpenBody{Size: -1, Reader: r, once: true})
+}
+
+// openOnce is a Body that can be opened once.
+func openOnce(b *OpenBody) Body {
 	var used atomic.Bool
 	return Body{open: func(context.Context) (*OpenBody, error) {
 		if used.Swap(true) {
 			return nil, ErrBodyConsumed
 		}
-		return &OpenBody{Size: -1, Reader: r, once: true}, nil
+		return b, nil
 	}}
 }

@@ -186,7 +186,7 @@ func (m *assembly) startStream(img *Image) {
 	s, size, before := m.srv, m.bytes.Size(), m.last
 	st := newStream(s.life, m.part)
 	shown := *img
-	shown.Body = st.body(size)
+	shown.Body = openOnce(&OpenBody{Size: size, Reader: st})
 	in := m.incoming(&shown, size, chunk.Digest{})
 	s.working.add()
 	st.outcome = s.call(func() error {

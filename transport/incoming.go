@@ -7,7 +7,6 @@ import (
 	"io"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -122,17 +121,6 @@ func (st *stream) Read(p []byte) (int, error) {
 			return 0, context.Cause(st.ctx)
 		}
 	}
-}
-
-// body is st as an Image's Body, to be opened once.
-func (st *stream) body(size int64) Body {
-	var used atomic.Bool
-	return Body{open: func(context.Context) (*OpenBody, error) {
-		if used.Swap(true) {
-			return nil, ErrBodyConsumed
-		}
-		return &OpenBody{Size: size, Reader: st}, nil
-	}}
 }
 
 // An outcome is the result of a user's function that runs.
