@@ -69,7 +69,7 @@ const leaveTime = time.Second
 func (s *Server) assemble(ctx context.Context, a *Arrival) error {
 	s.forget(a.offer.ID.Instance(), a.offer.Oldest)
 	var patience <-chan time.Time
-	for waited := false; ; {
+	for {
 		m, fresh, err := s.claim(&a.offer)
 		if err != nil {
 			return err
@@ -78,39 +78,37 @@ func (s *Server) assemble(ctx context.Context, a *Arrival) error {
 			defer m.release()
 			return m.open(ctx, a)
 		}
-		if err := m.take(ctx); err != nil {
+		if entered, err := m.enter(ctx, a); entered || err != nil {
 			return err
 		}
-		if m.phase == receiving && a.offer.Attempt <= m.owner.offer.Attempt {
-			m.release()
-			if waited {
-				return later(ReasonMoved, "another attempt under this ID still runs at the receiver: send it again in a second, or set SendOptions.Retry")
-			}
-			if patience == nil {
-				patience = time.After(leaveTime)
-			}
-			select {
-			case <-m.done:
-			case <-patience:
-				waited = true
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			continue
+		if patience == nil {
+			patience = time.After(leaveTime)
 		}
-		if m.phase == ended {
-			m.release()
-			continue
+		select {
+		case <-m.done:
+		case <-patience:
+			return later(ReasonMoved, "another attempt under this ID still runs at the receiver: send it again in a second, or set SendOptions.Retry")
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		defer m.release()
-		if m.phase == finishing {
-			a.duplicate = true
-			m.joined = append(m.joined, a)
-			a.asm = m
-			return nil
-		}
-		return m.takeOver(ctx, a)
 	}
+}
+
+// enter takes an Arrival in, unless the assembly has ended or the Arrival of an attempt as new feeds it.
+func (m *assembly) enter(ctx context.Context, a *Arrival) (entered bool, err error) {
+	if err := m.take(ctx); err != nil {
+		return false, err
+	}
+	defer m.release()
+	switch {
+	case m.phase == finishing:
+		a.asm, a.duplicate = m, true
+		m.joined = append(m.joined, a)
+		return true, nil
+	case m.phase == receiving && a.offer.Attempt > m.owner.offer.Attempt:
+		return true, m.takeOver(ctx, a)
+	}
+	return false, nil
 }
 
 // forget lets go of what a sender has declared finished.
