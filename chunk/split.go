@@ -176,14 +176,8 @@ func Split(r io.Reader, size int64, chunkSize int) iter.Seq2[Chunk, error] {
 			more, err := ReadFull(r, buf[have:])
 			have += more
 			end := err == io.EOF //nolint:errorlint // a wrapped EOF is a failure and no end
-			switch total := off + int64(have); {
-			case err != nil && !end:
-			case size >= 0 && total > size:
-				err = fmt.Errorf("%w (%d bytes)", ErrSourceLong, size)
-			case end && total < size:
-				err = fmt.Errorf("%w (%d of %d bytes)", ErrSourceShort, total, size)
-			default:
-				err = nil
+			if err == nil || end {
+				err = checkTotal(off+int64(have), size, end)
 			}
 			if err != nil {
 				yield(Chunk{}, err)
@@ -201,4 +195,15 @@ func Split(r io.Reader, size int64, chunkSize int) iter.Seq2[Chunk, error] {
 			buf[0], have = buf[n], 1
 		}
 	}
+}
+
+// checkTotal holds how many bytes have come, all if end says so, against a stated size.
+func checkTotal(total, size int64, end bool) error {
+	switch {
+	case size >= 0 && total > size:
+		return fmt.Errorf("%w (%d bytes)", ErrSourceLong, size)
+	case end && total < size:
+		return fmt.Errorf("%w (%d of %d bytes)", ErrSourceShort, total, size)
+	}
+	return nil
 }
