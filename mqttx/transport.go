@@ -128,35 +128,29 @@ func (t *Transport) open(ctx context.Context) (*Hub, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for asked := t.Name == ""; ; {
-		if t.hub != nil && t.hub.hold() {
+		var err error
+		switch {
+		case t.hub != nil && t.hub.hold():
 			return t.hub, nil
-		}
-		if t.hub == nil || t.hub.own.isGone() {
-			if !asked {
-				t.mu.Unlock()
-				err := t.rival(ctx)
-				t.mu.Lock()
-				if asked = true; err != nil {
-					return nil, err
-				}
-				continue
+		case t.hub != nil && !t.hub.own.isGone(): // two clients with one ID must not meet
+			gone := t.hub.own.gone
+			t.mu.Unlock()
+			select {
+			case <-gone:
+			case <-ctx.Done():
 			}
-			h, err := t.connect()
-			if err != nil {
-				return nil, err
-			}
-			t.hub = h
-			continue
+			t.mu.Lock()
+			err = ctx.Err()
+		case !asked:
+			asked = true
+			t.mu.Unlock()
+			err = t.rival(ctx)
+			t.mu.Lock()
+		default:
+			t.hub, err = t.connect()
 		}
-		gone := t.hub.own.gone // two clients with one ID must not meet
-		t.mu.Unlock()
-		select {
-		case <-gone:
-		case <-ctx.Done():
-		}
-		t.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+		if err != nil {
+			return nil, err
 		}
 	}
 }
