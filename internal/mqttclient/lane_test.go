@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/session"
@@ -202,6 +203,23 @@ func TestLaneFails(t *testing.T) {
 	if _, err := l.Write([]byte("client")); err == nil || s.wrote.Len() != n || !s.ended {
 		t.Errorf("%v, %d bytes after the failure, the reader ended: %v", err, s.wrote.Len()-n, s.ended)
 	}
+}
+
+// TestLaneStuck has a broker that takes nothing: writers go on, and so does the reader.
+func TestLaneStuck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		l, _ := laneOver(t, ours)
+		began := time.Now()
+		l.Publish("topic", []byte("a"))
+		if _, err := l.Write([]byte("client")); err == nil || time.Since(began) != time.Second {
+			t.Errorf("%v after %v, want a failure after a second", err, time.Since(began))
+		}
+		if _, err := l.Read(make([]byte, 1)); err == nil {
+			t.Error("the reader goes on")
+		}
+	})
 }
 
 // TestLaneWritesWhole has many write at once.
