@@ -219,8 +219,9 @@ func TestAssembleSizes(t *testing.T) {
 			t.Errorf("size %d: %v, want %v", c.size, err, c.want)
 		}
 	}
-	if a.SetSize(-1) == nil {
-		t.Error("took a negative size")
+	fresh, err := NewAssembler(newDisk(), SHA256, -1, 10)
+	if err != nil || fresh.SetSize(-1) == nil || fresh.SetSize(10) != nil {
+		t.Error("took a negative size, or not that of the limit")
 	}
 	if _, err := a.WriteAt([]byte{1}, 8); !errors.Is(err, ErrBeyondSize) {
 		t.Errorf("a byte beyond the size: %v", err)

@@ -288,6 +288,26 @@ func TestFramesAnswers(t *testing.T) {
 	}
 }
 
+// An empty image has gone with its header, so that from there on the server may have it.
+func TestEmptyFrameIsUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemNet()
+		defer m.Close()
+		go answersTo(m, func(conn net.Conn, n int, _ string) {
+			if n == 0 {
+				io.WriteString(conn, "ok")
+			} else {
+				conn.Close()
+			}
+		})
+		c := devDial(t, &tcpx.Frames{DialContext: m.Dial, Tiny: true})
+		_, err := c.Send(t.Context(), devImage("a.png", ""), nil)
+		if e := (*transport.Error)(nil); !errors.As(err, &e) || e.Outcome != transport.Unknown {
+			t.Errorf("Send: %v; want the outcome %v", err, transport.Unknown)
+		}
+	})
+}
+
 // A surplus answer that comes before all was sent does not stand for the image's.
 func TestEarlyAnswerConfirmsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
