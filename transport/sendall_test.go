@@ -87,6 +87,10 @@ var (
 )
 
 func TestSendAll(t *testing.T) {
+	refusals := make(map[string]error)
+	for i := range 200 {
+		refusals[fmt.Sprint(i)] = errRefused
+	}
 	for _, tt := range []struct {
 		name        string
 		images      int
@@ -111,6 +115,8 @@ func TestSendAll(t *testing.T) {
 			want: []error{errCamera}, notIn: context.Canceled, kept: 0, taken: 2, most: 2, took: time.Second / 2},
 		{name: "sequence fails, carry on", images: 2, sequence: errCamera, o: transport.SendAllOptions{CarryOn: true},
 			want: []error{errCamera}, kept: 2, taken: 2, most: 2, took: time.Second},
+		{name: "sequence fails after many failures, carry on", images: 200, fail: refusals, sequence: errCamera, o: transport.SendAllOptions{CarryOn: true},
+			want: []error{errRefused, errCamera}, taken: 200, most: 3, took: 33500 * time.Millisecond},
 		{name: "context", images: 100, cancel: 2500 * time.Millisecond,
 			want: []error{context.DeadlineExceeded}, kept: 6, taken: 9, most: 3, took: 2500 * time.Millisecond},
 		{name: "context, carry on", images: 100, cancel: 2500 * time.Millisecond, o: transport.SendAllOptions{CarryOn: true},
