@@ -64,6 +64,17 @@ func TestSentBytesAreBounded(t *testing.T) {
 	}
 }
 
+// A message that the program has refused is shown to it again when it is repeated, and one that it took is not.
+func TestRefusedMessageIsRepeated(t *testing.T) {
+	var as answers
+	no, calls := errors.New("no"), 0
+	for i, want := range []error{no, nil, nil} {
+		if err := as.once(t.Context(), transport.MakeID(1, 1), func() error { calls++; return want }); !errors.Is(err, want) || calls != min(i+1, 2) {
+			t.Errorf("repetition %d: %v after %d calls", i, err, calls)
+		}
+	}
+}
+
 // A Conn that nobody will accept is closed: when there are too many, and when the listener is.
 func TestBacklogClosesWhatItCannotHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
