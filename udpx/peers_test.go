@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -345,6 +346,56 @@ func TestAddressChanges(t *testing.T) {
 			t.Errorf("%d bytes were sent again", r.Resent)
 		}
 		c.Close()
+	})
+}
+
+// diverted is a socket whose datagrams leave from the victim's address once there is one.
+type diverted struct {
+	*node
+	victim atomic.Pointer[node]
+}
+
+func (d *diverted) WriteTo(p []byte, to net.Addr) (int, error) {
+	if v := d.victim.Load(); v != nil {
+		return v.WriteTo(p, to)
+	}
+	return d.node.WriteTo(p, to)
+}
+
+// TestVictimOfAMove has somebody on the way give the datagrams of an image's receiver the address of another host,
+// which gets no more than three times what came from there.
+func TestVictimOfAMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, 1, path{Delay: 20 * time.Millisecond, Rate: 20 << 20, Queue: 512 << 10})
+		l, err := (&udpx.Transport{Conn: n.socket()}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		device, victim := &diverted{node: n.socket()}, n.socket()
+		c := dial(t, &udpx.Transport{Conn: device, Addr: l.Addr().String()})
+		go (&transport.Server{Store: &transport.MemStore{}}).ServeConn(t.Context(), c)
+		sender, err := l.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(200*time.Millisecond, func() { device.victim.Store(victim) })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if _, err := sender.Send(ctx, &transport.Image{Body: transport.Bytes(noise(1, 8<<20))}, nil); err == nil {
+			t.Error("the image was kept")
+		}
+		_, from := victim.sent()
+		to := 0
+		victim.mu.Lock()
+		for _, d := range victim.queue {
+			to += len(d.data)
+		}
+		victim.mu.Unlock()
+		if to == 0 || to > 3*from {
+			t.Errorf("the victim got %d bytes for %d", to, from)
+		}
+		sender.Close()
+		l.Close()
 	})
 }
 
