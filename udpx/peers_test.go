@@ -362,6 +362,47 @@ func (d *diverted) WriteTo(p []byte, to net.Addr) (int, error) {
 	return d.node.WriteTo(p, to)
 }
 
+// notFlooded checks that a node has got no more than three times what came from it.
+func notFlooded(t *testing.T, victim *node) {
+	t.Helper()
+	_, from := victim.sent()
+	to := 0
+	victim.mu.Lock()
+	defer victim.mu.Unlock()
+	for _, d := range victim.queue {
+		to += len(d.data)
+	}
+	if to == 0 || to > 3*from {
+		t.Errorf("the victim got %d bytes for %d", to, from)
+	}
+}
+
+// TestVictimOfAHello has somebody begin a session in the name of another host, which is to get an image at once.
+func TestVictimOfAHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, 1, path{Delay: 20 * time.Millisecond})
+		l, err := (&udpx.Transport{Conn: n.socket()}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		device, victim := &diverted{node: n.socket()}, n.socket()
+		device.victim.Store(victim)
+		go (&udpx.Transport{Conn: device, Addr: l.Addr().String()}).Dial(ctx)
+		sender, err := l.Accept(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sender.Send(ctx, &transport.Image{Body: transport.Bytes(noise(1, 1<<20))}, nil); err == nil {
+			t.Error("the image was kept")
+		}
+		notFlooded(t, victim)
+		sender.Close()
+		l.Close()
+	})
+}
+
 // TestVictimOfAMove has somebody on the way give the datagrams of an image's receiver the address of another host,
 // which gets no more than three times what came from there.
 func TestVictimOfAMove(t *testing.T) {
@@ -384,16 +425,7 @@ func TestVictimOfAMove(t *testing.T) {
 		if _, err := sender.Send(ctx, &transport.Image{Body: transport.Bytes(noise(1, 8<<20))}, nil); err == nil {
 			t.Error("the image was kept")
 		}
-		_, from := victim.sent()
-		to := 0
-		victim.mu.Lock()
-		for _, d := range victim.queue {
-			to += len(d.data)
-		}
-		victim.mu.Unlock()
-		if to == 0 || to > 3*from {
-			t.Errorf("the victim got %d bytes for %d", to, from)
-		}
+		notFlooded(t, victim)
 		sender.Close()
 		l.Close()
 	})
