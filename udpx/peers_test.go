@@ -362,6 +362,44 @@ func (d *diverted) WriteTo(p []byte, to net.Addr) (int, error) {
 	return d.node.WriteTo(p, to)
 }
 
+// firstOf keeps the first datagram that leaves a socket.
+type firstOf struct {
+	*node
+	first []byte
+}
+
+func (f *firstOf) WriteTo(p []byte, to net.Addr) (int, error) {
+	if f.first == nil {
+		f.first = bytes.Clone(p)
+	}
+	return f.node.WriteTo(p, to)
+}
+
+// TestSessionIsForgotten repeats what began a session long after that is over: nothing is left of it.
+func TestSessionIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, 1, path{Delay: 20 * time.Millisecond})
+		l, err := (&udpx.Transport{Conn: n.socket()}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		device := &firstOf{node: n.socket()}
+		dial(t, &udpx.Transport{Conn: device, Addr: l.Addr().String()}).Close()
+		for range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			c, err := l.Accept(ctx)
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Close()
+			time.Sleep(time.Minute)
+			n.socketAt(device.addr).WriteTo(device.first, l.Addr())
+		}
+	})
+}
+
 // notFlooded checks that a node has got no more than three times what came from it.
 func notFlooded(t *testing.T, victim *node) {
 	t.Helper()
