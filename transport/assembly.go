@@ -334,7 +334,7 @@ func (m *assembly) fail(err error, keep bool) {
 func (m *assembly) abandon(err error) {
 	<-m.turn
 	defer m.release()
-	if m.phase == receiving && m.owner != nil {
+	if m.phase == receiving {
 		m.fail(err, true)
 	}
 }
