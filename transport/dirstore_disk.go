@@ -122,17 +122,17 @@ func (d *disk) isDir(name string) bool {
 
 // same reports whether two names are links of one file.
 func (d *disk) same(a, b string) bool {
-	ai, aerr := d.root.Lstat(a)
-	bi, berr := d.root.Lstat(b)
-	return aerr == nil && berr == nil && os.SameFile(ai, bi)
+	ai, _ := d.root.Lstat(a)
+	bi, _ := d.root.Lstat(b)
+	return os.SameFile(ai, bi)
 }
 
 // isMeta reports whether a name leads to the store's own directory. File systems have aliases for it, such as
 // PIXFER~1 (FAT, NTFS), or leave out characters that nobody sees (HFS+, ext4 with casefold).
 func (d *disk) isMeta(name string) bool {
-	ai, aerr := d.root.Stat(name)
-	bi, berr := d.root.Stat(metaDir)
-	return aerr == nil && berr == nil && os.SameFile(ai, bi)
+	ai, _ := d.root.Stat(name)
+	bi, _ := d.root.Stat(metaDir)
+	return os.SameFile(ai, bi)
 }
 
 // parents returns the directories that hold name, the innermost first.
