@@ -83,7 +83,7 @@ func (e *Engine) onResponse(body []byte) error {
 	if err := f.Parse(body); err != nil {
 		return err
 	}
-	if p := e.path; p != nil && p.challenge != nil && f.Data == p.data {
+	if p := e.path; p != nil && f.Data == p.data {
 		e.controls.drop(p.challenge)
 		p.challenge = nil
 	}

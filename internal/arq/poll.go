@@ -369,7 +369,7 @@ func (b *builder) probe() bool {
 // bytes still to come.
 func (b *builder) pad(coming int) {
 	h := b.e.handshake.hello
-	if !b.e.cfg.Initiator || b.e.cfg.PadHello == 0 || b.message.padded || h.fact != fact(b.number) {
+	if !b.e.cfg.Initiator || b.message.padded || h.fact != fact(b.number) {
 		return
 	}
 	b.message.padded = true
