@@ -49,7 +49,7 @@ type usual struct {
 
 // newOutgoing returns the record of a transfer that waits.
 func newOutgoing(f *wire.Offer) *outgoing {
-	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0 || f.Kind == wire.KindMessage}
+	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0}
 	u := &o.usual
 	o.controls, o.pieces.list, o.acked = u.controls[:0], u.piece[:0], chunk.NewRanges(u.acked[:0])
 	return o
