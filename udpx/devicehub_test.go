@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,6 +88,33 @@ func TestMaxPeers(t *testing.T) {
 	})
 }
 
+// Who has been silent for the longest time makes room for another one.
+func TestMaxPeersOpen(t *testing.T) {
+	deviceBubble(t, func(t *testing.T, n *network) {
+		var open atomic.Int32
+		l, err := (&udpx.Header{Socket: n.sockets, MaxPeers: 3}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &transport.Server{Store: &transport.MemStore{}, Hooks: transport.Hooks{
+			ConnOpened: func(transport.Info) { open.Add(1) },
+			ConnClosed: func(transport.Info, error) { open.Add(-1) },
+		}}
+		go srv.Serve(t.Context(), l)
+		for range 6 {
+			c := fieldCamera{PacketConn: n.socket(), to: l.Addr()}
+			if answer := c.send(photo[:5000]); answer != "get message!!!" {
+				t.Error(answer)
+			}
+			time.Sleep(time.Second)
+		}
+		if open.Load() != 3 {
+			t.Errorf("%d Conns, want 3", open.Load())
+		}
+		srv.Shutdown(t.Context())
+	})
+}
+
 // Receivers never answer answers, which would go on for ever.
 func TestReceiversAnswerNoAnswers(t *testing.T) {
 	deviceBubble(t, func(t *testing.T, n *network) {
@@ -117,27 +145,36 @@ func TestReceiversAnswerNoAnswers(t *testing.T) {
 	})
 }
 
-// A peer that nobody serves takes a bounded amount of memory, and another one is served.
+// Peers that nobody serves take a bounded amount of memory, each and together, and another one is served. Later they are
+// served again.
 func TestFlood(t *testing.T) {
+	const size, mostPeer, most = 60_000, 8 << 20, 64 << 20
 	deviceBubble(t, func(t *testing.T, n *network) {
 		hold := make(chan struct{})
 		l, err := (&udpx.Datagram{Socket: n.sockets}).Listen(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		var images atomic.Int32
+		var mu sync.Mutex
+		images := make(map[string]int)
 		srv := &transport.Server{Handler: func(_ context.Context, in *transport.Incoming) error {
-			if images.Add(1); in.Size > 1 {
+			if in.Size > 1 {
+				mu.Lock()
+				images[in.Peer]++
+				mu.Unlock()
 				<-hold
 			}
 			return nil
 		}}
 		go srv.Serve(t.Context(), l)
-		flood := n.socket()
-		for range 1000 {
-			flood.WriteTo(photo[:60_000], l.Addr())
+		floods := make([]*node, 9)
+		for i := range floods {
+			floods[i] = n.socket()
+			for range 200 {
+				floods[i].WriteTo(photo[:size], l.Addr())
+			}
+			time.Sleep(10 * time.Second)
 		}
-		time.Sleep(10 * time.Second)
 		other := fieldCamera{PacketConn: n.socket()}
 		other.WriteTo([]byte{1}, l.Addr())
 		if answer := other.answer(); answer != "get message!!!" {
@@ -145,10 +182,26 @@ func TestFlood(t *testing.T) {
 		}
 		close(hold)
 		time.Sleep(time.Second)
-		if n := images.Load() - 1; n < 100 || n > 8<<20/60_000+1 {
-			t.Errorf("%d images of 60,000 bytes were held in memory; 8 MiB are allowed", n)
+		mu.Lock()
+		all := 0
+		for peer, n := range images {
+			if all += n; n > mostPeer/size+1 {
+				t.Errorf("%d images of %d bytes from %s were held in memory; 8 MiB are allowed", n, size, peer)
+			}
 		}
+		if all < 1000 || all > most/size+len(floods) {
+			t.Errorf("%d images of %d bytes were held in memory; 64 MiB are allowed", all, size)
+		}
+		clear(images)
+		mu.Unlock()
+		for _, s := range floods {
+			s.WriteTo(photo[:size], l.Addr())
+		}
+		time.Sleep(time.Second)
 		srv.Shutdown(t.Context())
+		if len(images) != len(floods) {
+			t.Errorf("%d of %d are served after the flood", len(images), len(floods))
+		}
 	})
 }
 
