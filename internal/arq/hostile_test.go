@@ -160,6 +160,23 @@ func TestRepeatedACKsCostLittle(t *testing.T) {
 	}
 }
 
+// An empty image is there when the rest of its offer is, which may come behind its FIN.
+func TestEndBeforeTheMetadataAreWhole(t *testing.T) {
+	x := newLossy(t, 100*time.Millisecond, nil)
+	offer, rest := anOffer(0, 0), anOffer(0, 0)
+	offer.MetaSize, offer.Meta = 8, []byte("meta")
+	rest.MetaSize, rest.MetaOffset, rest.Meta = 8, 4, []byte("data")
+	for _, f := range []interface{ Append([]byte) []byte }{offer, &wire.Fin{Attempt: offer.Attempt, Digest: make([]byte, 16)}, rest} {
+		if err := x.hand(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x.received()
+	if n := len(x.events); n < 2 || x.events[n-2].Kind != Offered || x.events[n-1].Kind != Finished {
+		t.Errorf("the events are %+v", x.events)
+	}
+}
+
 // "what a peer can make this side hold": offers, and pieces of one transfer.
 func TestWhatAPeerOpensIsBounded(t *testing.T) {
 	x := newLossy(t, 100*time.Millisecond, nil)
