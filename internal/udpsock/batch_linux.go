@@ -73,6 +73,7 @@ func (m *mmsg) read(ps []Packet) (int, error) {
 		in[i].Buffers[0] = ps[i].Data
 		in[i].OOB = in[i].OOB[:cap(in[i].OOB)]
 	}
+	defer forget(in)
 	n, err := m.pc.ReadBatch(in, 0)
 	if err != nil {
 		return 0, err
@@ -90,6 +91,13 @@ func (m *mmsg) read(ps []Packet) (int, error) {
 	return n, nil
 }
 
+// forget lets go of memory that is its owner's: a socket that rests would keep as much as it has ever moved at once.
+func forget(msgs []ipv4.Message) {
+	for i := range msgs {
+		msgs[i].Buffers[0] = nil
+	}
+}
+
 // from returns the Addr of a peer, mostly that of the packet before.
 func (m *mmsg) from(peer *net.UDPAddr, c *control) *Addr {
 	if a := m.last; a == nil || a.local != c.local || a.Port != peer.Port || a.Zone != peer.Zone || !a.IP.Equal(peer.IP) {
@@ -103,6 +111,7 @@ func (m *mmsg) write(ps []Packet) error {
 	for i := range ps {
 		m.add(ps, i, m.conn.offload.Load())
 	}
+	defer forget(m.out)
 	for first := 0; first < len(m.out); {
 		n, err := m.pc.WriteBatch(m.out[first:min(first+batchSize, len(m.out))], 0)
 		first += max(n, 0)
