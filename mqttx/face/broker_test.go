@@ -48,6 +48,25 @@ func TestHandlerFails(t *testing.T) {
 	mu.Unlock()
 }
 
+// A Handler that hands on to another service, which goes away, does not hold up its terminal for longer than that.
+func TestSomebodyElseGoesAway(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	calls := 0
+	d := serve(t, b, &Transport{}, func(s *transport.Server) {
+		s.Handler = func(context.Context, *transport.Incoming) error {
+			if calls++; calls <= 5 {
+				return &transport.RejectedError{Reason: transport.ReasonGoingAway, Retryable: true}
+			}
+			return nil
+		}
+	})
+	p := newPeer(t, b, down)
+	p.publish(up, verified(element("1", []byte("x"))))
+	p.publish(up, verified(element("2", []byte("x"))))
+	d.expect(t, "1", []byte("x"))
+	d.expect(t, "2", []byte("x"))
+}
+
 // While a Handler is slow heartbeats are answered, and what does not fit into the queue
 // is dropped, the oldest first.
 func TestSlowHandler(t *testing.T) {

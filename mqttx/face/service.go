@@ -18,6 +18,9 @@ import (
 // the terminals will not send it again.
 const drainTime = 2 * time.Second
 
+// awayPause is between two rounds of offers to who goes away.
+const awayPause = time.Second
+
 // service is a terminal as the service sees it.
 type service struct {
 	transport.UnimplementedConn
@@ -116,11 +119,8 @@ func (s *service) settle(ctx context.Context, in *transport.Inbox, p *packet) {
 	if err != nil {
 		s.l.t.trouble(s.sn, err)
 	}
-	refused := (*transport.RejectedError)(nil)
-	closing := ctx.Err() != nil || errors.As(err, &refused) && refused.Reason == transport.ReasonGoingAway
-	if err != nil && closing {
-		<-ctx.Done() // it was not dealt with: a broker that keeps it gives it to the next service
-		return
+	if err != nil && ctx.Err() != nil {
+		return // it was not dealt with: a broker that keeps it gives it to the next service
 	}
 	p.ack()
 }
@@ -240,7 +240,19 @@ func (s *service) retry(ctx context.Context, f func(ctx context.Context) error) 
 	if policy == nil {
 		policy = &transport.RetryPolicy{}
 	}
-	return transport.Retry(ctx, policy, f)
+	for {
+		err := transport.Retry(ctx, policy, f)
+		if refused := (*transport.RejectedError)(nil); ctx.Err() != nil || !errors.As(err, &refused) || refused.Reason != transport.ReasonGoingAway || !refused.Retryable {
+			return err
+		}
+		// The Server goes away, and with it the context ends; or somebody whom its Handler needs, who may come back.
+		s.l.t.trouble(s.sn, err)
+		select {
+		case <-time.After(awayPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // acknowledge tells an HFSecurity terminal that its record is kept.

@@ -59,7 +59,8 @@ type Transport struct {
 	// 0: 64 MiB.
 	Queue int
 	// Retry says how often a record or message is offered to a Server that cannot take it at the
-	// moment; nil: 5 times within 3 s.
+	// moment; nil: 5 times within 3 s. What is refused with transport.ReasonGoingAway is offered
+	// until that has passed.
 	Retry *transport.RetryPolicy
 	// AckTimeout is how long Send waits for the PushAck of an HFSecurity record; 0: 10 s,
 	// negative: no limit. Set SendOptions.Retry to repeat the record then.
