@@ -42,8 +42,8 @@ type receiptLog struct {
 	sync group[logEntry]
 
 	// Owned by the group's running call.
-	file      *diskFile
-	end       int64 // of the last whole record
+	file      *diskFile // nil: it could not be opened again
+	end       int64     // of the last whole record
 	records   int
 	compactAt int
 	torn      bool // what is after end could not be cut off
@@ -136,7 +136,7 @@ func (l *receiptLog) compact() error {
 	}
 	err = f.appendAt(buf, 0)
 	if err == nil {
-		l.file.Close() // FAT and exFAT on Windows replace no open file
+		_ = l.closeFile() // FAT and exFAT on Windows replace no open file
 		if err = l.disk.rename(newLogFile, logFile); err != nil {
 			err = errors.Join(err, l.reopen())
 		}
@@ -167,7 +167,15 @@ func (l *receiptLog) reopen() error {
 func (l *receiptLog) close() error {
 	l.sync.running.Lock()
 	defer l.sync.running.Unlock()
-	return l.file.Close()
+	return l.closeFile()
+}
+
+func (l *receiptLog) closeFile() error {
+	f := l.file
+	if l.file = nil; f == nil {
+		return nil
+	}
+	return f.Close()
 }
 
 // An intent is a whole image that is to get its final name.

@@ -168,6 +168,25 @@ func TestReceiptLogCannotBeReplaced(t *testing.T) {
 	}
 }
 
+// A log that could not be opened again is closed once.
+func TestReceiptLogThatCouldNotBeOpenedAgainIsClosed(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
+	mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
+	s.opened.log.records, s.opened.log.compactAt = 100, 0
+	s.opened.disk.step = func(op, name string, n int) (int, error) {
+		if op == "rename" || op == "open" {
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EACCES}
+		}
+		return 0, nil
+	}
+	if _, _, err := deliver(s, MakeID(1, 2), "b.jpg", small); err == nil {
+		t.Fatal("the log cannot be written, and an image is kept")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // The log cannot be written, nor what was written of it be cut off: it is
 // written anew, with what is under way.
 func TestReceiptLogTorn(t *testing.T) {
