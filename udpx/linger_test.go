@@ -88,6 +88,30 @@ func TestForgottenSession(t *testing.T) {
 	}
 }
 
+// TestSendCrossesTheEndOfItsSession sends an image every five minutes, which is when the receiver gives the session
+// up: some images and the receiver's CLOSE pass each other on the way.
+func TestSendCrossesTheEndOfItsSession(t *testing.T) {
+	for name, body := range map[string]func([]byte) transport.Body{
+		"bytes":  transport.Bytes,
+		"stream": func(b []byte) transport.Body { return transport.Stream(bytes.NewReader(b)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := newNetwork(t, 1, path{Delay: 20 * time.Millisecond})
+				addr, _ := counted(t, &udpx.Transport{Conn: n.socket()}, &transport.MemStore{})
+				c := dial(t, &udpx.Transport{Conn: n.socket(), Addr: addr})
+				defer c.Close()
+				for off := -50 * time.Millisecond; off <= 100*time.Millisecond; off += 5 * time.Millisecond {
+					if _, err := c.Send(t.Context(), &transport.Image{Name: "x", Body: body(noise(1, 100_000))}, nil); err != nil {
+						t.Errorf("%v before: %v", 5*time.Minute+off, err)
+					}
+					time.Sleep(5*time.Minute + off)
+				}
+			})
+		})
+	}
+}
+
 // TestTransportMaxPeers refuses one peer too many, until another has left.
 func TestTransportMaxPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -178,7 +178,7 @@ func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 			u.damaged = true // on its way, which the receiver could not tell before the end
 		case !errors.Is(err, errLost):
 			return r, err
-		case errors.Is(s.Err(), transport.ErrIdle):
+		case errors.Is(s.Err(), transport.ErrIdle) && !s.passed:
 			return r, s.Err() // the time for another try is over
 		}
 		if u.src.restart() != nil {

@@ -40,6 +40,7 @@ type Session struct {
 	heard  time.Time // when the peer's newest message came
 	newest int64     // its number
 	unsure bool      // nothing has come since a transfer began after a long silence
+	passed bool      // then the peer's CLOSE for want of traffic came, which the transfer has passed on its way; fixed once Err is set
 
 	ready     func(*Conn) // to be called once established
 	closing   bool        // close when all is quiet
@@ -381,6 +382,8 @@ func (s *Session) drain(from *Buffer) {
 func (s *Session) end(err error) {
 	if !s.ended {
 		s.ended, s.why = true, endError(err)
+		closed := (*arq.CloseError)(nil)
+		s.passed = s.unsure && errors.As(err, &closed) && closed.Code == wire.CodeIdle
 	}
 }
 
