@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/pixferry/pixferry/framing"
@@ -126,7 +127,7 @@ func (f *Close) Parse(body []byte) (err error) {
 	return err
 }
 
-// parseText reads the rest of a body, as valid UTF-8.
+// parseText reads the rest of a body, as valid UTF-8 without control characters: it goes into errors, which are printed.
 func parseText(c *framing.Cursor, t Type) (string, error) {
 	text := c.Rest()
 	if c.Err() != nil {
@@ -135,7 +136,12 @@ func parseText(c *framing.Cursor, t Type) (string, error) {
 	if len(text) > MaxText {
 		return "", malformed(t, "a text of %d bytes: at most %d", len(text), MaxText)
 	}
-	return strings.ToValidUTF8(string(text), "?"), nil
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(string(text), "?")), nil
 }
 
 // CutText returns what of s a text of at most limit bytes may hold, without

@@ -304,6 +304,19 @@ func TestCutText(t *testing.T) {
 	}
 }
 
+// A peer's text goes into errors, and so to logs and terminals: it is one line, and controls nothing.
+func TestTextsControlNothing(t *testing.T) {
+	const said, want = "no\x1b[2J\r\nroom\u009b\xff ü", "no [2J  room ? ü"
+	var reject wire.Reject
+	if err := reject.Parse((&wire.Reject{ID: [16]byte{1}, Text: said}).Append(nil)[wire.FrameHeader:]); err != nil || reject.Text != want {
+		t.Errorf("REJECT says %q, %v", reject.Text, err)
+	}
+	var closing wire.Close
+	if err := closing.Parse((&wire.Close{Text: said}).Append(nil)[wire.FrameHeader:]); err != nil || closing.Text != want {
+		t.Errorf("CLOSE says %q, %v", closing.Text, err)
+	}
+}
+
 // Texts and metadata that lie about their lengths take no memory.
 func TestNoMemoryForLies(t *testing.T) {
 	lies := map[string]func() error{
