@@ -75,7 +75,7 @@ func (e *Engine) end(err error) {
 	}
 	e.sent.clear(e.sent.next)
 	e.controls, e.schedule, e.waiting = controls{}, scheduler{}, waitingOffers{}
-	e.outs, e.ins = table[outgoing]{}, table[incoming]{}
+	e.outs, e.running, e.ins = table[outgoing]{}, 0, table[incoming]{}
 	e.events.push(Event{Kind: Closed, Err: err})
 }
 

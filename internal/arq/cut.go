@@ -22,7 +22,7 @@ func (e *Engine) cut(room int) bool {
 		n := room - wire.OfferHeader
 		head.Meta, rest.Meta = f.Meta[:n], f.Meta[n:]
 		rest.MetaOffset += uint16(n)
-		o := e.outs.get(f.Handle)
+		o := e.numbered(f.Handle)
 		o.controls = append(o.controls, e.controls.follow(&control{frame: &rest}))
 		c.frame = &head
 	case *wire.Accept:
@@ -43,10 +43,11 @@ func (e *Engine) cut(room int) bool {
 		short.Text = wire.CutText(f.Text, len(f.Text)+room-f.Len())
 		c.frame = &short
 	case *wire.Resume: // has to be as long as what it answers
-		reject := &wire.Reject{Handle: f.Handle, ID: e.outs.get(f.Handle).offer.ID, Reason: reasonTooLarge,
+		o := e.numbered(f.Handle)
+		reject := &wire.Reject{Handle: f.Handle, ID: o.offer.ID, Reason: reasonTooLarge,
 			Text: fmt.Sprintf("the answer about %d blocks that the peer holds is over what a message to it has room for", f.Count)}
-		e.Cancel(f.Handle, reasonTooLarge)
-		e.events.push(Event{Kind: Rejected, Handle: f.Handle, Reject: reject})
+		e.Cancel(o.handle, reasonTooLarge)
+		e.events.push(Event{Kind: Rejected, Handle: o.handle, Reject: reject})
 	default:
 		return false
 	}

@@ -280,7 +280,9 @@ func TestHandlesOfLongTransfersRestAlone(t *testing.T) {
 		t.Fatalf("handle %d after transfers %v, which ended together: no receipt; %v %v", h, long, a.closed, b.closed)
 	}
 	others(1<<16 - 1 - int(h))
-	if h := a.send(pattern(1), nil); h != long[0]+1 || len(a.waiting.rest) > 0 {
-		t.Errorf("handle %d though %d rests; left: %v", h, long[0], a.waiting.rest)
+	h = a.send(pattern(1), nil)
+	settleUntil(now, a, b, func() bool { return a.receipts[h] })
+	if n := b.last(Offered).Handle; n != long[0]+1 || len(a.waiting.rest) > 0 {
+		t.Errorf("handle %d though %d rests; left: %v", n, long[0], a.waiting.rest)
 	}
 }

@@ -7,7 +7,8 @@ import (
 
 // outgoing is a transfer to the peer.
 type outgoing struct {
-	handle      uint16
+	handle      uint16 // the owner's
+	number      uint16 // the handle on the wire, once it has started
 	interactive bool
 	started     bool // not waiting for its turn
 	over        bool // no longer in the table; messages in flight may still point here
@@ -48,8 +49,8 @@ type usual struct {
 }
 
 // newOutgoing returns the record of a transfer that waits.
-func newOutgoing(f *wire.Offer) *outgoing {
-	o := &outgoing{handle: f.Handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0}
+func newOutgoing(f *wire.Offer, handle uint16) *outgoing {
+	o := &outgoing{handle: handle, offer: f, size: -1, interactive: f.Flags&wire.OfferInteractive != 0}
 	u := &o.usual
 	o.controls, o.pieces.list, o.acked = u.controls[:0], u.piece[:0], chunk.NewRanges(u.acked[:0])
 	return o

@@ -251,7 +251,7 @@ func (b *builder) data(room int) {
 	}
 	r.End = r.Start + n
 	b.pad(wire.DataHeader + int(n))
-	f := wire.Data{Handle: o.handle, Offset: r.Start}
+	f := wire.Data{Handle: o.number, Offset: r.Start}
 	b.buf = f.Append(b.buf)
 	if b.payload == nil {
 		b.buf = o.pieces.copyTo(b.buf, r.Start, int(n))
@@ -353,7 +353,7 @@ func (b *builder) probe() bool {
 		space = min(space, o.symbol-int(g.Start%int64(o.symbol)))
 	}
 	g.End = min(g.End, g.Start+int64(space))
-	f := wire.Data{Handle: o.handle, Offset: g.Start}
+	f := wire.Data{Handle: o.number, Offset: g.Start}
 	b.pad(wire.DataHeader + int(g.Len()))
 	b.buf = f.Append(b.buf)
 	b.buf = o.pieces.copyTo(b.buf, g.Start, int(g.Len()))

@@ -98,7 +98,7 @@ func aligned(symbol int) int { return (symbol + 7) &^ 7 }
 func (b *builder) parity(o *outgoing) {
 	e := b.e
 	e.repeat(b, o)
-	f := wire.Parity{Handle: o.handle, Size: uint32(o.size), Count: uint8(o.parities), Index: uint8(o.parities - len(o.parity)), Symbol: o.parity[0]}
+	f := wire.Parity{Handle: o.number, Size: uint32(o.size), Count: uint8(o.parities), Index: uint8(o.parities - len(o.parity)), Symbol: o.parity[0]}
 	o.parity = o.parity[1:]
 	if f.Len() <= b.left() {
 		b.buf = f.Append(b.buf)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
@@ -24,39 +25,53 @@ const (
 // waitingOffers are transfers that wait because the peer takes no more at once.
 type waitingOffers struct {
 	interactive, bulk []*outgoing
+	over              int32           // of those, about: they were given up
 	handle            uint16          // of the next offer
-	rest              map[uint16]bool // handles that are left out when their turn comes
+	number            uint16          // of the next that starts, on the wire
+	rest              map[uint16]bool // numbers that are left out when their turn comes
 }
 
-// rests reports whether a handle, whose turn has come, is left out this time.
-func (w *waitingOffers) rests(handle uint16) bool {
-	rests := w.rest[handle]
-	delete(w.rest, handle)
+// rests reports whether a number, whose turn has come, is left out this time.
+func (w *waitingOffers) rests(number uint16) bool {
+	rests := w.rest[number]
+	delete(w.rest, number)
 	return rests
 }
 
-// pop takes out the offer whose turn it is, nil for none: if the peer takes no more that is one that was given up.
-func (w *waitingOffers) pop(more bool) *outgoing {
-	q := &w.interactive
-	if len(*q) == 0 {
-		q = &w.bulk
+// pop takes out the offer whose turn it is, nil for none.
+func (w *waitingOffers) pop() *outgoing {
+	for _, q := range [...]*[]*outgoing{&w.interactive, &w.bulk} {
+		for len(*q) > 0 {
+			o := (*q)[0]
+			if (*q)[0] = nil; len(*q) == 1 {
+				*q = (*q)[:0] // and so from the beginning of its memory
+			} else {
+				*q = (*q)[1:]
+			}
+			if !o.over {
+				return o
+			}
+			w.over--
+		}
 	}
-	if len(*q) == 0 || !more && !(*q)[0].over {
-		return nil
+	return nil
+}
+
+// giveUp notes that one of them was given up, and forgets those when they are most.
+func (w *waitingOffers) giveUp() {
+	if w.over++; 2*int(w.over) <= len(w.interactive)+len(w.bulk) {
+		return
 	}
-	o := (*q)[0]
-	if (*q)[0] = nil; len(*q) == 1 {
-		*q = (*q)[:0] // and so from the beginning of its memory
-	} else {
-		*q = (*q)[1:]
+	w.over = 0
+	for _, q := range [...]*[]*outgoing{&w.interactive, &w.bulk} {
+		*q = slices.DeleteFunc(*q, func(o *outgoing) bool { return o.over })
 	}
-	return o
 }
 
 var errHandles = errors.New("65,536 transfers run or wait on this session already: wait for some to end")
 
 // Offer begins a transfer and returns its handle; o.Meta is all of the metadata and o stays the
-// engine's. The handle and the sizes of the metadata are filled in. The transfer waits inside the
+// engine's. The handle on the wire and the sizes of the metadata are filled in. The transfer waits inside the
 // engine while the peer's limit of transfers at once is reached, interactive ones first. ErrTooLarge if
 // the peer is known to take no such offer; if that shows later, a Rejected event says so.
 func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
@@ -70,13 +85,12 @@ func (e *Engine) Offer(f *wire.Offer) (handle uint16, err error) {
 	if e.outs.len() > math.MaxUint16 {
 		return 0, errHandles
 	}
-	for e.outs.get(e.waiting.handle) != nil || e.waiting.rests(e.waiting.handle) {
+	for e.outs.get(e.waiting.handle) != nil {
 		e.waiting.handle++
 	}
-	f.Handle = e.waiting.handle
 	f.MetaSize, f.MetaOffset = uint16(len(f.Meta)), 0
+	o := newOutgoing(f, e.waiting.handle)
 	e.waiting.handle++
-	o := newOutgoing(f)
 	e.outs.add(o.handle, o)
 	if q := &e.waiting.bulk; o.interactive {
 		e.waiting.interactive = append(e.waiting.interactive, o)
@@ -93,17 +107,13 @@ func (e *Engine) checkWaiting() {
 	if e.handshake.known {
 		most = int(e.handshake.peer.Transfers)
 	}
-	for {
-		o := e.waiting.pop(most == 0 || e.running < most)
+	for most == 0 || e.running < most {
+		o := e.waiting.pop()
 		switch {
 		case o == nil:
 			return
-		case o.over: // the peer is told in its turn: it remembers which handles are over, and takes only so many gaps
-			if most > 0 && e.outs.get(o.handle) == nil {
-				e.controls.add(&control{frame: &wire.Cancel{Handle: o.handle, Attempt: o.offer.Attempt, Reason: reasonCanceled}})
-			}
 		case most == 0:
-			e.events.push(Event{Kind: Rejected, Handle: o.handle, Reject: &wire.Reject{Handle: o.handle, ID: o.offer.ID,
+			e.events.push(Event{Kind: Rejected, Handle: o.handle, Reject: &wire.Reject{ID: o.offer.ID,
 				Reason: reasonNotServing, Text: "the peer takes no transfers"}})
 			e.drop(o)
 		default:
@@ -112,10 +122,16 @@ func (e *Engine) checkWaiting() {
 	}
 }
 
-// start queues the OFFER.
+// start queues the OFFER. Only now it has a handle on the wire, so that the peer, which remembers those that are over,
+// sees no gaps by what was given up or overtaken while it waited.
 func (e *Engine) start(o *outgoing) {
+	w := &e.waiting
+	for e.numbered(w.number) != nil || w.rests(w.number) {
+		w.number++
+	}
+	o.started, o.number, o.offer.Handle = true, w.number, w.number
+	w.number++
 	e.running++
-	o.started = true
 	o.usual.offer.frame = o.offer
 	o.controls = add(o.controls, e.controls.add(&o.usual.offer))
 	if e.recovery != nil && o.offer.Len() <= e.frameRoom() {
@@ -125,6 +141,21 @@ func (e *Engine) start(o *outgoing) {
 	}
 	e.ensure(o)
 	e.wanted(o)
+}
+
+// numbered returns the transfer that has a handle on the wire, nil for none. Those that have started are mostly the first.
+func (e *Engine) numbered(number uint16) *outgoing {
+	left := e.running
+	for i := 0; left > 0; i++ {
+		switch o := e.outs.list[i].value; {
+		case !o.started:
+		case o.number == number:
+			return o
+		default:
+			left--
+		}
+	}
+	return nil
 }
 
 // wanted reports that a transfer takes more bytes, when at least half of the read-ahead is due.
@@ -147,16 +178,18 @@ func (e *Engine) drop(o *outgoing) {
 	o.parity = nil
 	o.over, o.pieces, o.acked, o.lost, o.twice, o.controls = true, pieces{}, chunk.Ranges{}, chunk.Ranges{}, chunk.Ranges{}, nil
 	e.outs.remove(o.handle)
-	if o.started {
-		if w := &e.waiting; o.handle-w.handle < restedHandles { // so soon that what is late for it would be for the next
-			if w.rest == nil {
-				w.rest = make(map[uint16]bool)
-			}
-			w.rest[o.handle] = true
-		}
-		e.running--
-		e.checkWaiting()
+	if !o.started {
+		e.waiting.giveUp()
+		return
 	}
+	e.running--
+	if w := &e.waiting; o.number-w.number < restedHandles { // so soon that what is late for it would be for the next
+		if w.rest == nil {
+			w.rest = make(map[uint16]bool)
+		}
+		w.rest[o.number] = true
+	}
+	e.checkWaiting()
 }
 
 // Want returns how many bytes the transfer takes now: ReadAhead less what was supplied
@@ -201,7 +234,7 @@ func (e *Engine) Resume(handle uint16, r *wire.Resume) error {
 	if o == nil {
 		return ErrHandle
 	}
-	r.Handle, r.Attempt = handle, o.offer.Attempt
+	r.Handle, r.Attempt = o.number, o.offer.Attempt
 	for i := range int(r.Count) {
 		if r.Agrees(i) {
 			b := chunk.BlockRange(int64(r.First)+int64(i), o.offer.Size)
@@ -230,7 +263,7 @@ func (e *Engine) Finish(handle uint16, size int64, digest chunk.Digest) error {
 	}
 	o.size = size
 	u := &o.usual
-	u.fin = wire.Fin{Handle: handle, Attempt: o.offer.Attempt, Size: size, Algorithm: digest.Algorithm(), Digest: digest.Append(u.digest[:0])}
+	u.fin = wire.Fin{Handle: o.number, Attempt: o.offer.Attempt, Size: size, Algorithm: digest.Algorithm(), Digest: digest.Append(u.digest[:0])}
 	u.end.frame = &u.fin
 	o.controls = add(o.controls, e.controls.add(&u.end))
 	if e.recovery != nil && e.recovery.cc != nil {
@@ -248,10 +281,9 @@ func (e *Engine) Cancel(handle uint16, reason uint8) {
 		return
 	}
 	if o.started {
-		e.controls.add(&control{frame: &wire.Cancel{Handle: handle, Attempt: o.offer.Attempt, Reason: reason}})
+		e.controls.add(&control{frame: &wire.Cancel{Handle: o.number, Attempt: o.offer.Attempt, Reason: reason}})
 	}
 	e.drop(o)
-	e.checkWaiting()
 }
 
 // Acked returns how many bytes of the image the receiver has acknowledged or held before.
@@ -268,7 +300,7 @@ func (e *Engine) onAccept(body []byte) error {
 		return err
 	}
 	e.batch.urgent = true
-	o := e.outs.get(f.Handle)
+	o := e.numbered(f.Handle)
 	if o == nil || f.Attempt != o.offer.Attempt {
 		return nil
 	}
@@ -283,7 +315,7 @@ func (e *Engine) onReceipt(body []byte) error {
 		return err
 	}
 	e.batch.soon = true
-	o := e.outs.get(f.Handle)
+	o := e.numbered(f.Handle)
 	if o == nil || f.Attempt != o.offer.Attempt || f.ID != o.offer.ID {
 		return nil
 	}
@@ -303,7 +335,7 @@ func (e *Engine) onReject(body []byte) error {
 		return err
 	}
 	e.batch.urgent = true
-	o := e.outs.get(f.Handle)
+	o := e.numbered(f.Handle)
 	if o == nil || f.Attempt != o.offer.Attempt || f.ID != o.offer.ID {
 		return nil
 	}
