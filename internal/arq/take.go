@@ -169,7 +169,7 @@ func (e *Engine) onFin(body []byte) error {
 
 // checkFinished reports a transfer whose last byte or FIN has just arrived.
 func (e *Engine) checkFinished(in *incoming) {
-	if !in.finished && !in.answered && in.offered && in.complete() {
+	if !in.finished && in.offered && in.complete() {
 		in.finished = true
 		e.batch.soon = true
 		e.events.push(Event{Kind: Finished, Handle: in.handle, Fin: in.fin})
