@@ -290,6 +290,7 @@ func TestDuplicateAfterCommit(t *testing.T) {
 			t.Errorf("%+v, %v", r, done)
 		}
 		mustWrite(t, a, []byte("whatever"), 0) // changes nothing
+		a.Abort(context.Canceled)              // nor does this
 		if again, err := a.Finish(t.Context(), -1, chunk.Digest{}); err != nil || again != r {
 			t.Errorf("%+v, %v", again, err)
 		}
