@@ -91,25 +91,27 @@ func TestMaxPeers(t *testing.T) {
 // Who has been silent for the longest time makes room for another one.
 func TestMaxPeersOpen(t *testing.T) {
 	deviceBubble(t, func(t *testing.T, n *network) {
-		var open atomic.Int32
+		var open, opened atomic.Int32
 		l, err := (&udpx.Header{Socket: n.sockets, MaxPeers: 3}).Listen(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		srv := &transport.Server{Store: &transport.MemStore{}, Hooks: transport.Hooks{
-			ConnOpened: func(transport.Info) { open.Add(1) },
+			ConnOpened: func(transport.Info) { open.Add(1); opened.Add(1) },
 			ConnClosed: func(transport.Info, error) { open.Add(-1) },
 		}}
 		go srv.Serve(t.Context(), l)
-		for range 6 {
-			c := fieldCamera{PacketConn: n.socket(), to: l.Addr()}
-			if answer := c.send(photo[:5000]); answer != "get message!!!" {
-				t.Error(answer)
+		busy := fieldCamera{PacketConn: n.socket(), to: l.Addr()}
+		for range 5 {
+			for _, c := range []fieldCamera{{PacketConn: n.socket(), to: l.Addr()}, busy} {
+				if answer := c.send(photo[:5000]); answer != "get message!!!" {
+					t.Error(answer)
+				}
+				time.Sleep(time.Second)
 			}
-			time.Sleep(time.Second)
 		}
-		if open.Load() != 3 {
-			t.Errorf("%d Conns, want 3", open.Load())
+		if open.Load() != 3 || opened.Load() != 6 {
+			t.Errorf("%d Conns of %d, want 3 of 6", open.Load(), opened.Load())
 		}
 		srv.Shutdown(t.Context())
 	})
