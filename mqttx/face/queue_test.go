@@ -44,3 +44,17 @@ func TestQueue(t *testing.T) {
 		t.Errorf("%d bytes in %d packets are left", q.bytes, q.order.Len())
 	}
 }
+
+// What was published is an echo once: the same from a terminal is its own.
+func TestEchoes(t *testing.T) {
+	var e echoes
+	for n := range maxEchoes + 1 {
+		e.sent(up, []byte{byte(n)})
+	}
+	for n := range maxEchoes + 1 {
+		payload := []byte{byte(n)}
+		if e.came(down, payload) || e.came(up, payload) != (n > 0) || e.came(up, payload) {
+			t.Errorf("message %d of %d", n, maxEchoes+1)
+		}
+	}
+}
