@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
@@ -81,6 +83,26 @@ func TestNoCommandAfterClose(t *testing.T) {
 	}
 	srv.Shutdown(context.Background())
 	<-served
+}
+
+// Close ends a command that is on its way to a server that does not answer.
+func TestCloseEndsACommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := (&tcpx.Command{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began, sent := time.Now(), make(chan error, 1)
+		go func() { sent <- c.SendMessage(t.Context(), transport.Message{Data: []byte("open")}) }()
+		synctest.Wait()
+		c.Close()
+		if err := <-sent; !errors.Is(err, transport.ErrClosed) || time.Since(began) > 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
 }
 
 // An image of 0 bytes has none behind its name.
