@@ -138,12 +138,15 @@ func TestPipeClose(t *testing.T) {
 		if far {
 			want = ErrPeerClosed
 		}
-		s := &Server{Store: &MemStore{}}
+		s := &Server{Store: &MemStore{}, Message: func(ctx context.Context, _ Conn, _ Message) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}}
 		bubble(t, s, func(t *testing.T) {
 			a, b := Pipe()
 			go s.ServeConn(t.Context(), b)
 			r, w := io.Pipe()
-			results := make(chan error, 2)
+			results := make(chan error, 3)
 			go func() {
 				_, err := a.Send(t.Context(), &Image{Body: Stream(r)}, nil)
 				results <- err
@@ -154,6 +157,7 @@ func TestPipeClose(t *testing.T) {
 				_, err := unserved.Send(t.Context(), &Image{Body: Bytes(nil)}, nil)
 				results <- err
 			}()
+			go func() { results <- a.SendMessage(t.Context(), Message{}) }() // its Handler does not return
 			synctest.Wait()
 			if far {
 				b.Close()
@@ -161,7 +165,7 @@ func TestPipeClose(t *testing.T) {
 				a.Close()
 			}
 			seen := map[bool]int{}
-			for range 2 {
+			for range 3 {
 				err := <-results
 				if !errors.Is(err, net.ErrClosed) {
 					t.Error(err)
