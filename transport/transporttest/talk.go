@@ -327,18 +327,14 @@ func checkResume(t testing.TB, k transportKit) {
 			r.again(b, 1)
 		}
 		var receipt transport.Receipt
-		deadline := time.Now().Add(5 * time.Second)
-		for { // until the receiver has noticed that the old Conn is gone
-			var err error
-			img := &transport.Image{Name: tt.name, Source: "cam", Body: transport.Bytes(b)}
-			receipt, err = r.send(t.Context(), r.conn, img, &transport.SendOptions{ID: tt.id})
-			if err == nil {
-				break
-			}
-			if !transport.Retryable(err) || time.Now().After(deadline) {
-				t.Fatalf("Send after a Conn that ended half-way: %v", err)
-			}
-			time.Sleep(100 * time.Millisecond)
+		img := &transport.Image{Name: tt.name, Source: "cam", Body: transport.Bytes(b)}
+		untilGone := &transport.RetryPolicy{MaxAttempts: 100, Max: 100 * time.Millisecond} // the old Conn, to the receiver
+		err := transport.Retry(t.Context(), untilGone, func(ctx context.Context) (err error) {
+			receipt, err = r.send(ctx, r.conn, img, &transport.SendOptions{ID: tt.id})
+			return err
+		})
+		if err != nil {
+			t.Fatalf("Send after a Conn that ended half-way: %v", err)
 		}
 		r.receiptOf(receipt, b)
 		r.expect(b)
