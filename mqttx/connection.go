@@ -234,14 +234,11 @@ func (h *Hub) connection() mqtt.Client {
 	return h.client
 }
 
-// final reports whether trying again cannot help.
-func final(err error) bool { return !transport.Retryable(err) }
-
 // hopeless reports whether the broker refuses for good. One that has agreed before may be starting, or is being set up.
 func (h *Hub) hopeless(err error) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return final(err) && !h.worked
+	return !transport.Retryable(err) && !h.worked
 }
 
 // told reports whether a failure is the answer of the Dial or Listen that made the hub, and so nothing for the log.

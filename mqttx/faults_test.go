@@ -157,7 +157,7 @@ func TestRefusedForAWhile(t *testing.T) {
 			at.hub.mu.Lock()
 			why := errors.Join(at.hub.why, at.hub.err)
 			at.hub.mu.Unlock()
-			if why != nil && final(why) {
+			if why != nil && !transport.Retryable(why) {
 				break
 			}
 			if time.Now().After(end) {

@@ -129,15 +129,14 @@ func (z *sizes) lost(now time.Time) bool {
 	return true
 }
 
-// refused notes that messages of size bytes are too large, and reports whether that
-// was news.
-func (z *sizes) refused(size int) bool {
+// refused notes that messages of size bytes are too large.
+func (z *sizes) refused(size int) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	return z.lower(size)
+	z.lower(size)
 }
 
-// lower is refused, with the mutex held.
+// lower is refused, with the mutex held. It reports whether that was news.
 func (z *sizes) lower(size int) bool {
 	below := firstSize
 	for _, s := range ladder {

@@ -66,7 +66,7 @@ func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	var last atomic.Pointer[Hub]
 	conn, err := t.endpoint.Dial(ctx, func(ctx context.Context) (session.Carrier, error) {
 		if h := last.Load(); h != nil { // to redial
-			if err := h.failure(); err != nil && !errors.Is(err, transport.ErrClosed) && final(err) {
+			if err := h.failure(); err != nil && !errors.Is(err, transport.ErrClosed) && !transport.Retryable(err) {
 				return nil, err
 			}
 		}
