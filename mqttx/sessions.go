@@ -15,9 +15,7 @@ const (
 	// established; the first message of one more is lost.
 	maxOpening = 256
 
-	// maxAnswers is how many messages of unknown sessions are answered in a second,
-	// maxAnswering how many answers may wait for the client.
-	maxAnswers   = 100
+	// maxAnswering is how many answers to messages of unknown sessions may wait for the client.
 	maxAnswering = 8
 )
 
@@ -26,12 +24,11 @@ type sessions struct {
 	h         *Hub
 	answering chan struct{} // has a token for each answer that waits for the client
 
-	mu      sync.Mutex
-	byID    map[wire.ConnID]*carrier // by this side's ID
-	byFirst map[firstID]*carrier
-	opening int
-	second  int64 // of the answers counted
-	answers int
+	mu       sync.Mutex
+	byID     map[wire.ConnID]*carrier // by this side's ID
+	byFirst  map[firstID]*carrier
+	opening  int
+	refusals session.Refusals
 }
 
 func (t *sessions) init(h *Hub) {
@@ -180,13 +177,9 @@ func (t *sessions) refuse(peer string, msg []byte) {
 	if answer == nil || checkTopic(peer, t.h.name) != nil || client == nil {
 		return
 	}
-	now := time.Now().Unix()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.second != now {
-		t.second, t.answers = now, 0
-	}
-	if t.answers++; t.answers > maxAnswers {
+	if !t.refusals.Allowed(time.Now()) {
 		return
 	}
 	select {

@@ -34,7 +34,7 @@ type reader struct {
 	packets  []udpsock.Packet
 	light    int // reads that gave few packets, in a row
 	failures int
-	answers  answers
+	refusals session.Refusals
 
 	// The messages to deliver to one session at once.
 	to      *carrier

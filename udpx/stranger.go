@@ -9,28 +9,9 @@ import (
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
-const (
-	// answersPerSecond bounds what is sent to peers without a session.
-	answersPerSecond = 100
-	// minAnswered is the shortest message that is answered, so that the answer is
-	// less than three times as long.
-	minAnswered = 20
-)
-
-// answers counts what was sent to peers without a session. It is the reader's.
-type answers struct {
-	second time.Time // when the present one began
-	sent   int       // in it
-}
-
-// allowed reports whether one more may be sent.
-func (a *answers) allowed(now time.Time) bool {
-	if now.Sub(a.second) >= time.Second {
-		a.second, a.sent = now, 0
-	}
-	a.sent++
-	return a.sent <= answersPerSecond
-}
+// minAnswered is the shortest message that is answered, so that the answer is
+// less than three times as long.
+const minAnswered = 20
 
 // stranger handles a message that went to no session.
 func (r *reader) stranger(from net.Addr, key addrKey, msg []byte, now time.Time) {
@@ -44,7 +25,7 @@ func (r *reader) stranger(from net.Addr, key addrKey, msg []byte, now time.Time)
 		return
 	}
 	answer := session.Refuse(msg) // none to noise and port scanners
-	if answer == nil || len(msg) < minAnswered || !r.answers.allowed(now) {
+	if answer == nil || len(msg) < minAnswered || !r.refusals.Allowed(now) {
 		return
 	}
 	r.answer(answer, from)
@@ -71,7 +52,7 @@ func (r *reader) begin(from net.Addr, first firstID, msg, frames []byte, now tim
 	case l == nil:
 	case !full:
 		l.begin(from, first, msg)
-	case r.answers.allowed(now):
+	case r.refusals.Allowed(now):
 		r.answer(session.RefuseBusy(msg, fmt.Sprintf("the receiver has %d peers already: try again later, or raise udpx.Transport.MaxPeers there", r.peers)), from)
 	}
 }

@@ -116,6 +116,24 @@ func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
 	return nil, err
 }
 
+// refusalsPerSecond bounds what is sent to peers without a session.
+const refusalsPerSecond = 100
+
+// Refusals counts what is sent to peers without a session. It is not safe for concurrent use.
+type Refusals struct {
+	second time.Time // when the present one began
+	sent   int       // in it
+}
+
+// Allowed reports whether one more may be sent.
+func (r *Refusals) Allowed(now time.Time) bool {
+	if now.Sub(r.second) >= time.Second {
+		r.second, r.sent = now, 0
+	}
+	r.sent++
+	return r.sent <= refusalsPerSecond
+}
+
 // RefuseBusy returns the message that answers one which would begin a session, for want of
 // room, or nil for what would not.
 func RefuseBusy(msg []byte, why string) []byte {
