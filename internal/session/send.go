@@ -195,8 +195,6 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 		return r, err
 	}
 	defer x.leave()
-	wait := u.known && u.src.resumable() // for what the receiver holds
-	answered := 0                        // blocks of that
 	for offset := int64(0); ; {
 		s.mu.Lock()
 		held, receipt, reject, lost := x.held, x.receipt, x.reject, x.lost
@@ -210,22 +208,14 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 		case reject != nil:
 			return r, rejection(reject)
 		case lost, ctx.Err() != nil:
-			if finished {
-				u.unknown.Store(true)
-			}
-			if err := ctx.Err(); err != nil {
-				return r, s.hindered(err)
-			}
-			return r, errLost
+			return r, u.cutOff(ctx, s, finished)
 		case len(held) > 0:
 			for _, run := range held {
 				if err := u.compare(ctx, x, run); err != nil {
 					return r, err
 				}
-				answered += run.Count()
-				wait = wait && answered < int(run.Held)
 			}
-		case finished || wait || unsure || want <= 0:
+		case finished || x.waits || unsure || want <= 0:
 			u.wait(ctx, x)
 		default:
 			if offset, finished, err = u.supply(ctx, x, offset); err != nil {
@@ -235,10 +225,21 @@ func (u *upload) run(ctx context.Context, s *Session) (r transport.Receipt, err 
 	}
 }
 
+// cutOff is the end of the session, or of ctx, before there is an answer.
+func (u *upload) cutOff(ctx context.Context, s *Session, finished bool) error {
+	if finished {
+		u.unknown.Store(true)
+	}
+	if err := ctx.Err(); err != nil {
+		return s.hindered(err)
+	}
+	return errLost
+}
+
 // begin offers the transfer on s. A small body goes with the offer, so that all of it can
 // travel in one message, unless the transfer has to wait for its turn.
 func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bool, err error) {
-	x = &sending{s: s, up: u, wake: make(chan struct{}, 1)}
+	x = &sending{s: s, up: u, wake: make(chan struct{}, 1), waits: u.known && u.src.resumable()}
 	u.present.Store(x)
 	u.skip.Clear()
 	u.before = u.sent.Covered()
@@ -278,6 +279,8 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 // compare answers a run of blocks that the receiver holds.
 func (u *upload) compare(ctx context.Context, x *sending, run *wire.Accept) error {
 	n, length := run.Count(), int(run.DigestLength)
+	x.answered += n
+	x.waits = x.waits && x.answered < int(run.Held)
 	if n == 0 {
 		return nil
 	}

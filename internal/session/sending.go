@@ -9,7 +9,7 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// sending is an upload on one session, whose mutex guards it.
+// sending is an upload on one session, whose mutex guards what is not the worker's.
 type sending struct {
 	s      *Session
 	up     *upload
@@ -22,6 +22,10 @@ type sending struct {
 	receipt *wire.Receipt
 	reject  *wire.Reject
 	lost    bool
+
+	// The worker's.
+	waits    bool // for what the receiver holds
+	answered int  // blocks of that
 }
 
 // event takes an event of the engine.
