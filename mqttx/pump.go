@@ -88,12 +88,7 @@ func newPump(z *sizes) *pump {
 	return p
 }
 
-func (p *pump) signal() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
+func (p *pump) signal() { notify(p.wake) }
 
 // add takes a carrier in.
 func (p *pump) add(c *carrier) {

@@ -86,12 +86,7 @@ func (p *peer) Close() error {
 }
 
 // signal wakes next.
-func (p *peer) signal() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
+func (p *peer) signal() { notify(p.wake) }
 
 // next waits for the next datagram. With nothing on its way the peer is forgotten if it
 // comes too late. Else the wait is until the deadline, if there is one; then the error is

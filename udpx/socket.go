@@ -147,9 +147,12 @@ func (s *socket) unlisten() {
 }
 
 // signal makes the writer look again.
-func (s *socket) signal() {
+func (s *socket) signal() { notify(s.wake) }
+
+// notify leaves a token in c, unless there is one.
+func notify(c chan struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
