@@ -24,6 +24,8 @@ const defaultExpire = 7 * 24 * time.Hour
 // under its final name is always whole, verified and, without NoSync, safe on the disk. While the
 // receipt of an ID is remembered its image is stored once, even if the program is killed or the
 // power fails at any moment: what was under way then is finished when the DirStore is next used.
+// Anybody may move or delete such a file: its receipt stays. Only if the program dies just after
+// the file has appeared can it appear once more.
 //
 // Its own files are in Dir/.pixferry: the receipts, and partial images, which survive a kill too.
 // No name leads out of Dir.

@@ -17,8 +17,9 @@ type Incoming struct {
 	Peer string // Conn.Info().Peer
 	Conn Conn   // where the image comes from, for an answer; it may have ended
 	// Image has the metadata as the sender states them, not checked for truth; an empty Name or
-	// MediaType is filled in. Its Body can be read any number of times until the Handler returns.
-	// With Server.Streaming it can be read once, while it arrives.
+	// MediaType is filled in. To change them here changes nothing of what is kept. Its Body can be
+	// read any number of times until the Handler returns. With Server.Streaming it can be read
+	// once, while it arrives.
 	Image *Image
 	Size  int64 // bytes; -1: unknown, which only a streaming Handler sees
 	// Digest was computed here, with the sender's algorithm, or XXH3 if the protocol has no
