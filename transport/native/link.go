@@ -36,10 +36,13 @@ type LinkInfo struct {
 	// Ordered: messages arrive in the order they were written, if they arrive.
 	// A gap then means loss.
 	Ordered bool
-	// Reliable: every message arrives as it was sent until the link fails, as over TCP. A link
-	// that is also Ordered needs no loss recovery: nothing is sent twice on it. Its checksums
-	// leave out an image's bytes, which the digest covers: if some were changed after all, a
-	// block is sent again. Both ends must say the same of a link.
+	// Reliable: every message arrives as it was sent until the link fails, and its end at either
+	// side ends ReadMessage at the other, as over TCP. A medium that is opened at each end by
+	// itself, such as a serial line or a pair of named pipes, is not: what one side writes while
+	// the other has it closed, or reads for a session that is over, is lost. A link that is also
+	// Ordered needs no loss recovery: nothing is sent twice on it. Its checksums leave out an
+	// image's bytes, which the digest covers: if some were changed after all, a block is sent
+	// again. Both ends must say the same of a link.
 	Reliable bool
 	// MaxMessage is the largest message in bytes, at least 256; less is transport.ErrConfig.
 	MaxMessage int
