@@ -33,7 +33,8 @@ type Transport struct {
 	Peer string
 	// Username and Password are for the broker, if it wants them.
 	Username, Password string
-	// TLS configures mqtts and wss; nil: the system's roots.
+	// TLS configures mqtts and wss; nil: the system's roots. Its GetClientCertificate is asked for
+	// each connection, so that a certificate can be renewed without a restart.
 	TLS *tls.Config
 	// MaxMessage is the largest MQTT payload in bytes, for a broker that takes less than 16 KiB
 	// or for which larger ones are expensive. 0: as much as the broker is found to take, up to a

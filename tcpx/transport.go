@@ -25,7 +25,9 @@ type Transport struct {
 	// TLS makes it TLS; nil is plain TCP. To dial, an empty ServerName means the host of Addr. To
 	// listen, it needs a certificate. The peer's transport.Info.Peer is then the name in its
 	// verified certificate: the CommonName, else the first URI or DNS name. A listener verifies
-	// certificates with ClientAuth: tls.RequireAndVerifyClientCert.
+	// certificates with ClientAuth: tls.RequireAndVerifyClientCert. Its functions, such as
+	// GetCertificate and GetClientCertificate, are asked for each connection, also for one in
+	// place of one that was lost: with them certificates are renewed without a restart.
 	TLS *tls.Config
 	// DialContext replaces net.Dialer's, for proxies and other networks than TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
