@@ -104,6 +104,13 @@ func (c *carrier) Hindrance() error {
 	return nil
 }
 
+// Unproven is how many peers have not proven their addresses, as session.Carrier has it.
+func (c *carrier) Unproven() int {
+	c.socket.mu.Lock()
+	defer c.socket.mu.Unlock()
+	return c.socket.sessions.unproven.Len()
+}
+
 // provingTime is how long a peer has to prove its address.
 const provingTime = 10 * time.Second
 

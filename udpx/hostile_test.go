@@ -191,3 +191,20 @@ func TestFalseAddresses(t *testing.T) {
 		}
 	})
 }
+
+// False addresses that offer images take none of the places of those who send.
+func TestOffersOfFalseAddresses(t *testing.T) {
+	hostile(t, func(t *testing.T, addr net.Addr, scanner net.PacketConn) {
+		for i := range 70 {
+			h := wire.Header{Long: true, Version: wire.Version1, Dest: wire.ConnID(i + 1), Source: 1}
+			hello := wire.Hello{MaxMessage: 1472, AckRanges: 256, IdleMillis: 30000, Instance: 1}
+			b := hello.Append(h.Append(nil))
+			for n := range 16 {
+				offer := wire.Offer{Handle: uint16(n), ID: [16]byte{1, byte(i), byte(i >> 8), byte(n)}, Size: 1 << 20, Algorithm: 1}
+				b = offer.Append(b)
+			}
+			scanner.WriteTo(wire.Seal(b), addr)
+		}
+		time.Sleep(time.Second)
+	})
+}

@@ -20,6 +20,9 @@ type Config struct {
 	// Unproven says that a responder's peer address is not proven: until a short message
 	// arrives at most three times the received bytes are sent.
 	Unproven bool
+	// Crowd is how many other peers were unproven when this one came: the more, the fewer transfers each
+	// of them may begin before it is proven, lest false addresses take all places for transfers.
+	Crowd uint16
 	// MaxMessage is the message size to begin with, in bytes, at least 256.
 	MaxMessage int
 	// Sizes are larger message sizes, ascending, to probe for.

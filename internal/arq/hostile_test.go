@@ -238,6 +238,38 @@ func TestUnprovenPeerBringsLittle(t *testing.T) {
 	}
 }
 
+// Many peers whose addresses are not proven begin few transfers each, and then none, until they have proven it.
+func TestCrowdOfUnprovenPeers(t *testing.T) {
+	for crowd, want := range map[uint16]int{0: earlyTransfers, 7: earlyTransfers, 63: 2, 127: 1, 128: 0, 511: 0, 65535: 0} {
+		b := newEnd(t, New(Config{MaxMessage: 1200, Local: hello(), LocalCID: 22, RemoteCID: 11, FirstCID: 99, Unproven: true, Crowd: crowd}, start))
+		number := uint32(0)
+		hand := func(h wire.Header, frame interface{ Append([]byte) []byte }) error {
+			h.Number = number
+			number++
+			return b.Receive(start, wire.Seal(frame.Append(h.Append(nil))))
+		}
+		long := wire.Header{Long: true, Dest: 99, Version: wire.Version1, Source: 11}
+		peer := hello()
+		if err := hand(long, &peer); err != nil {
+			t.Fatal(err)
+		}
+		began := 0
+		for n := range uint16(earlyTransfers) {
+			if err := hand(long, anOffer(n, 1000)); err == nil {
+				began++
+			} else if !errors.Is(err, errNoRoom) {
+				t.Fatal(err)
+			}
+		}
+		if began != want {
+			t.Errorf("with %d others a peer begins %d transfers, want %d", crowd, began, want)
+		}
+		if err := hand(wire.Header{Dest: 22}, anOffer(earlyTransfers, 1000)); err != nil {
+			t.Errorf("with %d others, proven: %v", crowd, err)
+		}
+	}
+}
+
 // Whoever offers to a peer that takes no transfers hears so, and waits for nothing.
 func TestPeerThatTakesNoTransfers(t *testing.T) {
 	a, b := couple(t, func(_, b *Config) { b.Local.Transfers = 0 })

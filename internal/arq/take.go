@@ -14,6 +14,9 @@ const (
 	reasonMalformed = 14
 )
 
+// crowdedTransfers is what many unproven peers share: in all they begin four times as many.
+const crowdedTransfers = 128
+
 // find returns the peer's transfer that a frame is about. It is nil with a nil error if the transfer
 // is over: the frame is late and to be ignored.
 func (e *Engine) find(handle uint16) (*incoming, error) {
@@ -66,7 +69,7 @@ func (e *Engine) newIncoming(f *wire.Offer) (*incoming, error) {
 	// transfers stay until the peer knows the answer.
 	most := 2*int(e.cfg.Local.Transfers) + 16
 	if e.handshake.unproven {
-		most = earlyTransfers
+		most = min(earlyTransfers, crowdedTransfers/(int(e.cfg.Crowd)+1))
 	}
 	if e.ins.len() >= most {
 		return nil, errNoRoom

@@ -37,6 +37,9 @@ type Carrier interface {
 // nothing is in the way. It is asked for errors, without the session's mutex.
 type hindered interface{ Hindrance() error }
 
+// A crowded is a Carrier that knows how many peers of its medium have not proven their addresses.
+type crowded interface{ Unproven() int }
+
 // A flusher is a Carrier that can move messages on the goroutine of a caller who may block in
 // the medium, which spares the call of another one.
 type flusher interface{ Flush() }

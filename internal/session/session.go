@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -84,6 +85,9 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 	rand.Read(cfg.Local.ResetToken[:])
 	if !s.info.Ordered { // datagrams, with a sender's address that anybody can write
 		cfg.PadHello, cfg.Unproven = wire.InitialMessage, true
+		if crowd, ok := carrier.(crowded); ok {
+			cfg.Crowd = uint16(min(crowd.Unproven(), math.MaxUint16))
+		}
 	}
 	if !s.info.Ordered || s.info.reliable() {
 		cfg.FirstWindow -= cfg.FirstWindow / 5 // the rest is for what is read ahead, and kept beside the payload, at both ends
