@@ -37,6 +37,7 @@ func newClient(allowPrivate bool) *http.Client {
 			if len(via) > maxRedirects {
 				return &problem{http.StatusBadGateway, fmt.Sprintf("the image's server redirects more than %d times", maxRedirects)}
 			}
+			r.Header.Del("Referer") // has the query of the URL before, where tokens are
 			return checkURL(r.URL)
 		},
 	}

@@ -32,6 +32,23 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 }
 
+// Whom an image's server redirects to does not hear of the token that was for that server.
+func TestRedirectHasNoToken(t *testing.T) {
+	said := make(chan *http.Request, 1)
+	other := web(t, func(_ http.ResponseWriter, r *http.Request) { said <- r })
+	images := web(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+"/b.png", http.StatusFound)
+	})
+	if _, err := newFetcher(true).fetch(t.Context(), strings.Replace(images.URL, "//", "//ann:secret@", 1)+"/a.png?token=secret"); err != nil {
+		t.Fatal(err)
+	}
+	r := <-said
+	var text strings.Builder
+	if err := r.Header.Write(&text); err != nil || strings.Contains(text.String(), "secret") || r.Referer() != "" {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+}
+
 func TestResolverIsNotShown(t *testing.T) {
 	f := newFetcher(true)
 	f.client = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
