@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	maxSources = 64              // one more takes the place of the one that has been silent longest
+	maxSources = 64              // one more takes the place of the one that has been silent longest,
+	maxHeld    = 256 << 20       // as do bytes of pictures
 	rateWindow = 5 * time.Second // over which frames a second are counted
 )
 
@@ -23,6 +24,7 @@ const (
 type gallery struct {
 	mu      sync.Mutex
 	sources map[string]*source
+	held    int           // bytes of their pictures
 	version uint64        // of the newest picture
 	changed chan struct{} // closed and replaced with each picture
 }
@@ -71,12 +73,13 @@ func (g *gallery) show(now time.Time, peer, protocol string, img *transport.Imag
 	name := cmp.Or(img.Source, peer)
 	s := g.sources[name]
 	if s == nil {
-		g.makeRoom()
 		s = &source{name: name}
 		g.sources[name] = s
 	}
 	g.version++
+	g.held += len(data) - len(s.data)
 	s.peer, s.protocol, s.media, s.data, s.version, s.seen = peer, protocol, img.MediaType, data, g.version, now
+	g.makeRoom()
 	s.frames++
 	s.bytes += int64(len(data))
 	if n, err := strconv.ParseInt(img.Meta["frame"], 10, 64); err == nil {
@@ -103,17 +106,18 @@ func (s *source) forget(now time.Time) {
 	s.recent = slices.Delete(s.recent, 0, old)
 }
 
+// makeRoom forgets sources until what is left is within its bounds. The newest picture's stays.
 func (g *gallery) makeRoom() {
-	if len(g.sources) < maxSources {
-		return
-	}
-	var oldest *source
-	for _, s := range g.sources {
-		if oldest == nil || s.seen.Before(oldest.seen) {
-			oldest = s
+	for len(g.sources) > maxSources || g.held > maxHeld {
+		var oldest *source
+		for _, s := range g.sources {
+			if oldest == nil || s.version < oldest.version {
+				oldest = s
+			}
 		}
+		g.held -= len(oldest.data)
+		delete(g.sources, oldest.name)
 	}
-	delete(g.sources, oldest.name)
 }
 
 // status is what a browser is told about a source.

@@ -60,6 +60,26 @@ func TestSourcesAreBoundedAndTheSilentOneGoes(t *testing.T) {
 	}
 }
 
+// Many sources of large pictures take no more memory than a few.
+func TestPicturesAreBounded(t *testing.T) {
+	g := newGallery()
+	large := make([]byte, maxPicture)
+	for i := range 2 * maxHeld / maxPicture {
+		g.show(start, "peer", "tcp", &transport.Image{Source: fmt.Sprint(i % (maxSources - 1))}, large)
+		g.show(start, "peer", "tcp", &transport.Image{Source: "small"}, large[:1+i%2])
+		held := 0
+		for _, s := range g.sources {
+			held += len(s.data)
+		}
+		if _, _, ok := g.picture(fmt.Sprint(i % (maxSources - 1))); held != g.held || held > maxHeld || !ok {
+			t.Fatalf("%d bytes are held, %d are counted, at most %d; the newest is among them: %t", held, g.held, maxHeld, ok)
+		}
+	}
+	if n := len(g.sources); n != maxHeld/maxPicture {
+		t.Errorf("%d sources are left", n)
+	}
+}
+
 // A browser that does not read its answer holds up neither the Handler nor
 // another browser.
 func TestSlowBrowserSlowsNobody(t *testing.T) {
