@@ -34,6 +34,9 @@
 //	pf/i/{to}/{from}   all messages, at QoS 0
 //	pf/p/{name}        retained while a client with this name is connected
 //
+// A client with a name that ends without a word leaves one byte retained on pf/p/{name}, its will, until
+// one of that name ends in good order. With names that never come back these add up at the broker.
+//
 // Without rules in the broker every client can use every name. These lines of a mosquitto ACL
 // file (acl_file) keep each client to its own, so that names are proven. With %u in place of %c
 // the names are those of users:
