@@ -86,8 +86,6 @@ func (o *OpenBody) Read(p []byte) (n int, err error) {
 		return 0, fmt.Errorf("%w (%d bytes)", chunk.ErrSourceLong, o.Size)
 	case err == io.EOF && o.pos < o.Size:
 		return n, fmt.Errorf("%w (%d of %d bytes)", chunk.ErrSourceShort, o.pos, o.Size)
-	case err == io.EOF && o.ReaderAt != nil && n > 0:
-		err = nil
 	}
 	return n, err
 }
