@@ -76,8 +76,12 @@ func (c *carrier) Info() session.LinkInfo {
 
 // Start implements session.Carrier.
 func (c *carrier) Start(s *session.Session) {
-	if evicted := c.socket.add(c, s); evicted != nil {
+	evicted, err := c.socket.add(c, s)
+	if evicted != nil {
 		evicted.Fail(errEvicted)
+	}
+	if err != nil {
+		s.Fail(err)
 	}
 	c.socket.signal()
 }

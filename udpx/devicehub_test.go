@@ -267,3 +267,36 @@ func TestSocketFails(t *testing.T) {
 		srv.Shutdown(t.Context())
 	})
 }
+
+// broken is a socket that cannot be read.
+type broken struct{ *node }
+
+var errBroken = errors.New("broken")
+
+func (broken) ReadFrom([]byte) (int, net.Addr, error) { return 0, nil, errBroken }
+
+// A socket whose reads all fail is not read for ever, and whoever has it hears of that: at once, or later.
+func TestSocketIsBroken(t *testing.T) {
+	deviceBubble(t, func(t *testing.T, n *network) {
+		s := broken{n.socket()}
+		listen := func(tr transport.Transport) error {
+			l, err := tr.Listen(t.Context())
+			if err == nil {
+				_, err = l.Accept(t.Context())
+				l.Close()
+			}
+			return err
+		}
+		if err := listen(&udpx.Header{Socket: func(context.Context) (net.PacketConn, error) { return s, nil }}); !errors.Is(err, errBroken) {
+			t.Errorf("Header: %v", err)
+		}
+		for range 20 { // its reader and its user begin together
+			if err := listen(&udpx.Transport{Conn: s}); !errors.Is(err, errBroken) {
+				t.Fatalf("Listen and Accept: %v", err)
+			}
+			if _, err := (&udpx.Transport{Conn: s, Addr: "10.9.9.9:9"}).Dial(t.Context()); !errors.Is(err, errBroken) {
+				t.Fatalf("Dial: %v", err)
+			}
+		}
+	})
+}

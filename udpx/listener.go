@@ -23,7 +23,10 @@ type listener struct {
 func (s *socket) listen(endpoint *session.Endpoint) (*listener, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.listener != nil {
+	switch {
+	case s.err != nil: // since it was started
+		return nil, s.err
+	case s.listener != nil:
 		return nil, errors.New("udpx.Transport: there is a Listener on this Conn already")
 	}
 	s.listener = &listener{socket: s, endpoint: endpoint, Backlog: session.NewBacklog(), over: make(chan struct{})}

@@ -184,8 +184,8 @@ func (s *socket) failSessions(err error) {
 }
 
 // add enters a carrier whose session begins. It returns the session that has to make
-// room for it, if any.
-func (s *socket) add(c *carrier, ss *session.Session) (evicted *session.Session) {
+// room for it, if any, and why the socket has failed in the meantime.
+func (s *socket) add(c *carrier, ss *session.Session) (evicted *session.Session, failed error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.session, c.id = ss, ss.CID()
@@ -198,7 +198,7 @@ func (s *socket) add(c *carrier, ss *session.Session) (evicted *session.Session)
 		c.unproven, c.begun = s.sessions.unproven.PushBack(c), time.Now()
 	}
 	s.enqueue(c)
-	return evicted
+	return evicted, s.err
 }
 
 // proven notes that the peer has the address that it claims, or is gone. The mutex is
