@@ -207,7 +207,7 @@ func (l *line) remote() net.Addr {
 
 // explain says of an error that the peer's host has sent it, if it has.
 func (l *line) explain(err error) error {
-	if err != nil && l.peer == nil && udpsock.Refused(err) {
+	if l.peer == nil && udpsock.Refused(err) {
 		return fmt.Errorf("nothing receives at udp %v: %w (%w)", l.remote(), transport.ErrNoReceiver, err)
 	}
 	return err
