@@ -8,10 +8,9 @@ import (
 
 // Sizes in bytes of the fixed parts of a message.
 const (
-	ShortHeader  = 1 + 8 + 4
-	LongHeader   = ShortHeader + 1 + 8
-	Trailer      = 4
-	DataOverhead = ShortHeader + DataHeader + Trailer // of a message with one DATA frame
+	ShortHeader = 1 + 8 + 4
+	LongHeader  = ShortHeader + 1 + 8
+	Trailer     = 4
 
 	MinMessage     = 256  // every peer takes messages of this size
 	InitialMessage = 1200 // the largest message before the peer's HELLO is known

@@ -168,6 +168,6 @@ func TestSpecNames(t *testing.T) {
 		has("| %d | %v | ", uint8(code), code)
 	}
 	has("least max message | %d |", wire.MinMessage)
-	has("overhead of DATA | %d in a message", wire.DataOverhead)
+	has("overhead of DATA | %d in a message", wire.ShortHeader+wire.DataHeader+wire.Trailer)
 	has("ACK ranges | %d |", wire.MaxAckRanges)
 }
