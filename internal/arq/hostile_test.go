@@ -207,6 +207,14 @@ func TestWhatAPeerOpensIsBounded(t *testing.T) {
 	if n := x.received(); refused != 10 || n != maxFragments {
 		t.Errorf("%d pieces were taken, %d refused", n, refused)
 	}
+	for _, c := range []struct{ offset, n, fresh int64 }{{0, 1, 1}, {2 * maxFragments, 1, 1}, {4, 1, 1}, {10, 3, 2}} { // before, behind, between and over others
+		if err := x.hand(&wire.Data{Offset: c.offset, Payload: pattern(int(c.n))}); err != nil || x.received() != int(c.fresh) {
+			t.Errorf("what fills a gap at %d, or lengthens a piece: %v", c.offset, err)
+		}
+	}
+	if err := x.hand(&wire.Data{Offset: 1 << 19, Payload: []byte{1}}); err != nil {
+		t.Errorf("a piece apart, where there is room again: %v", err)
+	}
 }
 
 // Of a peer whose address is not proven, which anybody can write, less is taken.

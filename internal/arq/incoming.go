@@ -51,6 +51,13 @@ func (r heldRun) overlaps(o heldRun) bool {
 	return int64(r.first) < int64(o.first)+int64(o.count) && int64(o.first) < int64(r.first)+int64(r.count)
 }
 
+// apart reports whether bytes touch none that are there, and so make one range more.
+func (in *incoming) apart(start, end int64) bool {
+	around := chunk.Range{Start: max(start-1, 0), End: end + 1}
+	gap, _ := in.got.NextGap(around.Start, around.End)
+	return gap == around
+}
+
 // complete reports whether every byte is there and FIN was seen.
 func (in *incoming) complete() bool {
 	return in.fin != nil && in.got.Covered() == in.fin.Size

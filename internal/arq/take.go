@@ -141,7 +141,7 @@ func (e *Engine) admit(in *incoming, offset int64, n int) error {
 		most = earlyBytes
 	}
 	switch {
-	case e.window.waiting+int64(n) > most || in.got.Count() >= maxFragments:
+	case e.window.waiting+int64(n) > most, in.got.Count() >= maxFragments && in.apart(offset, offset+int64(n)):
 		return errNoRoom
 	case ahead > 0 && ahead+int64(n) > int64(e.cfg.Local.Reorder):
 		return errNoRoom
