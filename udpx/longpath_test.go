@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/udpx"
 )
 
@@ -46,6 +47,30 @@ func TestLongPath(t *testing.T) {
 		began = time.Now()
 		send(dial(t, tr), "remembered", began, 1.5)
 	})
+}
+
+// CUBIC takes each loss for congestion; without it the same path is used to the full.
+func TestCubicByChoice(t *testing.T) {
+	var took [2]time.Duration
+	for i, cubic := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			const rtt = 50 * time.Millisecond
+			n := newNetwork(t, 1, path{Delay: rtt / 2, Rate: 2_500_000, Queue: 125_000, Loss: 0.03})
+			store := &transport.MemStore{}
+			addr, _ := serve(t, &udpx.Transport{Conn: n.socket()}, store)
+			c := dial(t, &udpx.Transport{Conn: n.socket(), Addr: addr.String(), Config: native.Config{Cubic: cubic}})
+			b, began := noise(1, 2<<20), time.Now()
+			if _, err := c.Send(t.Context(), &transport.Image{Name: "a", Body: transport.Bytes(b)}, nil); err != nil {
+				t.Fatal(err)
+			}
+			took[i] = time.Since(began)
+			kept(t, store, "a", b)
+			c.Close()
+		})
+	}
+	if took[1] < 3*took[0] {
+		t.Errorf("%v with CUBIC and %v without: is it used?", took[1], took[0])
+	}
 }
 
 // TestSmallImagesOverALossyPath measures images of 10 KB on a live session over 20 Mbit/s, 50 ms and 5 % loss.

@@ -52,7 +52,7 @@ type Config struct {
 	Linger time.Duration
 	// ReadAhead is how many unsent bytes Want asks for in each transfer. 0: 128 KiB.
 	ReadAhead int
-	// Controller is the congestion control of an unordered link, this session's alone; nil: cc.Rate.
+	// Controller is the congestion control of an unordered link, this session's alone, which begins it; nil: cc.Rate.
 	Controller cc.Controller
 	// Coder repairs small images on an unordered link; nil: they are not repaired.
 	Coder Coder

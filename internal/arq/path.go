@@ -41,8 +41,8 @@ func (e *Engine) Rehomed() {
 	}
 	e.rtt, e.sampled = rtt{}, e.sent.next-1
 	e.size.current, e.size.next = e.size.least(), 0
-	if r := e.recovery; r != nil && r.cc != nil && e.cfg.Controller == nil {
-		r.own.Begin(e.size.current, cc.Path{})
+	if r := e.recovery; r != nil && r.cc != nil {
+		r.cc.Begin(e.size.current, cc.Path{})
 		r.ask(e.size.current)
 	}
 }

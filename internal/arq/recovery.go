@@ -54,9 +54,9 @@ func (r *recovery) begin(cfg *Config, message int) {
 	*r = recovery{ordered: cfg.Ordered, largest: -1, threshold: packetThreshold, eighths: timeThreshold}
 	if !cfg.Ordered {
 		if r.cc = cfg.Controller; r.cc == nil {
-			r.own.Begin(message, cfg.Path)
 			r.cc = &r.own
 		}
+		r.cc.Begin(message, cfg.Path)
 		r.ask(message)
 	}
 }

@@ -9,18 +9,22 @@ import (
 // reno is the congestion control of RFC 9002, section 7, as quic-go has it: slow start, one
 // message more a round trip, half after a loss. What it does not define is CUBIC's.
 type reno struct {
-	*cc.Cubic
+	cc.Cubic
 	message, window, threshold int64
 	counted                    int64 // bytes acknowledged towards the next message
 	recovery, next             int64 // messages before recovery belong to the last reduction
 	srtt                       time.Duration
 }
 
-func newReno() cc.Controller {
-	return &reno{Cubic: cc.NewCubic(modelMessage), message: modelMessage, window: 10 * modelMessage, threshold: 1 << 62}
-}
+func newReno() cc.Controller { return new(reno) }
 
-func newCubic() cc.Controller { return cc.NewCubic(modelMessage) }
+func newCubic() cc.Controller { return new(cc.Cubic) }
+
+// Begin implements cc.Controller.
+func (r *reno) Begin(message int, known cc.Path) {
+	*r = reno{message: int64(message), window: 10 * int64(message), threshold: 1 << 62}
+	r.Cubic.Begin(message, known)
+}
 
 // Sent implements cc.Controller.
 func (r *reno) Sent(number int64) { r.next = number + 1 }

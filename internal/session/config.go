@@ -19,6 +19,7 @@ type Settings struct {
 	Window       int // 0: defaultWindow, which grows on long paths
 	MaxTransfers int
 	Digest       chunk.Algorithm
+	Cubic        bool
 	Logger       *slog.Logger
 }
 

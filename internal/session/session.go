@@ -79,6 +79,9 @@ func (c *Conn) newSession(carrier Carrier, first *wire.Header) *Session {
 		Coder:     c.ep.cfg.Coder,
 		Path:      c.ep.paths.recall(s.info.Peer, time.Now()),
 	}
+	if c.ep.cfg.Cubic {
+		cfg.Controller = new(cc.Cubic)
+	}
 	if !s.info.reliable() { // where what was sent is kept
 		cfg.MostSent = int64(max(c.ep.cfg.largest, largestWindow))
 	}

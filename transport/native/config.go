@@ -37,6 +37,11 @@ type Config struct {
 	// which detects accidents; [chunk.SHA256] detects forgeries too. The ID of one of these
 	// suffices.
 	Digest chunk.Algorithm
+	// Cubic has this side share its path as TCP does, for networks where that is wanted: CUBIC
+	// (RFC 9438) takes each loss for congestion. By default loss counts as congestion only where
+	// round trips get longer as well, which is many times faster on paths that lose (docs/bench).
+	// It matters over UDP and on links that are not Ordered; others leave this to their medium.
+	Cubic bool
 	// Logger gets records about lost links, refused peers and the outages of a broker; nil is
 	// silent.
 	Logger *slog.Logger

@@ -7,6 +7,8 @@ import "time"
 
 // Controller decides how much may be in flight and how fast it leaves.
 type Controller interface {
+	// Begin forgets everything: full messages have so many bytes, and known is what is known of the path.
+	Begin(message int, known Path)
 	// Sent notes the number of a message of data or control.
 	Sent(number int64)
 	// Lost notes that a message is believed lost. A batch's losses come before its Acked.

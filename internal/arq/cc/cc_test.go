@@ -7,6 +7,18 @@ import (
 
 const message = 1200
 
+func newRate(message int, known Path) *Rate {
+	r := new(Rate)
+	r.Begin(message, known)
+	return r
+}
+
+func newCubic() *Cubic {
+	c := new(Cubic)
+	c.Begin(message, Path{})
+	return c
+}
+
 // fly has a controller send n full messages and acknowledges them after a round trip.
 type flight struct {
 	c         Controller
@@ -44,7 +56,7 @@ func (f *flight) fill(rtt time.Duration, lose func(i int) bool) {
 
 // RFC 9438, section 4.6: "cwnd = cwnd * beta_cubic" with beta 0.7, once for a flight.
 func TestCubicReducesOnceForAFlight(t *testing.T) {
-	c := NewCubic(message)
+	c := newCubic()
 	f := &flight{c: c, now: time.Second}
 	f.fill(50*time.Millisecond, nil)
 	f.fill(50*time.Millisecond, nil)
@@ -59,7 +71,7 @@ func TestCubicReducesOnceForAFlight(t *testing.T) {
 
 // RFC 9438, section 4.9: a reduction that was spurious is taken back.
 func TestCubicUndoesSpuriousReduction(t *testing.T) {
-	c := NewCubic(message)
+	c := newCubic()
 	f := &flight{c: c, now: time.Second}
 	f.fill(50*time.Millisecond, nil)
 	before := c.Window()
@@ -77,7 +89,7 @@ func TestCubicUndoesSpuriousReduction(t *testing.T) {
 
 // RFC 9438, section 4.2: the window is at W_max again after K seconds, and grows beyond.
 func TestCubicReturnsToItsPlateau(t *testing.T) {
-	c := NewCubic(message)
+	c := newCubic()
 	c.window = 1000 * message
 	c.Sent(9)
 	c.Lost(time.Second, 9)
@@ -104,7 +116,7 @@ func TestCubicReturnsToItsPlateau(t *testing.T) {
 
 // RFC 9406: slow start ends when round trips grow, not only when something is lost.
 func TestCubicLeavesSlowStartWhenRoundTripsGrow(t *testing.T) {
-	c := NewCubic(message)
+	c := newCubic()
 	now, rtt, number := time.Second, 50*time.Millisecond, int64(0)
 	for i := 0; c.slowStart() && i < 30; i++ {
 		window := c.Window()
@@ -125,7 +137,7 @@ func TestCubicLeavesSlowStartWhenRoundTripsGrow(t *testing.T) {
 
 // RFC 9002, section 7.8: a window that is not used does not grow.
 func TestCubicIgnoresUnusedWindow(t *testing.T) {
-	c := NewCubic(message)
+	c := newCubic()
 	f := &flight{c: c, now: time.Second}
 	for range 20 {
 		f.round(2, 50*time.Millisecond, nil)
@@ -137,7 +149,7 @@ func TestCubicIgnoresUnusedWindow(t *testing.T) {
 
 // "Congestion is excess loss and RTT": loss alone lowers neither rate nor window.
 func TestRateTakesLossAloneForNoise(t *testing.T) {
-	r := NewRate(message, Path{})
+	r := newRate(message, Path{})
 	f := &flight{c: r, now: time.Second}
 	for range 100 {
 		f.round(100, 50*time.Millisecond, func(i int) bool { return i%10 == 9 })
@@ -153,7 +165,7 @@ func TestRateTakesLossAloneForNoise(t *testing.T) {
 }
 
 func TestRateAnswersLossWithAFullQueue(t *testing.T) {
-	r := NewRate(message, Path{})
+	r := newRate(message, Path{})
 	f := &flight{c: r, now: time.Second}
 	for range 40 {
 		f.round(100, 50*time.Millisecond, nil)
@@ -200,7 +212,7 @@ func TestRateRemembersAPath(t *testing.T) {
 		rtt  time.Duration
 		same bool
 	}{{90 * time.Millisecond, true}, {120 * time.Millisecond, true}, {60 * time.Millisecond, false}, {200 * time.Millisecond, false}} {
-		r := NewRate(message, known)
+		r := newRate(message, known)
 		if r.Rate() != known.Rate/2 || r.Window() > startMessages*message {
 			t.Errorf("begins with %d bytes a second and a window of %d", r.Rate(), r.Window())
 		}
@@ -215,7 +227,7 @@ func TestRateRemembersAPath(t *testing.T) {
 // What is remembered holds until full rounds have shown what is true.
 func TestRateForgetsAWrongGuess(t *testing.T) {
 	const rtt = 100 * time.Millisecond
-	r := NewRate(message, Path{Rate: 1e7, RTT: rtt})
+	r := newRate(message, Path{Rate: 1e7, RTT: rtt})
 	f := &flight{c: r, now: time.Second}
 	for range 2 + guessRounds {
 		f.round(100, rtt, nil)
@@ -226,14 +238,14 @@ func TestRateForgetsAWrongGuess(t *testing.T) {
 	if p := r.Path(); p.RTT != rtt || p.Rate != int64(r.bandwidth()) {
 		t.Errorf("remembers %+v", p)
 	}
-	if p := NewRate(message, Path{}).Path(); p != (Path{}) {
+	if p := newRate(message, Path{}).Path(); p != (Path{}) {
 		t.Errorf("remembers %+v of nothing", p)
 	}
 }
 
 // A loss rate that was taken for too high keeps up the queue in which it is not measured, but not for ever.
 func TestRateCorrectsALossRateThatIsTooHigh(t *testing.T) {
-	r := NewRate(message, Path{})
+	r := newRate(message, Path{})
 	r.loss = lossMeter{lost: 24, sent: 40}
 	f := &flight{c: r, now: time.Second}
 	f.round(100, 50*time.Millisecond, nil)
@@ -257,7 +269,7 @@ func TestRateBurst(t *testing.T) {
 		{1_000_000_000, 125_000},
 		{5_000_000_000, 256 * message},
 	} {
-		r := NewRate(message, Path{})
+		r := newRate(message, Path{})
 		r.rtt.sample(0, 2*time.Millisecond)
 		r.bw.sample(c.rate)
 		r.enter(cruise, 1)

@@ -44,12 +44,11 @@ type cubicBefore struct {
 	loss   cubicState
 }
 
-// NewCubic returns CUBIC in slow start for full messages of so many bytes.
-func NewCubic(message int) *Cubic {
-	c := &Cubic{message: int64(message)}
+// Begin implements [Controller]. It begins in slow start, whatever is known of the path.
+func (c *Cubic) Begin(message int, _ Path) {
+	*c = Cubic{message: int64(message)}
 	c.window = initialMessages * c.message
 	c.loss.threshold = math.MaxInt64
-	return c
 }
 
 // Sent implements [Controller].

@@ -8,7 +8,7 @@ import (
 // Over a short path enough stays in flight for machines that are busy, however little was delivered of late: with four
 // messages for each turn that a program gets, 10 ms apart, no more than that would ever be seen to be delivered.
 func TestShortPathOfBusyMachines(t *testing.T) {
-	r := NewRate(message, Path{})
+	r := newRate(message, Path{})
 	r.rtt.sample(time.Second, 200*time.Microsecond)
 	r.bw.sample(4 * message * 100)
 	r.enter(cruise, 1)

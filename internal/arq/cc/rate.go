@@ -71,16 +71,8 @@ const (
 	shortGain     = 2.0
 )
 
-// NewRate returns the controller in start-up for full messages of so many bytes. If something is
-// known of the path it begins with half of that rate, and takes to all of it once a round trip of about that
-// length has shown that it is the same path.
-func NewRate(message int, known Path) *Rate {
-	r := new(Rate)
-	r.Begin(message, known)
-	return r
-}
-
-// Begin makes r what NewRate returns, where r is a part of something larger.
+// Begin implements [Controller]. If something is known of the path it begins with half of that rate, and takes to all of
+// it once a round trip of about that length has shown that it is the same path.
 func (r *Rate) Begin(message int, known Path) {
 	*r = Rate{message: int64(message), gain: startGain, known: known}
 	r.window = startMessages * r.message

@@ -18,7 +18,7 @@ func TestRateKeepsQueuesShort(t *testing.T) {
 	for _, queue := range queues {
 		cfg := Config{Rate: 20 * mbit, Delay: 25 * time.Millisecond}
 		cfg.Queue = queue * cfg.BDP()
-		p := alone(t, cfg, cc.NewRate(1200, cc.Path{}))
+		p := alone(t, cfg, new(cc.Rate))
 		var over, all int
 		p.every(10*time.Millisecond, func() {
 			all++
@@ -69,7 +69,7 @@ func TestRateFollowsThePath(t *testing.T) {
 		if !*longFlag && name != "blackout" && name != "half" {
 			continue
 		}
-		p := alone(t, cfg, cc.NewRate(1200, cc.Path{}))
+		p := alone(t, cfg, new(cc.Rate))
 		p.run(10 * time.Second)
 		if used := float64(p.received) / 10 / rate; used < 0.8 {
 			t.Errorf("%s: %.2f of the link used before", name, used)

@@ -42,12 +42,12 @@ func TestRateSharesWithCubic(t *testing.T) {
 	for _, queue := range queues {
 		cfg := Config{Rate: 20 * mbit, Delay: 25 * time.Millisecond}
 		cfg.Queue = int64(queue * float64(cfg.BDP()))
-		rate, cubic := share(t, cfg, 1, cc.NewRate(1200, cc.Path{}), cc.NewCubic(1200))
+		rate, cubic := share(t, cfg, 1, new(cc.Rate), new(cc.Cubic))
 		t.Logf("queue of %v BDP: rate %.2f, cubic %.2f", queue, rate, cubic)
 		if rate < 0.3 || cubic < 0.3 {
 			t.Errorf("queue of %v BDP: rate %.2f, cubic %.2f", queue, rate, cubic)
 		}
-		one, two := share(t, cfg, 1, cc.NewRate(1200, cc.Path{}), cc.NewRate(1200, cc.Path{}))
+		one, two := share(t, cfg, 1, new(cc.Rate), new(cc.Rate))
 		t.Logf("queue of %v BDP: rate %.2f, rate %.2f", queue, one, two)
 		if min(one, two) < 0.35 {
 			t.Errorf("queue of %v BDP: two of rate get %.2f and %.2f", queue, one, two)

@@ -26,7 +26,7 @@ func TestRateBearsLateTimers(t *testing.T) {
 		"local":       {125e6, 100 * time.Microsecond, 2 * time.Millisecond, 500 * time.Microsecond, 200 << 10, 0.85},
 		"local, slow": {12.5e6, 2 * time.Millisecond, 5 * time.Millisecond, 2 * time.Millisecond, 64 << 10, 0.7},
 	} {
-		p := alone(t, Config{Rate: c.rate, Delay: c.delay, Queue: c.queue}, cc.NewRate(1400, cc.Path{}))
+		p := alone(t, Config{Rate: c.rate, Delay: c.delay, Queue: c.queue}, new(cc.Rate))
 		for _, ep := range [...]*endpoint{p.a.ep, p.a.ep.peer} {
 			ep.late, ep.batch = c.late, c.batch
 		}

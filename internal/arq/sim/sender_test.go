@@ -106,7 +106,7 @@ func (s *sender) dial() {
 	cfg := s.cfg
 	cfg.LocalCID, cfg.RemoteCID = s.w.cid(), s.w.cid()
 	if s.cubic {
-		cfg.Controller = cc.NewCubic(cfg.MaxMessage)
+		cfg.Controller = new(cc.Cubic)
 	}
 	var ss *session
 	ss = s.ep.add(cfg, func(ev arq.Event) {

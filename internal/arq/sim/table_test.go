@@ -119,7 +119,7 @@ func TestLossy(t *testing.T) {
 		line := cold.check(t, "cold", c, c.cold, wire+c.wire)
 		if *longFlag && c.size < 50e6 {
 			var cubic figures
-			cubic.measure(c, c.start(t, 1, func(cfg *arq.Config) { cfg.Controller = cc.NewCubic(1200) }))
+			cubic.measure(c, c.start(t, 1, func(cfg *arq.Config) { cfg.Controller = new(cc.Cubic) }))
 			line += fmt.Sprintf("   cubic %6.2f, wire %.3f", cubic.ratios[0], cubic.wires[0])
 		}
 		t.Log(line)
