@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -87,6 +88,21 @@ func TestDirStorePendingIsBounded(t *testing.T) {
 	_, _, err := deliver(s, MakeID(2, 0), "b.jpg", small) // which has one of them finished
 	wantReason(t, err, ReasonDisk, true)
 	mustDeliver(t, s, MakeID(2, 0), "b.jpg", small)
+}
+
+// The directories that are known to be durable are forgotten when there are too many.
+func TestDirStoreDirectoriesAreBounded(t *testing.T) {
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), NoSync: true})
+	mustDeliver(t, s, MakeID(1, 1), "a/a.jpg", small)
+	for i := range maxDurable {
+		s.opened.durable[fmt.Sprint(i)] = true
+	}
+	for i := range uint64(10) {
+		mustDeliver(t, s, MakeID(2, i), fmt.Sprint("b", i, "/a.jpg"), small)
+	}
+	if n := len(s.opened.durable); n > maxDurable+2 {
+		t.Errorf("%d directories are known", n)
+	}
 }
 
 // A file that comes into the way after the name was looked at is the name's fault, and the image is gone.
