@@ -16,9 +16,10 @@ type incoming struct {
 	counter int64 // the handle, expanded
 	id      [16]byte
 	attempt uint32
-	told    *told       // until the transfer is answered
-	offer   *wire.Offer // in told
-	offered bool        // the metadata is whole and Offered was reported
+	told    *told        // until the transfer is answered
+	offer   *wire.Offer  // in told
+	meta    chunk.Ranges // parts of the metadata that are there
+	offered bool         // the metadata is whole and Offered was reported
 
 	size int64 // from OFFER or FIN; -1: unknown
 	got  chunk.Ranges

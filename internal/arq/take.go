@@ -17,6 +17,10 @@ const (
 // crowdedTransfers is what many unproven peers share: in all they begin four times as many.
 const crowdedTransfers = 128
 
+// metaAhead is how many times as long as the parts that have come metadata may be until their last one: as many
+// messages in a row may be late.
+const metaAhead = 8
+
 // find returns the peer's transfer that a frame is about. It is nil with a nil error if the transfer
 // is over: the frame is late and to be ignored.
 func (e *Engine) find(handle uint16) (*incoming, error) {
@@ -47,15 +51,17 @@ func (e *Engine) onOffer(body []byte) error {
 	if in.offered || in.answered || f.ID != in.id || f.Attempt != in.attempt || f.MetaSize != in.offer.MetaSize {
 		return nil
 	}
-	have := len(in.offer.Meta)
-	if int(f.MetaOffset) > have { // no memory for what is only announced
-		return errEarly
+	end, come := int(f.MetaOffset)+len(f.Meta), int(in.meta.Covered())+len(f.Meta)
+	if missing := end - len(in.offer.Meta); missing > 0 {
+		if end > metaAhead*come { // no memory for what is only announced
+			return errEarly
+		}
+		in.offer.Meta = append(in.offer.Meta, make([]byte, missing)...)
 	}
-	if fresh := int(f.MetaOffset) + len(f.Meta) - have; fresh > 0 {
-		in.offer.Meta = append(in.offer.Meta, f.Meta[len(f.Meta)-fresh:]...)
-	}
-	if len(in.offer.Meta) == int(f.MetaSize) {
-		in.offered = true
+	copy(in.offer.Meta[f.MetaOffset:], f.Meta)
+	in.meta.Add(int64(f.MetaOffset), int64(end))
+	if in.meta.Covered() == int64(f.MetaSize) {
+		in.offered, in.meta = true, chunk.Ranges{}
 		e.events.push(Event{Kind: Offered, Handle: in.handle, Offer: in.offer})
 		e.checkFinished(in)
 	}
@@ -234,7 +240,7 @@ func (e *Engine) forget(counter int64) error {
 // answer queues the frame that ends a transfer.
 func (e *Engine) answer(in *incoming, f frame) {
 	in.answered = true
-	in.got, in.held, in.told, in.offer, in.fin = chunk.Ranges{}, nil, nil, nil, nil
+	in.got, in.meta, in.held, in.told, in.offer, in.fin = chunk.Ranges{}, chunk.Ranges{}, nil, nil, nil, nil
 	in.repair.end()
 	in.open++
 	in.answer = control{frame: f, in: in, twice: true}
