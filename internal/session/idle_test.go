@@ -2,13 +2,31 @@ package session
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/arq"
 	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
+
+// join makes a session of the Conn whose carrier does nothing, and returns it and the peer's.
+func join(t *testing.T, c *Conn) (a, b *Session) {
+	a = c.newSession(still{}, nil)
+	buf := make([]byte, 64<<10)
+	first := buf[:a.Poll(time.Now(), buf)]
+	h, _, err := wire.Parse(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = newConn(c.ep, nil).newSession(still{}, &h)
+	b.Deliver(time.Now(), nil, first)
+	a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
+	c.adopt(a)
+	return a, b
+}
 
 // The carrier cannot take messages when a transfer begins after a long silence, such as an MQTT client whose broker
 // is just being restarted: the transfer has all of the idle time.
@@ -16,17 +34,7 @@ func TestTransferBeginsWhileNothingCanLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEndpoint(Config{})
 		conn := newConn(e, nil)
-		a := conn.newSession(still{}, nil)
-		buf := make([]byte, 64<<10)
-		first := buf[:a.Poll(time.Now(), buf)]
-		h, _, err := wire.Parse(first)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := newConn(e, nil).newSession(still{}, &h)
-		b.Deliver(time.Now(), nil, first)
-		a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
-		conn.adopt(a)
+		a, b := join(t, conn)
 
 		idle := e.cfg.IdleTimeout
 		time.Sleep(2 * idle)
@@ -42,6 +50,27 @@ func TestTransferBeginsWhileNothingCanLeave(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		a.Fail(transport.ErrClosed)
+		b.Fail(transport.ErrClosed)
+	})
+}
+
+// The session's time is over, and its carrier has not looked at the clock yet, when a transfer is to begin on it: the
+// transfer begins on the next one.
+func TestTransferBeginsWhenItsSessionIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dialled := 0
+		again := errors.New("nobody is there")
+		e := NewEndpoint(Config{})
+		conn := newConn(e, func(context.Context) (Carrier, error) { dialled++; return nil, again })
+		a, b := join(t, conn)
+		a.do(func(e *arq.Engine) { e.Attend(time.Now(), true) })
+
+		time.Sleep(2 * e.cfg.IdleTimeout)
+		_, err := conn.Send(t.Context(), &transport.Image{Name: "x", Body: transport.Bytes([]byte("x"))}, nil)
+		if dialled == 0 || !errors.Is(err, transport.ErrIdle) || !errors.Is(err, again) {
+			t.Errorf("dialled %d times: %v", dialled, err)
+		}
+		conn.Close()
 		b.Fail(transport.ErrClosed)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,9 @@ import (
 
 // errLost ends an attempt whose session has ended.
 var errLost = errors.New("the session has ended")
+
+// errUnbegun is errLost of an attempt that had no time at all.
+var errUnbegun = fmt.Errorf("%w before the transfer began", errLost)
 
 // Send implements transport.Conn.
 func (c *Conn) Send(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
@@ -178,7 +182,7 @@ func (u *upload) tryAll(ctx context.Context) (transport.Receipt, error) {
 			u.damaged = true // on its way, which the receiver could not tell before the end
 		case !errors.Is(err, errLost):
 			return r, err
-		case errors.Is(s.Err(), transport.ErrIdle) && !s.passed:
+		case errors.Is(s.Err(), transport.ErrIdle) && !s.passed && !errors.Is(err, errUnbegun):
 			return r, s.Err() // the time for another try is over
 		}
 		if u.src.restart() != nil {
@@ -268,8 +272,8 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 	})
 	p.memory.Release()
 	switch {
-	case !running:
-		err = errLost
+	case !running, err != nil && s.Err() != nil:
+		err = errUnbegun
 	case errors.Is(err, arq.ErrTooLarge):
 		err = s.tooLarge(&offer)
 	}
