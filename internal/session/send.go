@@ -161,11 +161,12 @@ func (u *upload) wait(ctx context.Context, x *sending) {
 // read is not to be sent.
 func (u *upload) read(ctx context.Context, f func() error) error {
 	u.reading.Store(!u.src.inMemory())
-	defer u.reading.Store(false)
-	if err := ctx.Err(); err != nil {
-		return err
+	err := ctx.Err()
+	if err == nil {
+		err = f()
 	}
-	return cmp.Or(f(), ctx.Err())
+	u.reading.Store(false) // whoever sees the end of ctx from now on waits for the worker
+	return cmp.Or(err, ctx.Err())
 }
 
 // tryAll offers the transfer on one session after the other until it has an answer,

@@ -2,6 +2,8 @@ package session
 
 import (
 	"bytes"
+	"context"
+	"strings"
 	"testing"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -26,5 +28,33 @@ func TestAcceptsAreBounded(t *testing.T) {
 		if n := len(x.held); n > c.most || c.most > 0 && n < blocks {
 			t.Errorf("%s: %d runs of one block are kept", name, n)
 		}
+	}
+}
+
+// looked is a Context that tells when somebody asks for its end.
+type looked struct {
+	context.Context
+	tell func()
+}
+
+func (l looked) Err() error {
+	err := l.Context.Err()
+	l.tell()
+	return err
+}
+
+// A worker that has looked at the context for the last time before it sends what it has read counts as one that reads no
+// more: Send, which would not wait for it, would say that the image is not kept.
+func TestReadingEndsBeforeTheLastLook(t *testing.T) {
+	body := &transport.OpenBody{Size: 1, ReaderAt: strings.NewReader("x")}
+	u := &upload{src: newSource(body, transport.XXH3)}
+	read, looks := false, 0
+	ctx := looked{t.Context(), func() {
+		if looks++; u.reading.Load() == read {
+			t.Errorf("reading: %t, when it has read: %t", u.reading.Load(), read)
+		}
+	}}
+	if err := u.read(ctx, func() error { read = true; return nil }); err != nil || looks != 2 {
+		t.Errorf("%v after %d looks", err, looks)
 	}
 }
