@@ -408,11 +408,11 @@ func (u *upload) receipted(ctx context.Context, w *wire.Receipt, finished bool) 
 		return r, err
 	}
 	if !finished {
-		err = u.read(ctx, func() (err error) { u.out.Digest, err = u.src.digest(ctx); return err })
-	}
-	if err != nil {
-		u.unknown.Store(true)
-		return r, err
+		unknown := u.unknown.Swap(true) // for a Send that ends while this reads
+		if err = u.read(ctx, func() (err error) { u.out.Digest, err = u.src.digest(ctx); return err }); err != nil {
+			return r, err
+		}
+		u.unknown.Store(unknown)
 	}
 	if u.src.size != r.Bytes {
 		return r, transport.ErrIDUsed

@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -56,5 +57,27 @@ func TestReadingEndsBeforeTheLastLook(t *testing.T) {
 	}}
 	if err := u.read(ctx, func() error { read = true; return nil }); err != nil || looks != 2 {
 		t.Errorf("%v after %d looks", err, looks)
+	}
+}
+
+// asked is a body that looks at its upload when it is read.
+type asked struct{ u *upload }
+
+func (a asked) ReadAt(p []byte, _ int64) (int, error) {
+	if !a.u.unknown.Load() {
+		return 0, errors.New("a Send whose context ends now says that the image is not kept")
+	}
+	return len(p), nil
+}
+
+// A receipt that comes before the body was read is for an image that the receiver keeps, whatever comes of reading it.
+func TestOutcomeOfAnEarlyReceipt(t *testing.T) {
+	body := &transport.OpenBody{Size: 1}
+	u := &upload{out: &transport.Outgoing{}, sent: &chunk.Ranges{}}
+	body.ReaderAt = asked{u}
+	u.src = newSource(body, transport.XXH3)
+	receipt := &wire.Receipt{Level: wire.LevelKept, Bytes: 1, Algorithm: transport.XXH3.ID, Digest: make([]byte, 16)}
+	if _, err := u.receipted(t.Context(), receipt, false); err != nil || u.unknown.Load() {
+		t.Errorf("%v, unknown: %t", err, u.unknown.Load())
 	}
 }
