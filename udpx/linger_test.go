@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/udpx"
 )
 
@@ -95,20 +97,22 @@ func TestSendCrossesTheEndOfItsSession(t *testing.T) {
 		"bytes":  transport.Bytes,
 		"stream": func(b []byte) transport.Body { return transport.Stream(bytes.NewReader(b)) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n := newNetwork(t, 1, path{Delay: 20 * time.Millisecond})
-				addr, _ := counted(t, &udpx.Transport{Conn: n.socket()}, &transport.MemStore{})
-				c := dial(t, &udpx.Transport{Conn: n.socket(), Addr: addr})
-				defer c.Close()
-				for off := -50 * time.Millisecond; off <= 100*time.Millisecond; off += 5 * time.Millisecond {
-					if _, err := c.Send(t.Context(), &transport.Image{Name: "x", Body: body(noise(1, 100_000))}, nil); err != nil {
-						t.Errorf("%v before: %v", 5*time.Minute+off, err)
+		for _, idle := range []time.Duration{0, time.Hour} { // of the sender: the smaller value of both counts
+			t.Run(fmt.Sprint(name, " ", idle), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n := newNetwork(t, 1, path{Delay: 20 * time.Millisecond})
+					addr, _ := counted(t, &udpx.Transport{Conn: n.socket()}, &transport.MemStore{})
+					c := dial(t, &udpx.Transport{Conn: n.socket(), Addr: addr, Config: native.Config{IdleTimeout: idle}})
+					defer c.Close()
+					for off := -50 * time.Millisecond; off <= 100*time.Millisecond; off += 5 * time.Millisecond {
+						if _, err := c.Send(t.Context(), &transport.Image{Name: "x", Body: body(noise(1, 100_000))}, nil); err != nil {
+							t.Errorf("%v before: %v", 5*time.Minute+off, err)
+						}
+						time.Sleep(5*time.Minute + off)
 					}
-					time.Sleep(5*time.Minute + off)
-				}
+				})
 			})
-		})
+		}
 	}
 }
 

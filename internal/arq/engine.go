@@ -191,6 +191,10 @@ func (e *Engine) LimitMessage(max int) {
 // Peer returns what the peer's HELLO states, and false before it is known.
 func (e *Engine) Peer() (wire.Hello, bool) { return e.handshake.peer, e.handshake.known }
 
+// Idle returns how long the peer may be silent while transfers run: the smaller of both sides' idle times, once the peer's
+// is known.
+func (e *Engine) Idle() time.Duration { return e.cfg.Idle }
+
 // Quiet reports whether nothing is under way: no transfer in either direction and
 // nothing of ours unacknowledged, or on a reliable link, where a CLOSE comes last, unsent.
 // A clean Close waits for it.

@@ -265,7 +265,7 @@ func (u *upload) begin(ctx context.Context, s *Session) (x *sending, finished bo
 			return
 		}
 		s.out[x.handle] = x
-		s.unsure = s.unsure || time.Since(s.heard) > s.conn.ep.cfg.IdleTimeout
+		s.unsure = s.unsure || time.Since(s.heard) > e.Idle()
 		if p.last {
 			finished = u.hand(e, x, &p) == nil
 			p.memory = nil
