@@ -54,6 +54,22 @@ func TestPeersWindowIsNoClaimOnMemory(t *testing.T) {
 	}
 }
 
+// So it is before the first ACK, when the HELLO alone says what the peer takes.
+func TestPeersFirstWindowIsNoClaimOnMemory(t *testing.T) {
+	const most = 1 << 20
+	a, b := couple(t, func(ca, cb *Config) {
+		cb.Reliable, cb.MostSent = false, most
+		ca.Reliable, ca.Local.Window = false, 1<<32-1
+	})
+	var buf [1400]byte
+	if err := b.Receive(start, buf[:a.Poll(start, buf[:])]); err != nil {
+		t.Fatal(err)
+	}
+	if b.credit.bytes != most || b.credit.most != most {
+		t.Errorf("%d bytes may be sent, at most %d; want %d", b.credit.bytes, b.credit.most, most)
+	}
+}
+
 // What a lower window does not cover any more is not taken, where it comes again.
 func TestLoweredWindowHoldsAtOnce(t *testing.T) {
 	b := New(Config{MaxMessage: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2, FirstCID: 3}, start)
