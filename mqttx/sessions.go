@@ -179,17 +179,19 @@ func (t *sessions) refuse(peer string, msg []byte) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.refusals.Allowed(time.Now()) {
-		return
-	}
 	select {
 	case t.answering <- struct{}{}:
-		go func() {
-			client.Publish(inboxTopic(peer, t.h.name), 0, false, answer)
-			<-t.answering
-		}()
 	default:
+		return
 	}
+	if !t.refusals.Allowed(time.Now(), msg) { // asked last: who is allowed hears the answer
+		<-t.answering
+		return
+	}
+	go func() {
+		client.Publish(inboxTopic(peer, t.h.name), 0, false, answer)
+		<-t.answering
+	}()
 }
 
 // answered waits until no answer waits for the client any more, but not long. There

@@ -25,7 +25,7 @@ func (r *reader) stranger(from net.Addr, key addrKey, msg []byte, now time.Time)
 		return
 	}
 	answer := session.Refuse(msg) // none to noise and port scanners
-	if answer == nil || len(msg) < minAnswered || !r.refusals.Allowed(now) {
+	if answer == nil || len(msg) < minAnswered || !r.refusals.Allowed(now, msg) {
 		return
 	}
 	r.answer(answer, from)
@@ -52,7 +52,7 @@ func (r *reader) begin(from net.Addr, first firstID, msg, frames []byte, now tim
 	case l == nil:
 	case !full:
 		l.begin(from, first, msg)
-	case r.refusals.Allowed(now):
+	case r.refusals.Allowed(now, msg):
 		r.answer(session.RefuseBusy(msg, fmt.Sprintf("the receiver has %d peers already: try again later, or raise udpx.Transport.MaxPeers there", r.peers)), from)
 	}
 }

@@ -121,17 +121,22 @@ const refusalsPerSecond = 100
 
 // Refusals counts what is sent to peers without a session. It is not safe for concurrent use.
 type Refusals struct {
-	second time.Time // when the present one began
-	sent   int       // in it
+	second time.Time            // when the present one began
+	told   map[wire.ConnID]bool // in it: what their messages went to
 }
 
-// Allowed reports whether one more may be sent.
-func (r *Refusals) Allowed(now time.Time) bool {
-	if now.Sub(r.second) >= time.Second {
-		r.second, r.sent = now, 0
+// Allowed reports whether one more may be sent, to the sender of msg. One is enough for all messages of a session: those
+// of many that were lost in a restart come at once.
+func (r *Refusals) Allowed(now time.Time, msg []byte) bool {
+	if r.told == nil || now.Sub(r.second) >= time.Second {
+		r.second, r.told = now, make(map[wire.ConnID]bool)
 	}
-	r.sent++
-	return r.sent <= refusalsPerSecond
+	id, _, ok := wire.PeekDest(msg)
+	if !ok || r.told[id] || len(r.told) >= refusalsPerSecond {
+		return false
+	}
+	r.told[id] = true
+	return true
 }
 
 // RefuseBusy returns the message that answers one which would begin a session, for want of

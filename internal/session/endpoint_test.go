@@ -2,6 +2,7 @@ package session
 
 import (
 	"testing"
+	"time"
 
 	"github.com/pixferry/pixferry/internal/wire"
 )
@@ -38,5 +39,27 @@ func TestRefuse(t *testing.T) {
 		if Refuse(answer) != nil {
 			t.Errorf("the answer to a message %s is answered", c.name)
 		}
+	}
+}
+
+// A session that is not known is told so once for all its messages, which come at once: other sessions wait for theirs.
+func TestRefusalsAreShared(t *testing.T) {
+	var r Refusals
+	now := time.Now()
+	told := make(map[wire.ConnID]int)
+	for range 2 {
+		for id := range wire.ConnID(2 * refusalsPerSecond) {
+			for n := range uint32(40) {
+				h := wire.Header{Dest: id, Number: n}
+				if r.Allowed(now, wire.Seal(wire.AppendPing(h.Append(nil)))) {
+					told[id]++
+				}
+			}
+		}
+		if len(told) != refusalsPerSecond || told[0] != 1 {
+			t.Errorf("%d sessions are told, the first %d times; want %d, once", len(told), told[0], refusalsPerSecond)
+		}
+		now = now.Add(time.Second)
+		clear(told)
 	}
 }
