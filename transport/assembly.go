@@ -69,7 +69,7 @@ const leaveTime = time.Second
 func (s *Server) assemble(ctx context.Context, a *Arrival) error {
 	s.forget(a.offer.ID.Instance(), a.offer.Oldest)
 	var patience <-chan time.Time
-	for {
+	for waited := false; ; {
 		m, fresh, err := s.claim(&a.offer)
 		if err != nil {
 			return err
@@ -84,10 +84,18 @@ func (s *Server) assemble(ctx context.Context, a *Arrival) error {
 		if patience == nil {
 			patience = time.After(leaveTime)
 		}
+		if waited {
+			select {
+			case <-m.done:
+				continue
+			default:
+			}
+			return later(ReasonMoved, "another attempt under this ID still runs at the receiver: send it again in a second, or set SendOptions.Retry")
+		}
 		select {
 		case <-m.done:
 		case <-patience:
-			return later(ReasonMoved, "another attempt under this ID still runs at the receiver: send it again in a second, or set SendOptions.Retry")
+			waited = true // and asks once more, as it may be finishing by now
 		case <-ctx.Done():
 			return ctx.Err()
 		}

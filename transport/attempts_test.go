@@ -83,6 +83,63 @@ func TestEqualAttemptWaitsForTheOneBefore(t *testing.T) {
 	})
 }
 
+// An equal attempt that waits for the one before shares its receipt, if that has begun to finish meanwhile, however long its
+// Handler takes.
+func TestEqualAttemptJoinsTheOneBefore(t *testing.T) {
+	content := picture(1, 1000)
+	s := &Server{Store: &MemStore{}, Handler: func(context.Context, *Incoming) error {
+		time.Sleep(2 * leaveTime)
+		return nil
+	}}
+	bubble(t, s, func(t *testing.T) {
+		one, two := inbox(t, s, "10.0.0.1:1000"), inbox(t, s, "10.0.0.2:2000")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 5}
+		old := mustOffer(t, one, o)
+		mustWrite(t, old, content, 0)
+		again := offering(t, two, o)
+		time.Sleep(leaveTime / 2)
+		go old.Finish(t.Context(), -1, chunk.Digest{})
+		a := <-again
+		if a == nil {
+			return
+		}
+		if r, err := a.Finish(t.Context(), -1, chunk.Digest{}); err != nil || r.Level != Kept {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
+// slowEnd is a Store that takes its time to let go of an image.
+type slowEnd struct{ *MemStore }
+
+type slowEndPartial struct{ Partial }
+
+func (s slowEnd) Open(ctx context.Context, o PartialOffer) (Partial, error) {
+	p, err := s.MemStore.Open(ctx, o)
+	return slowEndPartial{p}, err
+}
+
+func (p slowEndPartial) Discard() error {
+	time.Sleep(leaveTime)
+	return p.Partial.Discard()
+}
+
+// Nor is it refused if the one before ends just when the second is over.
+func TestEqualAttemptAfterALateEnd(t *testing.T) {
+	s := &Server{Store: slowEnd{&MemStore{}}}
+	bubble(t, s, func(t *testing.T) {
+		one, two := inbox(t, s, "10.0.0.1:1000"), inbox(t, s, "10.0.0.2:2000")
+		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: 10, Attempt: 5}
+		old := mustOffer(t, one, o)
+		again := offering(t, two, o)
+		time.Sleep(leaveTime / 2)
+		old.Abort(nil)
+		if a := <-again; a != nil {
+			a.Abort(nil)
+		}
+	})
+}
+
 func TestHigherAttemptTakesOver(t *testing.T) {
 	content := picture(1, 3*block+100)
 	store := &MemStore{}
