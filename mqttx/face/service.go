@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
+	"github.com/pixferry/pixferry/internal/sleep"
 	"github.com/pixferry/pixferry/transport"
 )
 
@@ -85,10 +86,7 @@ func (s *service) Serve(ctx context.Context, in *transport.Inbox) error {
 	defer context.AfterFunc(ctx, func() {
 		s.seal()
 		if !errors.Is(context.Cause(ctx), transport.ErrServerClosed) { // which takes nothing more
-			select {
-			case <-time.After(drainTime):
-			case <-working.Done():
-			}
+			_ = sleep.For(working, drainTime)
 		}
 		stop(ctx.Err())
 	})()
@@ -247,9 +245,7 @@ func (s *service) retry(ctx context.Context, f func(ctx context.Context) error) 
 		}
 		// The Server goes away, and with it the context ends; or somebody whom its Handler needs, who may come back.
 		s.l.t.trouble(s.sn, err)
-		select {
-		case <-time.After(awayPause):
-		case <-ctx.Done():
+		if sleep.For(ctx, awayPause) != nil {
 			return err
 		}
 	}
