@@ -185,7 +185,7 @@ func (s *Sender) try(ctx context.Context, info Info, img *Image, out *Outgoing, 
 		out.unknown.Store(out.unknown.Load() || e.Outcome == Unknown)
 		err = e.Err
 	}
-	if out.consumed() && Retryable(err) {
+	if Retryable(err) && out.consumed() { // at the end of ctx somebody may be reading yet
 		err = notAgain(err)
 	}
 	return Receipt{}, err

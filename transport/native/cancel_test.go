@@ -64,3 +64,30 @@ func TestCancelBeforeTheOffer(t *testing.T) {
 		}
 	})
 }
+
+// cancels is a Reader without end that gives a byte at a time, and ends the Send with one of them.
+type cancels struct {
+	left   int
+	cancel context.CancelFunc
+}
+
+func (c *cancels) Read(p []byte) (int, error) {
+	if c.left--; c.left == 0 {
+		c.cancel()
+	}
+	p[0] = 1
+	return 1, nil
+}
+
+// A Send that ends while its body is read looks at nothing that the reader still writes: the race detector sees it.
+func TestCancelWhileAReaderIsRead(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, e *ends) {
+		for i := range 300 {
+			ctx, cancel := context.WithCancel(t.Context())
+			_, err := e.conn.Send(ctx, &transport.Image{Name: "x", Body: transport.Stream(&cancels{1000 + i%100, cancel})}, nil)
+			if !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		}
+	})
+}
