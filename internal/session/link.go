@@ -174,15 +174,19 @@ func (c *LinkCarrier) receive() (*Buffer, int, error) {
 	return b, n, nil
 }
 
+// linkError is the end of a session by its link. That a message is too large it says in words, as no image is.
 func linkError(err error) error {
-	if errors.Is(err, io.EOF) {
+	large := (*transport.TooLargeError)(nil)
+	switch {
+	case errors.Is(err, io.EOF):
 		return fmt.Errorf("the link has ended without a CLOSE: %w", io.ErrUnexpectedEOF)
+	case errors.As(err, &large):
+		return fmt.Errorf("the link has failed: %s", err.Error())
 	}
 	return fmt.Errorf("the link has failed: %w", err)
 }
 
-// writeError is linkError of a write that adapt could not help. That a message is too large it says in words, as no
-// image is.
+// writeError is linkError of a write that adapt could not help.
 func (c *LinkCarrier) writeError(err error) error {
 	large := (*transport.TooLargeError)(nil)
 	switch {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,6 +124,42 @@ func TestReliableLinkThatRefusesItsMessages(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+}
+
+// overlong is a Link with a message on it, once, that is too long for its reader.
+type overlong struct {
+	native.Link
+	comes *atomic.Bool
+}
+
+func (l overlong) ReadMessage(buf []byte) (int, error) {
+	n, err := l.Link.ReadMessage(buf)
+	if l.comes.CompareAndSwap(true, false) {
+		return 0, &transport.TooLargeError{What: "message", Size: int64(2 * len(buf)), Max: int64(len(buf))}
+	}
+	return n, err
+}
+
+// "A message that is longer than buf is cut or skipped, or ends the link with an error": that is a link that has failed, and no
+// image that is too large.
+func TestLinkThatEndsWithAMessageTooLong(t *testing.T) {
+	var comes atomic.Bool
+	finished := make(chan error, 10)
+	bubble(t, func(s *transport.Server, m *medium) {
+		m.wrap = func(l native.Link) native.Link { return overlong{l, &comes} }
+		s.Hooks.Finished = func(_ transport.TransferInfo, _ transport.Receipt, err error) { finished <- err }
+	}, func(t *testing.T, e *ends) {
+		body, more := io.Pipe()
+		go e.conn.Send(t.Context(), &transport.Image{Name: "x", Body: transport.Stream(body)}, nil)
+		more.Write(make([]byte, 300_000))
+		synctest.Wait()
+		comes.Store(true)
+		go more.Write(make([]byte, 300_000))
+		if err := <-finished; !transport.Retryable(err) || !strings.Contains(err.Error(), "limit") {
+			t.Error(err)
+		}
+		body.Close()
 	})
 }
 
