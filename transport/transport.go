@@ -34,7 +34,8 @@ type Listener interface {
 type Conn interface {
 	// Send transfers one image and returns when it has reached the level that the options
 	// require. Cancelling the context cancels this transfer, tells the peer, and leaves the Conn
-	// usable. Errors are *Error.
+	// usable. It does not wait for the body: a read that blocks, and the Close after it, may end
+	// later than Send. Errors are *Error.
 	Send(ctx context.Context, img *Image, o *SendOptions) (Receipt, error)
 	// SendMessage delivers a small text or binary message. It returns nil when the peer's program
 	// has taken the message, or, where the protocol has no answers, when the message has left.
