@@ -2,6 +2,7 @@ package tcpx
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -58,6 +59,11 @@ func joinDevice(ctx context.Context, dial dialFunc, addr string, timeout time.Du
 		defer cancel()
 	}
 	conn, err := dial(ctx, "tcp", addr)
+	if secured, ok := conn.(*tls.Conn); ok && err == nil { // else the first write begins the handshake, and waits for an answer without end
+		if err = secured.HandshakeContext(ctx); err != nil {
+			conn.Close()
+		}
+	}
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, transport.ErrIdle) {
 		err = fmt.Errorf("%s cannot be reached: %w", addr, cause)
 	}

@@ -2,6 +2,7 @@ package tcpx_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -103,6 +104,31 @@ func TestCloseEndsACommand(t *testing.T) {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 	})
+}
+
+// DialContext may leave the TLS handshake to the first read or write. A server that does not answer it is given up after
+// Timeout, as one that says nothing.
+func TestServerWithoutAnswerInTLS(t *testing.T) {
+	type dialer = func(context.Context, string, string) (net.Conn, error)
+	for _, device := range []func(dialer) transport.Transport{
+		func(d dialer) transport.Transport { return &tcpx.Begin{DialContext: d} },
+		func(d dialer) transport.Transport { return &tcpx.Command{DialContext: d} },
+		func(d dialer) transport.Transport { return &tcpx.Frames{DialContext: d} },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			go io.Copy(io.Discard, far)
+			c := devDial(t, device(func(context.Context, string, string) (net.Conn, error) {
+				return tls.Client(near, &tls.Config{ServerName: "camera"}), nil
+			}))
+			began := time.Now()
+			_, err := c.Send(t.Context(), devImage("a.png", "picture"), nil)
+			if !errors.Is(err, transport.ErrIdle) || time.Since(began) != 30*time.Second {
+				t.Errorf("%s: %v after %v", c.Info().Protocol, err, time.Since(began))
+			}
+		})
+	}
 }
 
 // An image of 0 bytes has none behind its name.
