@@ -109,7 +109,7 @@ func TestGarbageIsRefused(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want the connection closed", name, answer, err)
 		}
 		conn.Close()
-		if line := log.find(t, "refused a peer", c.reason); !strings.Contains(line, c.reason) {
+		if line := log.find(t, "refused a peer", "left without"); !strings.Contains(line, c.reason) {
 			t.Errorf("%s: %s; want it to say %q", name, line, c.reason)
 		}
 	}
