@@ -2,7 +2,7 @@ package udpx
 
 import (
 	"container/list"
-	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -10,6 +10,7 @@ import (
 	"github.com/pixferry/pixferry/internal/session"
 	"github.com/pixferry/pixferry/internal/timers"
 	"github.com/pixferry/pixferry/internal/wire"
+	"github.com/pixferry/pixferry/transport"
 )
 
 // maxEarly is how many bytes a session takes before its peer has proven its address:
@@ -118,6 +119,7 @@ func (c *carrier) Unproven() int {
 // provingTime is how long a peer has to prove its address.
 const provingTime = 10 * time.Second
 
-var errUnproven = errors.New("udpx: the peer did not prove its address")
+var errUnproven = fmt.Errorf("the peer did not prove its address: %w", transport.ErrNoReceiver) // as it hears nothing, or is false
 
-var errEvicted = errors.New("udpx: too many peers at once that have not proven their address")
+var errEvicted error = &transport.RejectedError{Reason: transport.ReasonBusy, Retryable: true,
+	Text: "too many peers begin at the same time: try again"}

@@ -192,6 +192,34 @@ func TestFalseAddresses(t *testing.T) {
 	})
 }
 
+// Who has to make room for others, as all of them begin at once, hears that it may try again, and who does not prove its
+// address that it hears nothing.
+func TestPeersWithoutASessionHearWhy(t *testing.T) {
+	hostile(t, func(t *testing.T, addr net.Addr, scanner net.PacketConn) {
+		var hellos [][]byte
+		for i := range 600 {
+			hellos = append(hellos, firstMessage(wire.ConnID(1<<20+i), wire.ConnID(1<<24+i), 1200))
+		}
+		answers, _ := answersTo(t, scanner, addr, hellos...)
+		codes := make(map[wire.Code]int)
+		for _, a := range answers {
+			_, frames, err := wire.Parse(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var end wire.Close
+			for r := wire.NewReader(frames); r.Next(); {
+				if r.Type == wire.TypeClose && end.Parse(r.Body) == nil {
+					codes[end.Code]++
+				}
+			}
+		}
+		if codes[wire.CodeBusy] == 0 || codes[wire.CodeUnanswered] == 0 || len(codes) != 2 {
+			t.Errorf("sessions ended with the codes %v", codes)
+		}
+	})
+}
+
 // False addresses that offer images take none of the places of those who send.
 func TestOffersOfFalseAddresses(t *testing.T) {
 	hostile(t, func(t *testing.T, addr net.Addr, scanner net.PacketConn) {

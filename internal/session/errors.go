@@ -74,10 +74,12 @@ func endError(err error) error {
 
 // failure is what the peer hears of a medium that has failed, if it can be reached yet.
 func failure(err error) (wire.Code, string) {
-	tooLong := (*framing.TooLongError)(nil)
+	tooLong, busy := (*framing.TooLongError)(nil), (*transport.RejectedError)(nil)
 	switch {
 	case errors.As(err, &tooLong):
 		return wire.CodeLimit, tooLong.Error()
+	case errors.As(err, &busy) && busy.Reason == transport.ReasonBusy:
+		return wire.CodeBusy, busy.Text
 	case errors.Is(err, transport.ErrNoReceiver):
 		return wire.CodeUnanswered, ""
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
