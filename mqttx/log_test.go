@@ -230,8 +230,9 @@ func TestWaitingForTheBrokerSaysWhy(t *testing.T) {
 	defer cancel()
 	_, ended := send(ctx, c, "image", []byte("1"))
 	_, idle := send(within(t), c, "image", []byte("2"))
+	_, lost := send(within(t), c, "image", []byte("3")) // the session is over now
 	b.Start()
-	for err, is := range map[error]error{ended: context.DeadlineExceeded, idle: transport.ErrIdle} {
+	for err, is := range map[error]error{ended: context.DeadlineExceeded, idle: transport.ErrIdle, lost: transport.ErrIdle} {
 		if !errors.Is(err, is) || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("%v, want %v and why", err, is)
 		}

@@ -76,13 +76,16 @@ func (c *Conn) redial() {
 func (c *Conn) reach() (*Session, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.ep.cfg.IdleTimeout)
 	defer cancel()
-	cause := transport.ErrIdle
-	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+	cause, first := transport.ErrIdle, true
+	for pause := firstPause; ; pause, first = min(2*pause, mostPause), false {
 		s, err := c.join(ctx)
 		switch {
 		case err == nil:
 			return s, nil
 		case ctx.Err() != nil: // the deadline was not the caller's
+			if first { // what it has waited for is in words, therefore
+				cause = fmt.Errorf("%w: %s", cause, err.Error())
+			}
 			return nil, fmt.Errorf("the link was lost and not joined again within %v: %w", c.ep.cfg.IdleTimeout, cause)
 		case !transport.Retryable(err):
 			return nil, fmt.Errorf("the link was lost and cannot be joined again: %w", err)
