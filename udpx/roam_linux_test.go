@@ -2,47 +2,17 @@ package udpx_test
 
 import (
 	"context"
-	"errors"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/testnet"
 	"github.com/pixferry/pixferry/transport"
 	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/udpx"
 )
-
-// inNamespace runs a test in a process that has a network of its own, and reports whether this is the one.
-func inNamespace(t *testing.T) bool {
-	const inside = "PIXFERRY_TEST_NAMESPACE"
-	if os.Getenv(inside) != "" {
-		return true
-	}
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("needs iproute2:", err)
-	}
-	test := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	test.Env = append(os.Environ(), inside+"=1")
-	test.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := test.CombinedOutput()
-	switch exit := (*exec.ExitError)(nil); {
-	case errors.As(err, &exit):
-		t.Errorf("%s", out)
-	case err != nil:
-		t.Skip("no namespace can be made:", err)
-	default:
-		t.Logf("%s", out)
-	}
-	return false
-}
 
 func ip(t testing.TB, args string) {
 	t.Helper()
@@ -54,7 +24,7 @@ func ip(t testing.TB, args string) {
 // A host moves to another network while it sends, or while it is sent an image: the session goes on from its new
 // address. A Stream cannot be sent in two.
 func TestHostChangesItsAddress(t *testing.T) {
-	if !inNamespace(t) {
+	if !testnet.Inside(t) {
 		return
 	}
 	ip(t, "link set lo up")

@@ -315,12 +315,18 @@ func TestProcessSlowReader(t *testing.T) {
 	if err := send.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * time.Second) // meanwhile the pipe is full
+	sent := make(chan error, 1)
+	go func() { sent <- send.Wait() }()
+	select {
+	case err := <-sent:
+		t.Fatalf("send has ended (%v), though nobody reads what recv has to tell before", err)
+	case <-time.After(5 * time.Second): // the pipe is full, and holds up recv, and that send
+	}
 	lines, err := io.ReadAll(out)
 	if n := bytes.Count(lines, []byte(`"delivered"`)); err != nil || n != images {
 		t.Errorf("%d of %d told: %v", n, images, err)
 	}
-	if err := send.Wait(); err != nil {
+	if err := <-sent; err != nil {
 		t.Error("send: ", err)
 	}
 	if err := recv.Wait(); err != nil {

@@ -1,33 +1,17 @@
 package udpsock
 
 import (
-	"errors"
 	"net"
-	"os"
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"github.com/pixferry/pixferry/internal/testnet"
 )
 
 // Where the system spreads sockets over several ways to the peer, Follow knows which of them its socket has taken.
 func TestFollowOverSeveralRoutes(t *testing.T) {
-	const inside = "PIXFERRY_TEST_NAMESPACE"
-	if os.Getenv(inside) == "" {
-		test := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-		test.Env = append(os.Environ(), inside+"=1")
-		test.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
-		}
-		switch out, err := test.CombinedOutput(); {
-		case errors.As(err, new(*exec.ExitError)):
-			t.Errorf("%s", out)
-		case err != nil:
-			t.Skip("no namespace can be made:", err)
-		default:
-			t.Logf("%s", out)
-		}
+	if !testnet.Inside(t) {
 		return
 	}
 	setup := exec.Command("sh", "-ec", `
