@@ -351,9 +351,7 @@ func TestCancelAmongMany(t *testing.T) {
 	h := b.last(Finished).Handle
 	b.Receipt(h, &wire.Receipt{Level: wire.LevelKept, Bytes: 10, Algorithm: 2, Digest: []byte{1}})
 	b.answer = true
-	if settleUntil(start, a, b, func() bool { return len(a.receipts) == patient+1 }); len(a.receipts) != patient+1 {
-		t.Errorf("%d receipts: %v %v", len(a.receipts), a.closed, b.closed)
-	}
+	receipted(t, start, a, b, patient+1)
 }
 
 // Urgent transfers that overtake waiting ones, each of which was offered between two of them, leave no gaps at the
@@ -381,8 +379,14 @@ func TestOvertakenTransfersLeaveNoGaps(t *testing.T) {
 		}
 	}
 	b.answer = true
-	if settleUntil(start, a, b, func() bool { return len(a.receipts) == 2*each }); len(a.receipts) != 2*each {
-		t.Errorf("%d receipts: %v %v", len(a.receipts), a.closed, b.closed)
+	receipted(t, start, a, b, 2*each)
+}
+
+// receipted runs until n transfers from a to b have their receipts, and no more.
+func receipted(t *testing.T, now time.Time, a, b *end, n int) {
+	t.Helper()
+	if settleUntil(now, a, b, func() bool { return len(a.receipts) == n }); len(a.receipts) != n {
+		t.Errorf("%d receipts of %d: %v %v", len(a.receipts), n, a.closed, b.closed)
 	}
 }
 
@@ -411,7 +415,5 @@ func TestCancelOfTransfersThatNeverHadTheirTurn(t *testing.T) {
 	h := b.last(Finished).Handle
 	b.Receipt(h, &wire.Receipt{Level: wire.LevelKept, Bytes: 10, Algorithm: 2, Digest: []byte{1}})
 	b.answer = true
-	if settleUntil(now, a, b, func() bool { return len(a.receipts) == 11 }); len(a.receipts) != 11 {
-		t.Errorf("%d receipts: %v %v", len(a.receipts), a.closed, b.closed)
-	}
+	receipted(t, now, a, b, 11)
 }
