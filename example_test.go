@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -85,6 +86,13 @@ func handler(ctx context.Context, in *transport.Incoming) error {
 	}
 	fmt.Println(in.Peer, in.Image.Name, config.Width, config.Height)
 	return nil
+}
+
+func oneDirectoryEach() *transport.DirStore {
+	return &transport.DirStore{
+		Dir:  "in",
+		Path: func(img *transport.Image) string { return path.Join(img.Source, img.Name) },
+	}
 }
 
 func relay(to transport.Conn) *transport.Server {

@@ -31,7 +31,9 @@ type Transport struct {
 	TLS *tls.Config
 	// DialContext replaces net.Dialer's, for proxies and other networks than TCP.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Listener replaces net.Listen. The transport.Listener owns and closes it.
+	// Listener replaces net.Listen. The transport.Listener owns and closes it. One that accepts
+	// only so many connections bounds what strangers can claim: up to 270 KB each while a message
+	// arrives.
 	Listener net.Listener
 	// Config holds the protocol's settings.
 	Config native.Config

@@ -11,7 +11,8 @@ type Image struct {
 	// MediaType is for example "image/jpeg"; empty: detected from the first bytes.
 	MediaType string
 	// Source is the camera or channel that the image comes from. It also lets a receiver find a
-	// partial image again after the sender's address has changed.
+	// partial image again after the sender's address has changed. A receiver over TCP or UDP
+	// fills in the sender's IP address if the device protocol has no room for it.
 	Source string
 	// Captured is when the picture was taken; zero: unknown.
 	Captured time.Time

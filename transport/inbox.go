@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,10 @@ type Inbox struct {
 
 // An Offer announces an image on its way in.
 type Offer struct {
-	ID    ID    // zero: the protocol has none, and the Inbox makes one
-	Image Image // metadata; Body is ignored, an empty Name or MediaType is filled in from ID and bytes
+	ID ID // zero: the protocol has none, and the Inbox makes one
+	// Image is the metadata; its Body is ignored. An empty Name or MediaType is filled in from ID
+	// and bytes, and without an ID an empty Source from the peer's IP address.
+	Image Image
 	Size  int64 // bytes; -1: unknown
 	// Digest is the algorithm of the digest that Finish will get and of the blocks in Held. Its
 	// ID suffices if AlgorithmByID knows it; zero means XXH3.
@@ -55,6 +58,7 @@ func (in *Inbox) Limits() Limits { return in.srv.limits }
 func (in *Inbox) Offer(ctx context.Context, o Offer) (*Arrival, error) {
 	if o.ID.IsZero() {
 		o.ID = NewID()
+		o.Image.Source = cmp.Or(o.Image.Source, in.info.host())
 	}
 	o.Image.Body = Body{}
 	o.Size = max(o.Size, -1)
@@ -206,13 +210,22 @@ func (o *Offer) key(info Info) string {
 		return ""
 	}
 	from := "peer " + info.Peer
-	if addr, err := netip.ParseAddrPort(info.Peer); err == nil {
-		from = "host " + addr.Addr().String()
+	if host := info.host(); host != "" {
+		from = "host " + host
 	}
 	if o.Image.Source != "" {
 		from = "source " + o.Image.Source
 	}
 	return fmt.Sprintf("%s\x00%s\x00%d\x00%d", from, o.Image.Name, o.Size, o.Digest.ID)
+}
+
+// host is the peer's IP address; empty: it is known by a name.
+func (i Info) host() string {
+	addr, err := netip.ParseAddrPort(i.Peer)
+	if err != nil {
+		return ""
+	}
+	return addr.Addr().Unmap().String()
 }
 
 // info describes the Arrival to hooks.

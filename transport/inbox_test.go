@@ -329,6 +329,37 @@ func TestStale(t *testing.T) {
 	})
 }
 
+// A device has no room for its name: its address, without the port of the connection, tells it apart.
+func TestADeviceIsTheSourceOfItsImages(t *testing.T) {
+	for _, c := range []struct {
+		peer   string
+		offer  Offer
+		source string
+	}{
+		{"192.0.2.7:50123", Offer{}, "192.0.2.7"},
+		{"[2001:db8::7]:50123", Offer{}, "2001:db8::7"},
+		{"[::ffff:192.0.2.7]:50123", Offer{}, "192.0.2.7"},
+		{"gate-7", Offer{}, ""},
+		{"192.0.2.7:50123", Offer{Image: Image{Source: "infrared"}}, "infrared"},
+		{"192.0.2.7:50123", Offer{ID: MakeID(1, 1)}, ""}, // its protocol has room
+	} {
+		var seen string
+		s := &Server{Handler: func(_ context.Context, in *Incoming) error {
+			seen = in.Image.Source
+			return nil
+		}}
+		bubble(t, s, func(t *testing.T) {
+			a := mustOffer(t, inbox(t, s, c.peer), c.offer)
+			if _, err := a.Finish(t.Context(), 0, chunk.Digest{}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if seen != c.source {
+			t.Errorf("from %s, with %+v: source %q, want %q", c.peer, c.offer, seen, c.source)
+		}
+	}
+}
+
 func TestMetadataAreFilledIn(t *testing.T) {
 	jpeg := append([]byte("\xff\xd8\xff\xe0\x00\x10JFIF"), make([]byte, 600)...)
 	for _, streaming := range []bool{false, true} {
