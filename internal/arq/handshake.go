@@ -42,6 +42,21 @@ func (e *Engine) accepts(h *wire.Header) bool {
 	return h.Dest == e.cfg.LocalCID
 }
 
+// replacedAfter is the silence after which the HELLO of another session is believed. One that was late in the medium comes
+// while its successor is heard.
+const replacedAfter = time.Second
+
+// replaced reports whether a message for another session ends this one: on a medium with a single peer, such as a serial
+// line, that peer has begun anew and cannot be heard until this session is over.
+func (e *Engine) replaced(h *wire.Header, frames []byte) bool {
+	if e.cfg.Initiator || h.Version != wire.Version1 || h.Dest == e.cfg.LocalCID || h.Dest == e.cfg.FirstCID || e.now-e.idle.heard < replacedAfter {
+		return false
+	}
+	var hello wire.Hello
+	r := wire.NewReader(frames)
+	return r.Next() && r.Type == wire.TypeHello && hello.Parse(r.Body) == nil
+}
+
 // onHeader notes what a message's header proves.
 func (e *Engine) onHeader(h *wire.Header) {
 	if !h.Long && !e.cfg.Initiator { // only who has seen our ID can use it

@@ -49,6 +49,9 @@ func (e *Engine) receive(msg []byte) error {
 		return e.dropped(err)
 	}
 	if !e.accepts(&h) {
+		if e.replaced(&h, frames) {
+			e.end(ErrReset)
+		}
 		return e.dropped(errNotOurs)
 	}
 	if h.Long && h.Version == wire.VersionNone {

@@ -127,6 +127,49 @@ func TestSecondResponderIsRefused(t *testing.T) {
 	}
 }
 
+// On a medium with a single peer the HELLO of another session says that the peer was restarted, unless this one is still heard.
+func TestPeerThatBeginsAnew(t *testing.T) {
+	header := wire.Header{Long: true, Dest: 77, Version: wire.Version1, Source: 33}
+	begin := func(change func(*wire.Header)) []byte {
+		h, peer := header, hello()
+		if change != nil {
+			change(&h)
+		}
+		return peer.Append(h.Append(nil))
+	}
+	disguised := begin(nil)
+	disguised[len(header.Append(nil))] = byte(wire.TypeOffer)
+	for name, c := range map[string]struct {
+		msg    []byte
+		silent time.Duration
+		ends   bool
+		change func(a, b *Config)
+	}{
+		"after silence":      {begin(nil), time.Second, true, nil},
+		"still heard":        {begin(nil), time.Second - 1, false, nil},
+		"another frame":      {disguised, time.Minute, false, nil},
+		"malformed":          {append(header.Append(nil), byte(wire.TypeHello), 1, 0, 0), time.Minute, false, nil},
+		"for this session":   {begin(func(h *wire.Header) { h.Dest = 22 }), time.Minute, false, nil},
+		"for its first ID":   {begin(func(h *wire.Header) { h.Dest = 99 }), time.Minute, false, nil},
+		"in a short message": {begin(func(h *wire.Header) { h.Long = false }), time.Minute, false, nil},
+		"of no version":      {begin(func(h *wire.Header) { h.Version = wire.VersionNone }), time.Minute, false, nil},
+		"to the initiator":   {begin(nil), time.Minute, false, func(a, b *Config) { *a, *b = *b, *a }},
+	} {
+		a, b := couple(t, func(a, b *Config) {
+			a.Reliable, b.Reliable = false, false
+			if c.change != nil {
+				c.change(a, b)
+			}
+		})
+		exchange(start, a, b)
+		err := b.Receive(start.Add(c.silent), wire.Seal(c.msg))
+		b.run()
+		if ends := errors.Is(b.closed, ErrReset); ends != c.ends || !errors.Is(err, errNotOurs) {
+			t.Errorf("%s: %v, the session has ended: %v", name, err, b.closed)
+		}
+	}
+}
+
 func TestHandlesExpand(t *testing.T) {
 	h := newHandles(nil)
 	for i := range 200_000 {
