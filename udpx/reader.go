@@ -28,11 +28,11 @@ const (
 // reader is the goroutine that reads packets and delivers their messages.
 type reader struct {
 	*socket
-	memory   [][]byte // of packets
-	size     int      // of each of memory
-	most     int      // of them
 	packets  []udpsock.Packet
-	light    int // reads that gave few packets, in a row
+	memory   []*session.Buffer // of packets; none while the reader waits
+	size     int               // of a packet
+	most     int               // packets
+	light    int               // reads that gave few packets, in a row
 	failures int
 	refusals session.Refusals
 
@@ -51,10 +51,7 @@ func (s *socket) runReader() {
 	r.most = min(maxRead, maxMemory/r.size)
 	r.grow(1)
 	for {
-		for i, m := range r.memory {
-			r.packets[i] = udpsock.Packet{Data: m}
-		}
-		n, err := r.conn.Read(r.packets)
+		n, err := r.next()
 		if err != nil {
 			if r.failed(err) {
 				return
@@ -68,7 +65,35 @@ func (s *socket) runReader() {
 	}
 }
 
-// adapt follows the traffic: a socket with little holds memory for few packets.
+// next reads packets. It waits for them without memory: of many sockets most are idle.
+func (r *reader) next() (int, error) {
+	if err := r.conn.Await(r.letGo); err != nil {
+		return 0, err
+	}
+	var free []byte
+	used := 0
+	for i := range r.packets {
+		if len(free) < r.size {
+			if used == len(r.memory) {
+				r.memory = append(r.memory, session.NewBuffer(min(r.size*(len(r.packets)-i), udpsock.ReadSize)))
+			}
+			free, used = r.memory[used].Bytes(), used+1
+		}
+		r.packets[i] = udpsock.Packet{Data: free[:r.size]}
+		free = free[r.size:]
+	}
+	return r.conn.Read(r.packets)
+}
+
+func (r *reader) letGo() {
+	for _, b := range r.memory {
+		b.Release()
+	}
+	clear(r.memory)
+	r.memory = r.memory[:0]
+}
+
+// adapt follows the traffic: a socket with little reads few packets at once.
 func (r *reader) adapt(n int) {
 	size := len(r.packets)
 	if n > size/4 {
@@ -84,14 +109,7 @@ func (r *reader) adapt(n int) {
 }
 
 // grow changes how many packets are read at once.
-func (r *reader) grow(n int) {
-	for len(r.memory) < n {
-		r.memory = append(r.memory, make([]byte, r.size))
-	}
-	clear(r.memory[n:])
-	r.memory = r.memory[:n]
-	r.packets = slices.Grow(r.packets[:0], n)[:n]
-}
+func (r *reader) grow(n int) { r.packets = slices.Grow(r.packets[:0], n)[:n] }
 
 // failed handles an error of a read and reports whether the reader is to end.
 func (r *reader) failed(err error) bool {

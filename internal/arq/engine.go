@@ -161,9 +161,6 @@ func (e *Engine) NextEvent() *Event {
 	for {
 		ev := e.events.pop()
 		if ev == nil {
-			if !e.idle.active {
-				e.events = eventQueue{}
-			}
 			return nil
 		}
 		if ev.Kind == Progress {
@@ -300,6 +297,13 @@ func (q *eventQueue) pop() *Event {
 		}
 	}
 	return nil
+}
+
+// rest gives up memory that has grown, if the queue is empty.
+func (q *eventQueue) rest() {
+	if q.head == len(q.list) && cap(q.list) > fewEvents {
+		*q = eventQueue{}
+	}
 }
 
 // handles remembers which of the peer's transfers are over, so that what comes late for

@@ -49,8 +49,11 @@ func (e *Engine) watch() {
 	if active != e.idle.active {
 		e.idle.active, e.idle.since, e.idle.pings = active, e.now, 0
 	}
-	if !active && len(e.sent.buf) > 0 {
-		e.sent.shrink(e.now)
+	if !active {
+		e.events.rest()
+		if len(e.sent.buf) > 0 {
+			e.sent.shrink(e.now)
+		}
 	}
 }
 

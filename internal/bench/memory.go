@@ -91,6 +91,13 @@ func openUDPParty(ctx context.Context, srv *transport.Server, n int) (*party, er
 	return p, nil
 }
 
+// openUDPSockets dials from a socket for each session, as is the default.
+func openUDPSockets(ctx context.Context, srv *transport.Server, n int) (*party, error) {
+	return openParty(ctx, srv, &udpx.Transport{Addr: "127.0.0.1:0"}, func(addr net.Addr) (transport.Conn, error) {
+		return (&udpx.Transport{Addr: addr.String()}).Dial(ctx)
+	}, n)
+}
+
 // sendEach sends an image over each session, several at once, and waits for the receipts.
 func (p *party) sendEach(ctx context.Context, size int64) error {
 	var group errgroup.Group
@@ -104,31 +111,40 @@ func (p *party) sendEach(ctx context.Context, size int64) error {
 	return group.Wait()
 }
 
-// memoryRows measures what sessions and transfers take in memory: heap and stacks, both ends.
+// memoryRows measures what sessions and transfers take in memory, as Dial makes them: heap and stacks, both ends.
 func memoryRows(ctx context.Context, o *options, r *report, suite string, open openParties) error {
-	figure := func(name string, bytes, allowed float64) {
-		v := bytes / 1024
-		r.figure(row{Suite: suite, Case: name, System: "pixferry", Role: ours, Unit: "KiB", Median: v, Min: v, Max: v, Ratio: bytes / allowed, Want: 1, AtMost: true})
+	err := memoryRow(o, r, suite, idleCase, idleMemory, func() (float64, error) { return idle(ctx, open) })
+	if err != nil {
+		return err
 	}
-	if name := "memory of an idle session, each end"; o.only.MatchString(name + ": pixferry") {
-		v, err := idle(ctx, open)
-		if err != nil {
-			return err
-		}
-		figure(name, v, idleMemory)
+	return memoryRow(o, r, suite, "memory of an active transfer, both ends", activeMemory, func() (float64, error) { return active(ctx, open) })
+}
+
+const idleCase = "memory of an idle session, each end"
+
+func memoryRow(o *options, r *report, suite, name string, allowed float64, measure func() (float64, error)) error {
+	if !o.only.MatchString(name + ": pixferry") {
+		return nil
 	}
-	if name := "memory of an active transfer, both ends"; o.only.MatchString(name + ": pixferry") {
-		v, err := active(ctx, open)
-		if err != nil {
-			return err
-		}
-		figure(name, v, activeMemory)
+	bytes, err := measure()
+	if err != nil {
+		return err
 	}
+	v := bytes / 1024
+	r.figure(row{Suite: suite, Case: name, System: "pixferry", Role: ours, Unit: "KiB", Median: v, Min: v, Max: v, Ratio: bytes / allowed, Want: 1, AtMost: true})
 	return nil
 }
 
+// udpMemoryRows measures sessions that share a socket too.
+func udpMemoryRows(ctx context.Context, o *options, r *report) error {
+	if err := memoryRows(ctx, o, r, "udp", openUDPSockets); err != nil {
+		return err
+	}
+	return memoryRow(o, r, "udp", idleCase+", one socket dials all", idleMemory, func() (float64, error) { return idle(ctx, openUDPParty) })
+}
+
 // idle returns what each of many more sessions takes: what the first ones take too belongs to
-// the sockets.
+// the listener.
 func idle(ctx context.Context, open openParties) (float64, error) {
 	var used [2]float64
 	for i, n := range []int{firstSessions, firstSessions + idleSessions} {

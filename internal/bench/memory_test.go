@@ -1,15 +1,20 @@
 package main
 
-import "testing"
+import (
+	"context"
+	"testing"
+)
 
 // TestMemory holds sessions, at rest and with a receiver that takes nothing, to what they may have.
 func TestMemory(t *testing.T) {
-	for _, suite := range []struct {
-		name string
-		open openParties
-	}{{"tcp", openTCPParty}, {"udp", openUDPParty}} {
-		t.Run(suite.name, func(t *testing.T) {
-			check(t, func(o *options, r *report) error { return memoryRows(t.Context(), o, r, suite.name, suite.open) })
+	for name, measure := range map[string]func(context.Context, *options, *report) error{
+		"tcp": func(ctx context.Context, o *options, r *report) error {
+			return memoryRows(ctx, o, r, "tcp", openTCPParty)
+		},
+		"udp": udpMemoryRows,
+	} {
+		t.Run(name, func(t *testing.T) {
+			check(t, func(o *options, r *report) error { return measure(t.Context(), o, r) })
 		})
 	}
 }

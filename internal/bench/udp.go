@@ -36,7 +36,7 @@ func udpSuite(ctx context.Context, o *options, r *report) error {
 	if err := measureAll(ctx, o, r, cases); err != nil {
 		return err
 	}
-	return memoryRows(ctx, o, r, "udp", openUDPParty)
+	return udpMemoryRows(ctx, o, r)
 }
 
 // openUDP has the datagrams of quic-go.

@@ -21,6 +21,7 @@ const (
 type mmsg struct {
 	conn    *Conn
 	pc      *ipv4.PacketConn
+	raw     syscall.RawConn
 	sources bool  // the system tells which address packets have come to
 	last    *Addr // that was read
 
@@ -30,7 +31,7 @@ type mmsg struct {
 }
 
 func newBatcher(c *Conn, u *net.UDPConn, raw syscall.RawConn) batcher {
-	m := &mmsg{conn: c, pc: ipv4.NewPacketConn(u)}
+	m := &mmsg{conn: c, pc: ipv4.NewPacketConn(u), raw: raw}
 	raw.Control(func(fd uintptr) {
 		if local, ok := u.LocalAddr().(*net.UDPAddr); ok && local.IP.IsUnspecified() && !c.connected {
 			err4 := unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
@@ -57,6 +58,22 @@ func groWorks() bool {
 	var major, minor int
 	_, _ = fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
 	return major > 5 || major == 5 && minor >= 12
+}
+
+func (m *mmsg) await(idle func()) error {
+	waited := false
+	return m.raw.Read(func(fd uintptr) bool {
+		if waited {
+			return true
+		}
+		ready := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(ready[:], 0); n != 0 || err != nil {
+			return true // also for an error of the socket, which is read's to report
+		}
+		idle()
+		waited = true
+		return false
+	})
 }
 
 func (m *mmsg) read(ps []Packet) (int, error) {

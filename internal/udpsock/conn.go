@@ -78,6 +78,7 @@ type Conn struct {
 
 // batcher is the system's way to move several packets in a call.
 type batcher interface {
+	await(idle func()) error
 	read(ps []Packet) (int, error)
 	write(ps []Packet) error
 }
@@ -111,6 +112,15 @@ func (c *Conn) Fragments() bool {
 
 // Joins reports whether the system joins datagrams that arrive to trains.
 func (c *Conn) Joins() bool { return c.joins }
+
+// Await returns when there may be something to read. Before it waits it calls idle, so that a socket at rest needs no
+// memory to read into; on sockets for which it cannot wait without reading, it returns at once.
+func (c *Conn) Await(idle func()) error {
+	if c.batch == nil {
+		return nil
+	}
+	return c.batch.await(idle)
+}
 
 // Read waits for datagrams and returns how many packets it has filled, at least one
 // without an error. Each must have its Data at full length.
