@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,7 +63,7 @@ func (c *Conn) session(ctx context.Context) (*Session, error) {
 		case c.ctx.Err() != nil:
 			return nil, context.Cause(c.ctx)
 		case ctx.Err() != nil && c.s == nil && c.absent != nil:
-			return nil, fmt.Errorf("%w, while there is no link to %s: %s", ctx.Err(), c.info.Peer, c.absent.Error())
+			return nil, fmt.Errorf("%w, while there is no link to %s: %s", ctx.Err(), cmp.Or(c.info.Peer, "the peer"), c.absent.Error())
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case c.s != nil && c.s.Err() == nil:

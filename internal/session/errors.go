@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/pixferry/pixferry/framing"
@@ -90,12 +91,12 @@ func failure(err error) (wire.Code, string) {
 
 // Unanswered adds to an error of Dial where nothing has answered since it began, if it is for want of an answer.
 func Unanswered(err error, protocol, peer string, began time.Time) error {
-	waited := time.Since(began).Round(time.Millisecond)
+	waited, at := time.Since(began).Round(time.Millisecond), strings.TrimSpace(protocol+" "+peer) // a byte stream may have no name
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("nothing answers at %s %s within %v: %w (%w)", protocol, peer, waited, transport.ErrNoReceiver, err)
+		return fmt.Errorf("nothing answers at %s within %v: %w (%w)", at, waited, transport.ErrNoReceiver, err)
 	case errors.Is(err, transport.ErrNoReceiver):
-		return fmt.Errorf("nothing answers at %s %s (after %v): %w", protocol, peer, waited, err)
+		return fmt.Errorf("nothing answers at %s (after %v): %w", at, waited, err)
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -285,6 +286,18 @@ func TestRestartedProgramOnASerialLine(t *testing.T) {
 			if !errors.Is(err, transport.ErrPeerRestarted) {
 				t.Error("a killed program's Conn ends with", err)
 			}
+		}
+	})
+}
+
+func TestSilentSerialLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near := native.Over(func(context.Context) (native.Link, error) {
+			return native.Stream(&port{in: make(chan []byte), out: make(chan []byte), closed: make(chan struct{})}), nil
+		}, nil, native.Config{})
+		_, err := near.Dial(t.Context())
+		if !errors.Is(err, transport.ErrNoReceiver) || !strings.Contains(err.Error(), "nothing answers at stream (after 30s)") {
+			t.Error(err)
 		}
 	})
 }
