@@ -18,6 +18,7 @@ const (
 	inFlight = 4
 
 	flushTime = time.Second // an orderly end takes at most so long
+	restTime  = time.Second // without messages; then the memory for them is given up
 )
 
 // A pump writes for all sessions of a hub. One goroutine keeps their timers and polls
@@ -27,6 +28,7 @@ type pump struct {
 	sizes *sizes
 	wake  chan struct{} // has a token when the pump is to look again
 	free  chan *slot
+	used  time.Time // when run took a slot last; zero: none has memory
 
 	mu       sync.Mutex
 	medium   medium     // nil while the client is not connected
@@ -141,12 +143,16 @@ func (p *pump) run() {
 		if p.finished() {
 			return
 		}
+		if free == nil {
+			due = p.rest(time.Now(), due)
+		}
 		alarm.Stop()
 		if !due.IsZero() {
 			alarm.Reset(time.Until(due))
 		}
 		select {
 		case s := <-free:
+			p.used = time.Now()
 			p.fill(s)
 		case <-p.wake:
 		case <-alarm.C:
@@ -189,6 +195,33 @@ func (p *pump) look() (ended *carrier, free <-chan *slot, due time.Time) {
 		free = p.free
 	}
 	return nil, free, p.timers.Next()
+}
+
+// rest gives up the memory of slots that have not been used for a while, as of many clients most are idle. It returns when
+// it is to be called again, or due if that is earlier.
+func (p *pump) rest(now, due time.Time) time.Time {
+	if p.used.IsZero() {
+		return due
+	}
+	if len(p.free) < inFlight { // the medium has one still
+		p.used = now
+	}
+	if again := p.used.Add(restTime); now.Before(again) {
+		if due.IsZero() || again.Before(due) {
+			return again
+		}
+		return due
+	}
+	p.used = time.Time{}
+	for range inFlight {
+		select {
+		case s := <-p.free:
+			s.buf, s.token = nil, nil
+			p.free <- s
+		default: // flush has it
+		}
+	}
+	return due
 }
 
 // finished ends the publisher if there are no sessions any more.
