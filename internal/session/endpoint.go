@@ -89,31 +89,58 @@ func (e *Endpoint) Accept(carrier Carrier, first []byte, ready func(*Conn)) (*Co
 // established.
 const handshakeTime = 10 * time.Second
 
+var errNoSession = errors.New("no session began within 10 s")
+
 // AcceptLink begins a session on a link that a peer has opened, which it owns from
-// now on, and returns once it is established. The context bounds this.
+// now on, and returns once it is established. The context bounds this. On a link that was
+// opened here alone, such as a serial line, the peer may begin whenever it likes.
 func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTime, errors.New("no session began within 10 s"))
-	defer cancel()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	carrier := Carry(link)
 	stop := context.AfterFunc(ctx, carrier.abort)
-	first, n, err := carrier.receive()
+	limit := time.AfterFunc(handshakeTime, func() { end(errNoSession) })
+	defer limit.Stop()
+	info := link.Info()
+	patient := !info.reliable() && limit.Stop()
+	c, err := e.acceptFirst(carrier, patient)
 	if err == nil {
-		defer first.Release()
-		var c *Conn
-		if c, err = e.Accept(carrier, first.mem[:n], nil); err == nil {
-			if err = c.established(ctx); err == nil && stop() {
-				return c, nil
-			}
-			c.Close()
-		} else if answer := Refuse(first.mem[:n]); answer != nil {
-			link.WriteMessage(answer)
+		if patient {
+			limit.Reset(handshakeTime)
 		}
+		if err = c.established(ctx); err == nil && stop() {
+			return c, nil
+		}
+		c.Close()
 	}
 	carrier.close()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return nil, err
+}
+
+// acceptFirst begins a session with the first message of a link. If it is patient it passes over messages that begin
+// none: they are for one that is over.
+func (e *Endpoint) acceptFirst(carrier *LinkCarrier, patient bool) (*Conn, error) {
+	var refusals Refusals
+	for {
+		first, n, err := carrier.receive()
+		if err != nil {
+			return nil, err
+		}
+		msg := first.mem[:n]
+		c, err := e.Accept(carrier, msg, nil)
+		if err != nil && refusals.Allowed(time.Now(), msg) {
+			if answer := Refuse(msg); answer != nil {
+				carrier.link.WriteMessage(answer)
+			}
+		}
+		first.Release()
+		if err == nil || !patient {
+			return c, err
+		}
+	}
 }
 
 // refusalsPerSecond bounds what is sent to peers without a session.

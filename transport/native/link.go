@@ -1,6 +1,7 @@
 package native
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"sync"
@@ -92,18 +93,18 @@ const (
 )
 
 func (s *single) Accept(ctx context.Context) (Link, error) {
-	ctx, stop := context.WithCancel(ctx)
+	opening, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(s.ctx, stop)()
 	select {
 	case <-s.free:
-	case <-ctx.Done():
-		return nil, s.ended(ctx.Err())
+	case <-opening.Done():
+		return nil, s.ended(opening.Err())
 	}
 	var link Link
-	err := s.rest(ctx)
+	err := cmp.Or(ctx.Err(), s.rest(opening)) // who closes the Listener frees the medium too
 	if err == nil {
-		link, err = s.open(ctx)
+		link, err = s.open(opening)
 		s.opened = time.Now()
 	}
 	if err != nil {
