@@ -120,6 +120,40 @@ func TestShutDownBeforeAConnIsServed(t *testing.T) {
 	})
 }
 
+// hungStore never finds a receipt, as one on a disk that is away.
+type hungStore struct{ transport.Store }
+
+func (s hungStore) Receipt(ctx context.Context, id transport.ID) (transport.Receipt, bool, error) {
+	if !id.IsZero() {
+		<-ctx.Done()
+	}
+	return transport.Receipt{}, false, ctx.Err()
+}
+
+// An offer that waits for the Store when its receiver shuts down is refused as all others are, and not for good.
+func TestShutDownWhileTheStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMedium(reliable)
+		shutdown := serveMedium(t, m, hungStore{&transport.MemStore{}})
+		conn, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		sent := make(chan error, 1)
+		go func() {
+			_, err := conn.Send(t.Context(), image("early", []byte("x")), nil)
+			sent <- err
+		}()
+		synctest.Wait()
+		shutdown(time.Second)
+		err = <-sent
+		if refused := (*transport.RejectedError)(nil); !errors.As(err, &refused) || refused.Reason != transport.ReasonGoingAway || !transport.Retryable(err) {
+			t.Errorf("%v; want a refusal as going away that may be retried", err)
+		}
+	})
+}
+
 // The end of a Conn by Close is not a shutdown: nobody dials again.
 func TestCloseIsNoShutdown(t *testing.T) {
 	bubble(t, func(s *transport.Server, _ *medium) {
