@@ -109,7 +109,7 @@ func (m *assembly) handle(img *Image, digest chunk.Digest) error {
 		m.stream.advance(size, io.EOF)
 		<-m.stream.outcome.done
 		m.stream.lent.takeBack()
-		return m.refusal(m.stream.outcome.err)
+		return s.refusal(m.stream.outcome.err)
 	}
 	l := &lent{r: m.part}
 	shown := *img
@@ -119,7 +119,7 @@ func (m *assembly) handle(img *Image, digest chunk.Digest) error {
 	o := s.call(func() error { return s.Handler(ctx, in) }, cancel)
 	<-o.done
 	l.takeBack()
-	return m.refusal(o.err)
+	return s.refusal(o.err)
 }
 
 func (m *assembly) incoming(img *Image, size int64, digest chunk.Digest) *Incoming {
@@ -127,10 +127,10 @@ func (m *assembly) incoming(img *Image, size int64, digest chunk.Digest) *Incomi
 	return &Incoming{ID: m.id, Peer: in.info.Peer, Conn: in.conn, Image: img, Size: size, Digest: digest}
 }
 
-// refusal is what the sender hears of a Handler's error. After the end of the Server's patience the Handler may
-// return its context's error, or the cause, as which its body ends too.
-func (m *assembly) refusal(err error) error {
-	if err != nil && m.srv.life.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ErrServerClosed)) {
+// refusal is what the sender hears of a Handler's or Message's error. After the end of the Server's patience these may
+// return their context's error, or the cause, as which a Handler's body ends too.
+func (s *Server) refusal(err error) error {
+	if err != nil && s.life.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ErrServerClosed)) {
 		return errGoingAway()
 	}
 	return handlerError(err)

@@ -184,11 +184,9 @@ func (in *Inbox) Message(ctx context.Context, m Message) error {
 	})
 	select {
 	case <-result.done:
-		return handlerError(result.err)
+		return s.refusal(result.err)
 	case <-ctx.Done():
 		return asRejected(context.Cause(ctx), ReasonCanceled)
-	case <-s.life.Done():
-		return errGoingAway()
 	}
 }
 

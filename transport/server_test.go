@@ -75,23 +75,43 @@ func TestShutdownRefusesMessages(t *testing.T) {
 	})
 }
 
-func TestStubbornMessageFunc(t *testing.T) {
-	var answer chan error
-	s := &Server{Message: func(context.Context, Conn, Message) error { return <-answer }}
-	synctest.Test(t, func(t *testing.T) {
-		answer = make(chan error)
-		in := inbox(t, s, "p")
-		result := make(chan error, 1)
-		go func() { result <- in.Message(context.Background(), Message{}) }()
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != context.DeadlineExceeded {
-			t.Error(err)
-		}
-		wantReason(t, <-result, ReasonGoingAway, true)
-		answer <- nil
-	})
+// A message is refused at the end of Shutdown's patience by a function that minds it. Another one may take the message yet,
+// so that nobody says it has not.
+func TestMessageFuncsAtTheEndOfShutdown(t *testing.T) {
+	for _, stubborn := range []bool{false, true} {
+		var answer chan error
+		s := &Server{Message: func(ctx context.Context, _ Conn, _ Message) error {
+			if !stubborn {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return <-answer
+		}}
+		synctest.Test(t, func(t *testing.T) {
+			answer = make(chan error)
+			in := inbox(t, s, "p")
+			result := make(chan error, 1)
+			go func() { result <- in.Message(context.Background(), Message{}) }()
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := s.Shutdown(ctx); err != context.DeadlineExceeded {
+				t.Error(err)
+			}
+			synctest.Wait()
+			if !stubborn {
+				wantReason(t, <-result, ReasonGoingAway, true)
+				return
+			}
+			if len(result) != 0 {
+				t.Errorf("while the function runs: %v", <-result)
+			}
+			answer <- nil
+			if err := <-result; err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestShutdownLosesPatience(t *testing.T) {

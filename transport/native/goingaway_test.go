@@ -85,6 +85,31 @@ func TestReceiverShutDownAndStartedAgain(t *testing.T) {
 	})
 }
 
+// A message whose function goes on although the patience of Shutdown is over may be taken yet.
+func TestMessageThatOutlivesAShutdown(t *testing.T) {
+	taken := false
+	bubble(t, func(s *transport.Server, _ *medium) {
+		s.Message = func(context.Context, transport.Conn, transport.Message) error {
+			time.Sleep(time.Minute)
+			taken = true
+			return nil
+		}
+	}, func(t *testing.T, e *ends) {
+		sent := make(chan error, 1)
+		go func() { sent <- e.conn.SendMessage(t.Context(), transport.Message{}) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		e.srv.Shutdown(ctx)
+		err := <-sent
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if failure := (*transport.Error)(nil); !errors.As(err, &failure) || failure.Outcome != transport.Unknown || !taken {
+			t.Errorf("taken %v, but: %v", taken, err)
+		}
+	})
+}
+
 // A Conn that is accepted just as its Server shuts down, and never gets as far as to be served, ends as the others do.
 func TestShutDownBeforeAConnIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
