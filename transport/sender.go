@@ -266,7 +266,6 @@ func (s *Sender) begin(out *Outgoing) {
 		out.ID = MakeID(s.instance, s.counter)
 	}
 	if out.ID.Instance() == s.instance {
-		s.failed = without(s.failed, out.ID.Counter())
 		i, _ := slices.BinarySearch(s.active, out.ID.Counter())
 		s.active = slices.Insert(s.active, i, out.ID.Counter()) // once for each Send that runs under it
 	}
@@ -280,14 +279,14 @@ func (s *Sender) end(out *Outgoing, err error) {
 		return
 	}
 	s.active = without(s.active, out.ID.Counter())
-	if err == nil || out.attempt.Load() == 0 || errors.Is(err, ErrSuperseded) {
-		return
+	refused := (*RejectedError)(nil)
+	switch {
+	case err == nil, errors.As(err, &refused) && !refused.Retryable:
+		s.failed = without(s.failed, out.ID.Counter())
+	case out.attempt.Load() > 0: // else it is as it was before
+		s.failed = with(s.failed, out.ID.Counter())
+		s.failed = s.failed[max(0, len(s.failed)-maxFailed):]
 	}
-	if refused := (*RejectedError)(nil); errors.As(err, &refused) && !refused.Retryable {
-		return
-	}
-	s.failed = with(s.failed, out.ID.Counter())
-	s.failed = s.failed[max(0, len(s.failed)-maxFailed):]
 }
 
 // oldest is the lowest counter of the ID's instance that may still be offered;

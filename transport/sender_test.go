@@ -339,6 +339,28 @@ func TestOldestIsWhatMayStillBeOffered(t *testing.T) {
 	}
 }
 
+// An ID that may be asked for again stays so when that was tried, and nothing was offered.
+func TestOldestAfterASendThatOffersNothing(t *testing.T) {
+	var s Sender
+	send := func(id ID, body Body, result error) (_ ID, oldest uint64) {
+		s.Send(t.Context(), everything, &Image{Body: body}, &SendOptions{ID: id}, func(_ context.Context, out *Outgoing) (Receipt, error) {
+			out.NextAttempt()
+			id, oldest = out.ID, out.Oldest
+			return Receipt{Level: Kept}, result
+		})
+		return id, oldest
+	}
+	unknown, _ := send(ID{}, Bytes(nil), errNet)
+	send(unknown, File("missing.jpg"), nil)
+	if _, oldest := send(ID{}, Bytes(nil), nil); oldest != unknown.Counter() {
+		t.Errorf("everything below %d is declared finished, and so is %d", oldest, unknown.Counter())
+	}
+	send(unknown, Bytes(nil), nil)
+	if next, oldest := send(ID{}, Bytes(nil), nil); oldest != next.Counter() {
+		t.Errorf("oldest %d, want %d", oldest, next.Counter())
+	}
+}
+
 // Of two Sends under one ID of the Sender's own the first to end does not declare the other finished.
 func TestOldestWhileOneIDIsSentTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
