@@ -60,7 +60,7 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 	}
 	e := &transport.Error{Op: "message", ID: out.ID, Err: err}
 	errors.As(err, &e) // which says that the outcome is unknown
-	if r := (*transport.RejectedError)(nil); errors.As(err, &r) {
+	if r := (*transport.RejectedError)(nil); errors.As(err, &r) && (!r.Retryable || e.Outcome != transport.Unknown) { // as with images
 		e.Outcome = transport.Rejected
 	}
 	if errors.Is(e.Err, context.Canceled) && ctx.Err() == nil {

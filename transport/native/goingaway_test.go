@@ -110,6 +110,45 @@ func TestMessageThatOutlivesAShutdown(t *testing.T) {
 	})
 }
 
+// A refusal that may pass, by a program that was started after the message had gone to another one, says nothing of that one.
+func TestMessageToTwoRuns(t *testing.T) {
+	for reason, outcome := range map[error]transport.Outcome{errors.New("not yet"): transport.Unknown, transport.Reject("never"): transport.Rejected} {
+		synctest.Test(t, func(t *testing.T) {
+			var present atomic.Pointer[medium]
+			run := func(take func() error) *transport.Server {
+				m := newMedium(reliable)
+				present.Store(m)
+				l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				srv := &transport.Server{Message: func(context.Context, transport.Conn, transport.Message) error { return take() }}
+				go srv.Serve(context.Background(), l)
+				return srv
+			}
+			var first, second *transport.Server
+			first = run(func() error {
+				old := present.Load()
+				second = run(func() error { return reason })
+				old.cut(io.EOF)
+				return nil
+			})
+			conn, err := native.Over(func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }, nil, native.Config{}).Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			failure := (*transport.Error)(nil)
+			if err := conn.SendMessage(t.Context(), transport.Message{}); !errors.As(err, &failure) || failure.Outcome != outcome {
+				t.Errorf("%v; want the outcome %q", err, outcome)
+			}
+			conn.Close()
+			if err := errors.Join(first.Shutdown(t.Context()), second.Shutdown(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A Conn that is accepted just as its Server shuts down, and never gets as far as to be served, ends as the others do.
 func TestShutDownBeforeAConnIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
