@@ -281,7 +281,7 @@ func (s *Sender) end(out *Outgoing, err error) {
 	s.active = without(s.active, out.ID.Counter())
 	refused := (*RejectedError)(nil)
 	switch {
-	case err == nil, errors.As(err, &refused) && !refused.Retryable:
+	case err == nil, errors.Is(err, ErrSuperseded), errors.As(err, &refused) && !refused.Retryable:
 		s.failed = without(s.failed, out.ID.Counter())
 	case out.attempt.Load() > 0: // else it is as it was before
 		s.failed = with(s.failed, out.ID.Counter())

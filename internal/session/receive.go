@@ -239,7 +239,7 @@ func (r *receiving) image(in *transport.Inbox, meta *wire.Metadata, alg chunk.Al
 	}
 	a, err := in.Offer(r.ctx, offer)
 	if err != nil {
-		if errors.Is(err, context.Canceled) { // why the wait has ended is what the sender is to hear
+		if r.ctx.Err() != nil && errors.Is(err, context.Canceled) { // why the wait has ended is what the sender is to hear
 			err = context.Cause(r.ctx)
 		}
 		return nil, err
