@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/sleep"
@@ -44,8 +45,9 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // deviceLink is a connection whose waits end with a time and with a context.
 type deviceLink struct {
 	net.Conn
-	timeout time.Duration // 0: no limit
-	ready   time.Time     // when the next text may go
+	socket  syscall.RawConn // nil: none that is known
+	timeout time.Duration   // 0: no limit
+	ready   time.Time       // when the next text may go
 }
 
 // joinDevice dials.
@@ -74,8 +76,7 @@ func joinDevice(ctx context.Context, dial dialFunc, addr string, timeout time.Du
 }
 
 func newDeviceLink(conn net.Conn, timeout time.Duration) *deviceLink {
-	setOptions(conn, timeout)
-	return &deviceLink{Conn: conn, timeout: timeout}
+	return &deviceLink{Conn: conn, socket: setOptions(conn, timeout), timeout: timeout}
 }
 
 func errSilent(after time.Duration) error {
@@ -110,8 +111,13 @@ func bounded(ctx context.Context, wait time.Duration, set func(time.Time) error,
 	return n, err
 }
 
+// read reads. A device with little memory and Nagle's algorithm sends nothing more until that is acknowledged.
 func (l *deviceLink) read(ctx context.Context, p []byte, wait time.Duration) (int, error) {
-	return bounded(ctx, wait, l.SetReadDeadline, func() (int, error) { return l.Read(p) })
+	n, err := bounded(ctx, wait, l.SetReadDeadline, func() (int, error) { return l.Read(p) })
+	if n > 0 && l.socket != nil {
+		ackNow(l.socket)
+	}
+	return n, err
 }
 
 func (l *deviceLink) write(ctx context.Context, p []byte) error {

@@ -9,8 +9,8 @@ import (
 
 // setOptions prepares the socket below conn, if there is one: small messages
 // leave at once, little is queued in the kernel, and bytes that nobody
-// acknowledges for userTimeout end the connection.
-func setOptions(conn net.Conn, userTimeout time.Duration) {
+// acknowledges for userTimeout end the connection. It returns the socket, or nil.
+func setOptions(conn net.Conn, userTimeout time.Duration) syscall.RawConn {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
@@ -20,6 +20,8 @@ func setOptions(conn net.Conn, userTimeout time.Duration) {
 	if c, ok := conn.(syscall.Conn); ok {
 		if raw, err := c.SyscallConn(); err == nil {
 			setSocket(raw, userTimeout)
+			return raw
 		}
 	}
+	return nil
 }
