@@ -25,8 +25,8 @@ import (
 // server drops the image. But a device that dies may still close in good order. A BMP, JPEG, PNG
 // or WebP that is cut is recognised by its own structure and refused (ReasonIncomplete); of other
 // formats a part cannot be told from the whole. A device that closes without having read the
-// welcome resets the connection too: then the image is taken only if it is a whole one of these
-// four formats.
+// welcome resets the connection too, and one that sleeps or never closes is silent for the time
+// Timeout: then the image is taken only if it is a whole one of these four formats.
 //
 // A Conn that was dialled makes a connection for each Send, when there is something to send, and
 // sends any number of images, one at a time. It cannot serve, and an accepted one cannot send.

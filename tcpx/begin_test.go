@@ -207,6 +207,31 @@ func TestResetBehindAnImage(t *testing.T) {
 	}
 }
 
+// A camera that sleeps as soon as it has sent does not close. After Timeout, what proves by itself that it is whole is taken.
+func TestSilenceBehindAnImage(t *testing.T) {
+	whole := string(testimage.JPEG(1, 40, 30))
+	for _, body := range []string{whole[:len(whole)-1], "raw bytes", whole + "more", whole} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemNet()
+			r := devServe(t, &tcpx.Begin{Listener: m}, nil)
+			conn, _ := m.Dial(t.Context(), "", "")
+			defer conn.Close()
+			go io.Copy(io.Discard, conn)
+			began := time.Now()
+			io.WriteString(conn, "begin to send"+body)
+			if err := devNext(t, "the end", r.ended); (err == nil) != (body == whole) || time.Since(began) != 30*time.Second {
+				t.Errorf("%d bytes: %v after %v", len(body), err, time.Since(began))
+			}
+			if body == whole {
+				if got := devNext(t, "the image", r.taken); got.body != whole {
+					t.Errorf("%d of %d bytes", len(got.body), len(whole))
+				}
+			}
+			devNone(t, "an image", r.taken)
+		})
+	}
+}
+
 // readsListener tells when so many bytes of its one connection have been read.
 type readsListener struct {
 	net.Listener

@@ -132,13 +132,14 @@ func literal(text string) splitFunc {
 
 // image feeds the Arrival from offset 0 on: size bytes, or with -1 all up to the
 // end of the stream. Each byte is shown to whole too, if that is set. A device that has
-// not read the welcome when it closes resets the connection thereby: behind an image that
-// says itself where it ends this is the end of the stream too. An error has aborted the Arrival.
+// not read the welcome when it closes resets the connection thereby, and one that sleeps at
+// once is just silent: behind an image that says itself where it ends this is the end of the
+// stream too. An error has aborted the Arrival.
 func (r *deviceReader) image(ctx context.Context, a *transport.Arrival, size int64, whole *complete.Checker) error {
 	for off := int64(0); off != size; {
 		if len(r.ahead) == 0 {
 			err := r.fill(ctx, r.timeout)
-			if size < 0 && (errors.Is(err, io.EOF) || wasReset(err) && whole.Ended()) {
+			if size < 0 && (errors.Is(err, io.EOF) || err != nil && ctx.Err() == nil && whole.Ended()) {
 				return nil
 			}
 			if err != nil {
