@@ -18,8 +18,9 @@ import (
 // The texts have no terminators. The server takes them however TCP cuts and joins them; the
 // client separates them by pauses, for servers that take one receive for one text.
 //
-// Nothing answers, so receipts are of level [transport.Sent]: the bytes have left. Name, ID,
-// digest and size of an image are not carried, and empty images cannot be sent.
+// Nothing answers, so receipts are of level [transport.Sent]: the bytes have left. On Linux the
+// peer's system has acknowledged them, however long a slow device takes for it. Name, ID, digest
+// and size of an image are not carried, and empty images cannot be sent.
 //
 // A sender that fails, is cancelled or closed within an image resets the connection, and the
 // server drops the image. But a device that dies may still close in good order. A BMP, JPEG, PNG

@@ -28,9 +28,9 @@ import (
 // else by Quiet. The client separates them by pauses, for servers that take one receive for one
 // text.
 //
-// Nothing answers: receipts are of level [transport.Sent], and nil from SendMessage means that
-// the command has left. If the Server refuses a command, the connection goes on and the client
-// does not hear of it. Cut images and names are as with [Begin].
+// Nothing answers: receipts are of level [transport.Sent], as with [Begin], and nil from
+// SendMessage means that the command has left. If the Server refuses a command, the connection
+// goes on and the client does not hear of it. Cut images and names are as with [Begin].
 //
 // A Conn that was dialled connects when there is something to send. Commands share a connection
 // with later commands and with the next image, which ends it; what comes after that makes a new
@@ -217,6 +217,7 @@ func (c *commandConn) drop() {
 // hangUp ends the connection in good order.
 func (c *commandConn) hangUp() {
 	if c.link != nil {
+		_ = c.link.endStream()
 		_ = c.link.finish()
 		c.link = nil
 	}

@@ -76,7 +76,8 @@ func joinDevice(ctx context.Context, dial dialFunc, addr string, timeout time.Du
 }
 
 func newDeviceLink(conn net.Conn, timeout time.Duration) *deviceLink {
-	return &deviceLink{Conn: conn, socket: setOptions(conn, timeout), timeout: timeout}
+	// Linux counts its user timeout from the first time that a peer has no room on, also for one that goes on taking some.
+	return &deviceLink{Conn: conn, socket: setOptions(conn, 0), timeout: timeout}
 }
 
 func errSilent(after time.Duration) error {
@@ -128,6 +129,36 @@ func (l *deviceLink) write(ctx context.Context, p []byte) error {
 // settle waits until the next bytes may go.
 func (l *deviceLink) settle(ctx context.Context) error { return sleep.For(ctx, time.Until(l.ready)) }
 
+// unacknowledged is that of the socket, if it is known.
+func (l *deviceLink) unacknowledged() (n int, ended bool) {
+	if l.socket == nil {
+		return 0, false
+	}
+	return unacknowledged(l.socket)
+}
+
+// arrive waits until the peer's system has all that was written, which can take a small device long. It may be silent for the
+// timeout.
+func (l *deviceLink) arrive(ctx context.Context) error {
+	last, at := 0, time.Now()
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		n, ended := l.unacknowledged()
+		switch now := time.Now(); {
+		case n <= 1: // the end of the stream, which carries nothing
+			return nil
+		case ended:
+			return fmt.Errorf("the connection to %v has ended with %d bytes on their way", l.RemoteAddr(), n)
+		case n != last:
+			last, at = n, now
+		case l.timeout > 0 && now.Sub(at) > l.timeout:
+			return fmt.Errorf("%v does not take the last %d bytes: %w", l.RemoteAddr(), n, errSilent(l.timeout))
+		}
+		if err := sleep.For(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
 // say writes a text, and keeps what follows apart from it by a pause: the programs
 // in the field take what one receive returns for one text.
 func (l *deviceLink) say(ctx context.Context, text string, pause time.Duration) error {
@@ -154,14 +185,12 @@ func (l *deviceLink) reset() {
 	conn.Close()
 }
 
-// finish ends the stream in good order.
-func (l *deviceLink) finish() error {
+// endStream says in good order that no more follows.
+func (l *deviceLink) endStream() error {
 	if c, ok := l.Conn.(interface{ CloseWrite() error }); ok {
-		if err := c.CloseWrite(); err != nil {
-			return errors.Join(err, l.Close())
-		}
+		return c.CloseWrite()
 	}
-	return l.Close()
+	return nil
 }
 
 func dialError(err error) error   { return &transport.Error{Op: "dial", Err: err} }

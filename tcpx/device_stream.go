@@ -43,7 +43,7 @@ func (l *deviceLink) welcome(ctx context.Context, want string) (*oneWay, error) 
 	return w, nil
 }
 
-// reset and finish end the connection and the goroutine that reads.
+// reset and finish end the connection and the goroutine that reads. The stream has ended before finish.
 
 func (w *oneWay) reset() {
 	w.deviceLink.reset()
@@ -51,7 +51,7 @@ func (w *oneWay) reset() {
 }
 
 func (w *oneWay) finish() error {
-	err := w.deviceLink.finish()
+	err := w.Close()
 	<-w.ended
 	return err
 }
@@ -59,6 +59,12 @@ func (w *oneWay) finish() error {
 // sendRest says text and sends the image to the end of the stream.
 func (w *oneWay) sendRest(ctx context.Context, out *transport.Outgoing, text string, pause time.Duration) (transport.Receipt, error) {
 	size, err := w.stream(ctx, out, text, pause)
+	if err == nil {
+		err = w.endStream()
+	}
+	if err == nil {
+		err = w.arrive(ctx)
+	}
 	if err != nil {
 		w.reset()
 		return transport.Receipt{}, err

@@ -134,6 +134,9 @@ func (l *framesLink) send(ctx context.Context, out *transport.Outgoing, header s
 		}
 		out.Count(int64(len(piece.Data)))
 	}
+	if err := l.arrive(ctx); err != nil && l.failed() == nil { // the server has nothing to answer before
+		return err
+	}
 	if err := l.answered(ctx, due, "the image "+header); err != nil {
 		return err
 	}
@@ -160,7 +163,8 @@ func (c *framesConn) hangUp() {
 		defer cancel()
 		_ = c.link.say(ctx, frameOver, 0)
 	}
-	_ = c.link.finish()
+	_ = c.link.endStream()
+	_ = c.link.Close()
 	<-c.link.ended
 	c.link = nil
 }

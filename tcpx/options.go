@@ -9,7 +9,7 @@ import (
 
 // setOptions prepares the socket below conn, if there is one: small messages
 // leave at once, little is queued in the kernel, and bytes that nobody
-// acknowledges for userTimeout end the connection. It returns the socket, or nil.
+// acknowledges for userTimeout end the connection, unless that is 0. It returns the socket, or nil.
 func setOptions(conn net.Conn, userTimeout time.Duration) syscall.RawConn {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()

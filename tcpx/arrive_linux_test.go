@@ -1,0 +1,113 @@
+package tcpx_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pixferry/pixferry/tcpx"
+	"github.com/pixferry/pixferry/transport"
+)
+
+// panel is a server with little room that reads when it is told to.
+func panel(t *testing.T, serve func(c *net.TCPConn)) (addr string) {
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 1) })
+	}}
+	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			serve(c.(*net.TCPConn))
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// An image that the kernel has has not left: the panel may read it slowly, and never to its end.
+func TestImageHasLeftWhenItHasArrived(t *testing.T) {
+	for _, dies := range []bool{false, true} {
+		read := make(chan bool)
+		addr := panel(t, func(c *net.TCPConn) {
+			io.WriteString(c, "Welcome from server!")
+			io.ReadFull(c, make([]byte, len("begin to send")))
+			if <-read; dies {
+				c.SetLinger(0)
+				return
+			}
+			io.Copy(io.Discard, c)
+		})
+		c := devDial(t, &tcpx.Begin{Addr: addr, Pause: -1})
+		sent := make(chan error, 1)
+		go func() {
+			_, err := c.Send(t.Context(), devImage("", devContent(16<<10)), nil)
+			sent <- err
+		}()
+		select {
+		case err := <-sent:
+			t.Errorf("sent before anybody has read: %v", err)
+			sent <- err
+		case <-time.After(300 * time.Millisecond):
+		}
+		close(read)
+		err := <-sent
+		if e := (*transport.Error)(nil); dies && (!errors.As(err, &e) || e.Outcome != transport.Unknown) || !dies && err != nil {
+			t.Errorf("it dies: %v; %v", dies, err)
+		}
+	}
+}
+
+// A cancel comes in time although the kernel has it all.
+func TestCancelOfWhatHasNotArrived(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	addr := panel(t, func(c *net.TCPConn) {
+		io.WriteString(c, "Welcome from server!")
+		io.ReadFull(c, make([]byte, len("begin to send")))
+		time.AfterFunc(300*time.Millisecond, cancel)
+		<-ctx.Done()
+		for {
+			if _, err := c.Read(make([]byte, 256)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	})
+	c := devDial(t, &tcpx.Begin{Addr: addr, Pause: -1})
+	if _, err := c.Send(ctx, devImage("", devContent(16<<10)), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Send: %v", err)
+	}
+	if err := <-ended; errors.Is(err, io.EOF) {
+		t.Error("the server takes a part for the whole")
+	}
+}
+
+// A server that reads slowly answers late, and not because it is silent.
+func TestAnswerToAnImageThatArrivesSlowly(t *testing.T) {
+	const size = 24 << 10
+	addr := panel(t, func(c *net.TCPConn) {
+		b := make([]byte, 1024)
+		for _, text := range []string{"visible|images", "24576|a.jpg"} {
+			io.ReadFull(c, b[:len(text)])
+			io.WriteString(c, "ok")
+		}
+		for range size / 512 {
+			time.Sleep(150 * time.Millisecond) // to show its display
+			io.ReadFull(c, b[:512])
+		}
+		io.WriteString(c, "ok")
+		io.Copy(io.Discard, c)
+	})
+	c := devDial(t, &tcpx.Frames{Addr: addr, Timeout: 4 * time.Second})
+	if _, err := c.Send(t.Context(), devImage("a.jpg", devContent(size)), nil); err != nil {
+		t.Error(err)
+	}
+}
