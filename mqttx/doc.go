@@ -28,7 +28,7 @@
 // # Names
 //
 // Peers have names of 1 to 128 bytes, which say who sends and who receives. In topics all bytes
-// but letters, digits, '-', '_' and '.' are written as '%' and two hexadecimal digits. The name
+// but letters, digits, '-' and '_' are written as '%' and two hexadecimal digits. The name
 // of a Transport, so written, is its client ID too, unless ClientOptions has one.
 //
 //	pf/i/{to}/{from}   all messages, at QoS 0
@@ -39,7 +39,7 @@
 //
 // Without rules in the broker every client can use every name. These lines of a mosquitto ACL
 // file (acl_file) keep each client to its own, so that names are proven. With %u in place of %c
-// the names are those of users:
+// the names are those of users, which must then need no '%':
 //
 //	pattern write pf/i/+/%c
 //	pattern read pf/i/%c/+

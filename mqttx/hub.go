@@ -29,7 +29,7 @@ const (
 // HubOptions are the options of [Attach]; nil means all defaults.
 type HubOptions struct {
 	// Name is what peers call this program; empty: the client ID. A broker that checks who writes
-	// wants both to be the same.
+	// wants the client ID to be the name as it is written in topics.
 	Name string
 	// MaxMessage is the largest MQTT payload in bytes, for a broker that takes less than 16 KiB
 	// or for which larger ones are expensive. 0, and at most: 120 KiB, because the client's other

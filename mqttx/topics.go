@@ -33,7 +33,7 @@ func checkName(name string) error {
 	case len(name) > maxName:
 		return fmt.Errorf("the name %.40q... has %d bytes: at most %d are possible on MQTT", name, len(name), maxName)
 	case len(inboxTopic(name, "x")) > maxTopic: // nobody could send to it
-		return fmt.Errorf("the name %.40q... makes topics that are too long for MQTT: shorten it, or use letters, digits, '-', '_' and '.', of which none is written as three bytes", name)
+		return fmt.Errorf("the name %.40q... makes topics that are too long for MQTT: shorten it, or use letters, digits, '-' and '_', of which none is written as three bytes", name)
 	}
 	return nil
 }
@@ -46,10 +46,11 @@ func checkTopic(to, from string) error {
 	return nil
 }
 
-const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_."
+const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// encodeName writes bytes other than letters, digits, '-', '_' and '.' as '%' and two
-// hexadecimal digits, so that a name is one level of a topic.
+// encodeName writes bytes other than letters, digits, '-' and '_' as '%' and two hexadecimal
+// digits, so that a name is one level of a topic. (RabbitMQ delivers a '.' as a '/', and
+// NATS takes no client ID with one.)
 func encodeName(name string) string {
 	var b strings.Builder
 	for i := range len(name) {

@@ -10,12 +10,13 @@ import (
 func TestNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"dev-17":       "dev-17",
-		"A_b.9":        "A_b.9",
+		"A_b-9":        "A_b-9",
+		"192.0.2.7":    "192%2E0%2E2%2E7",
 		"a/b+c#d%":     "a%2Fb%2Bc%23d%25",
 		"Gerät":        "Ger%C3%A4t",
 		"\x00 \xff":    "%00%20%FF",
 		"$SYS":         "%24SYS",
-		"..":           "..",
+		"..":           "%2E%2E",
 		"%41":          "%2541",
 		"\U0001f4f7":   "%F0%9F%93%B7",
 		"space inside": "space%20inside",
@@ -27,7 +28,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q comes back as %q, %v", name, got, ok)
 		}
 	}
-	for _, level := range []string{"", "%", "%4", "%4x", "%41", "%2f", "a%", "+", "a b", "%-1", "% 1", "%0x1", strings.Repeat("x", maxName+1), strings.Repeat("%C3%A9", 60)} {
+	for _, level := range []string{"", "%", "%4", "%4x", "%41", "%2f", "a%", "+", "a b", "%-1", "% 1", "%0x1", "a.b", strings.Repeat("x", maxName+1), strings.Repeat("%C3%A9", 60)} {
 		if name, ok := sender("pf/i/me/" + level); ok {
 			t.Errorf("%q is taken as the name %q", level, name)
 		}
