@@ -1,6 +1,7 @@
 package mqttx
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -156,7 +157,7 @@ func (h *Hub) lost() {
 	taken := h.short >= maxShort && !h.sole
 	h.mu.Unlock()
 	if taken {
-		h.fail(fmt.Errorf("the broker %s has ended %d connections in a row at once: %w", h.broker, maxShort, transport.ErrClientIDTaken))
+		h.fail(fmt.Errorf("the broker %s has ended %d connections in a row at once; if it lets %s: %w", h.broker, maxShort, h.wants(), transport.ErrClientIDTaken))
 	}
 }
 
@@ -277,13 +278,27 @@ func (h *Hub) forgive() {
 func (h *Hub) hindrance() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.isUp || h.err != nil:
+	if h.isUp || h.err != nil {
 		return nil
-	case h.why != nil:
+	}
+	return cmp.Or(h.reason(), fmt.Errorf("there is no connection to the broker %s", h.broker))
+}
+
+// reason returns why there is no connection, nil if nobody knows. The mutex is held.
+func (h *Hub) reason() error {
+	if h.why != nil || h.short == 0 {
 		return h.why
 	}
-	return fmt.Errorf("there is no connection to the broker %s", h.broker)
+	return fmt.Errorf("the broker %s has ended the last connection at once: it does not let %s, or another client has its ID", h.broker, h.wants())
+}
+
+// wants is what a broker must allow. Many (RabbitMQ, AWS IoT) end a connection that wants more, and say nothing.
+func (h *Hub) wants() string {
+	wants := fmt.Sprintf("%q read %s or write %s+/%s", h.name, inboxFilter(h.name), inboxPrefix, encodeName(h.name))
+	if h.named {
+		wants += " or use " + presenceTopic(h.name)
+	}
+	return wants
 }
 
 // connectedSince returns when the client was connected, zero if it is not.
@@ -353,9 +368,9 @@ func (h *Hub) join(ctx context.Context) error {
 func (h *Hub) absent(err error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case h.why != nil:
-		return fmt.Errorf("%w: %w", err, h.why)
+	switch why := h.reason(); {
+	case why != nil:
+		return fmt.Errorf("%w: %w", err, why)
 	case h.own == nil && h.lives == 0:
 		return fmt.Errorf("%w: call mqttx.Attach before mqtt.NewClient, set no handlers in its options after that, and call the client's Connect", err)
 	}

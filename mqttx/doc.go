@@ -54,7 +54,8 @@
 //     on. If the broker does not let it see pf/p/{name} under another client ID, or both begin at once, one
 //     of the two ends with that error or transport.ErrClientIDTaken.
 //   - The broker refuses the client or its subscription: an error that says what to allow, for which
-//     transport.Retryable is false.
+//     transport.Retryable is false. Brokers that end the connection instead (RabbitMQ, AWS IoT) do not say
+//     why: after 10 seconds the error of Dial or Listen says what they may want to be allowed.
 //   - The broker is restarted: transfers wait, for at most Config.IdleTimeout, and continue. Those that end
 //     meanwhile say why there is no connection. Config.Logger hears of its end, of the reason, once, and of
 //     the next one.

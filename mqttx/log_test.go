@@ -192,6 +192,37 @@ func TestHubSaysWhyItIsNotConnected(t *testing.T) {
 	}
 }
 
+// A broker that ends connections instead of saying what it does not allow.
+func TestSevereBroker(t *testing.T) {
+	for name, c := range map[string]struct {
+		name, topic string
+		write       bool
+		wants       string
+	}{
+		"inbox":    {"x", "pf/i/x/+", false, `"x" read pf/i/x/+`},
+		"presence": {"x", "pf/p/x", true, `use pf/p/x`},
+		"dial":     {"", "pf/i/y/", true, `write pf/i/+/pf-`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := testbroker.Embedded(t, testbroker.Options{Severe: true, Deny: func(_, topic string, write bool) bool {
+				return write == c.write && strings.HasPrefix(topic, c.topic)
+			}})
+			ctx, cancel := context.WithCancel(t.Context())
+			over := make(chan struct{})
+			tr := &Transport{Broker: b.URL(), Name: c.name, Peer: "y", ClientOptions: mqtt.NewClientOptions().SetReconnectingHandler(
+				func(mqtt.Client, *mqtt.ClientOptions) {
+					cancel()
+					<-over
+				})}
+			_, err := tr.Dial(ctx)
+			close(over)
+			if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), c.wants) {
+				t.Errorf("%v, want one with %s", err, c.wants)
+			}
+		})
+	}
+}
+
 // A receiver whose answers the broker does not let through hears so in its log: its peers can only hear nothing.
 func TestMuteReceiverInTheLog(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{Deny: func(_, _ string, write bool) bool { return write }})

@@ -30,7 +30,7 @@ func (c *Conn) join(ctx context.Context) (*Session, error) {
 		return s, nil
 	case <-s.Done():
 	case <-ctx.Done():
-		s.Fail(ctx.Err())
+		s.Fail(s.hindered(ctx.Err()))
 	}
 	carrier.Wait()
 	return nil, s.Err()

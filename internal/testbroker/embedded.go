@@ -23,6 +23,8 @@ type Options struct {
 	Password string
 	// Deny refuses to let a client read from or write to a topic or filter.
 	Deny func(client, topic string, write bool) bool
+	// Severe has the broker disconnect a client that it denies something, as RabbitMQ does.
+	Severe bool
 }
 
 // A Fault is what happens to a message instead of its delivery.
@@ -119,7 +121,13 @@ func (h *hook) OnConnectAuthenticate(_ *mochi.Client, pk packets.Packet) bool {
 
 func (h *hook) OnACLCheck(cl *mochi.Client, topic string, write bool) bool {
 	deny := h.broker.o.Deny
-	return deny == nil || !deny(cl.ID, topic, write)
+	if deny == nil || !deny(cl.ID, topic, write) {
+		return true
+	}
+	if h.broker.o.Severe {
+		cl.Stop(packets.ErrNotAuthorized)
+	}
+	return false
 }
 
 func (h *hook) OnPublish(_ *mochi.Client, pk packets.Packet) (packets.Packet, error) {
