@@ -163,6 +163,9 @@ func (h *Hub) lost() {
 
 // failed notes why the client cannot connect.
 func (h *Hub) failed(err error) {
+	if h.own != nil && h.own.ctx.Err() != nil {
+		return // its end
+	}
 	if err = mqttclient.ConnectError(h.broker, err); h.own != nil && h.hopeless(err) {
 		h.fail(err)
 		return

@@ -192,6 +192,22 @@ func TestHubSaysWhyItIsNotConnected(t *testing.T) {
 	}
 }
 
+// What a client says of its own end while it connects is no news of the broker.
+func TestOwnEndIsNotLogged(t *testing.T) {
+	b := testbroker.Embedded(t, testbroker.Options{})
+	j := newJournal()
+	tr := &Transport{Broker: b.URL(), Name: "x", Config: native.Config{Logger: slog.New(j)}}
+	l, err := tr.Listen(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	tr.hub.failed(errors.New("operation was canceled"))
+	if n := j.count("the broker cannot be used"); n > 0 {
+		t.Errorf("%d lines", n)
+	}
+}
+
 // A broker that ends connections instead of saying what it does not allow.
 func TestSevereBroker(t *testing.T) {
 	for name, c := range map[string]struct {
