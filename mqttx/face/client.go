@@ -28,6 +28,7 @@ type client struct {
 	id         string // of the client
 	filters    map[string]byte
 	client     mqtt.Client
+	ledger     *ledger
 	log        *slog.Logger
 	ctx        context.Context // ends with Close
 	cancel     context.CancelFunc
@@ -69,6 +70,8 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 	c.id = o.ClientID
 	// What a session has waiting comes before a subscription could have a handler.
 	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { deliver(m) })
+	c.ledger = newLedger(o.Store)
+	o.SetStore(c.ledger)
 	o.OnConnect = func(mqtt.Client) { c.connected() }
 	o.OnConnectionLost = func(_ mqtt.Client, err error) { c.lost(err) }
 	o.OnReconnecting = func(mqtt.Client, *mqtt.ClientOptions) { c.pause() }
@@ -253,12 +256,7 @@ func (c *client) publish(ctx context.Context, topic string, qos byte, payload []
 	}
 	done := make(chan error, 1)
 	go func() {
-		token := c.client.Publish(topic, qos, false, payload)
-		select {
-		case <-token.Done():
-			done <- token.Error()
-		case <-c.ctx.Done():
-		}
+		done <- c.ledger.wait(c.ctx, c.client.Publish(topic, qos, false, payload).(*mqtt.PublishToken))
 	}()
 	select {
 	case err := <-done:

@@ -53,7 +53,8 @@ type Transport struct {
 	// Handlers, session and pace of reconnecting are set by the Transport.
 	ClientOptions *mqtt.ClientOptions
 
-	// MaxPayload bounds an MQTT payload in bytes; 0: 16 MiB, which holds 12 MiB of picture.
+	// MaxPayload bounds an MQTT payload in bytes; 0: 16 MiB, which holds 12 MiB of picture. Brokers
+	// have limits of their own (NATS: 1 MiB), and many end the connection of who exceeds them.
 	MaxPayload int
 	// Queue bounds the memory for messages of all terminals that wait for the Server, in bytes;
 	// 0: 64 MiB.

@@ -1,0 +1,120 @@
+package face
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// maxEnds is how many connections the largest of the messages on their way may see the end of.
+const maxEnds = 10
+
+// outbound is how the client's keys of messages that it publishes begin.
+const outbound = "o."
+
+// A ledger is a client's store, which tells when the broker has a message at QoS 1. The client's own token does so
+// already when it is about to send the message again, since its connection has ended. It would do that for ever with
+// one at which the broker ends each connection, as many do if it is too large for them.
+type ledger struct {
+	mqtt.Store
+
+	mu   sync.Mutex
+	open map[string]*entry // by key
+}
+
+// An entry is a message that the broker has not acknowledged.
+type entry struct {
+	size int
+	ends int        // of connections
+	over chan error // has room
+}
+
+func newLedger(store mqtt.Store) *ledger {
+	return &ledger{Store: cmp.Or[mqtt.Store](store, mqtt.NewMemoryStore()), open: make(map[string]*entry)}
+}
+
+// Put implements mqtt.Store.
+func (l *ledger) Put(key string, p packets.ControlPacket) {
+	l.mu.Lock()
+	l.enter(key, p)
+	l.mu.Unlock()
+	l.Store.Put(key, p)
+}
+
+// enter makes the entry of a message. The mutex is held.
+func (l *ledger) enter(key string, p packets.ControlPacket) {
+	if m, ok := p.(*packets.PublishPacket); ok && strings.HasPrefix(key, outbound) {
+		l.open[key] = &entry{size: len(m.Payload), over: make(chan error, 1)}
+	}
+}
+
+// Del implements mqtt.Store. Of a message it means that it is acknowledged.
+func (l *ledger) Del(key string) {
+	l.Store.Del(key)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end(key, nil)
+}
+
+// end is the end of a message. The mutex is held.
+func (l *ledger) end(key string, err error) {
+	if e := l.open[key]; e != nil {
+		delete(l.open, key)
+		e.over <- err
+	}
+}
+
+// All implements mqtt.Store. The client asks at each connection what it is to send again. If one of these messages is
+// why so many have ended, it is the largest.
+func (l *ledger) All() []string {
+	keys := l.Store.All()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	largest, size := "", -1
+	for _, key := range keys {
+		if l.open[key] == nil { // of an earlier program
+			l.enter(key, l.Store.Get(key))
+		}
+		if e := l.open[key]; e != nil && e.size > size {
+			largest, size = key, e.size
+		}
+	}
+	e := l.open[largest]
+	if e == nil {
+		return keys
+	}
+	if e.ends++; e.ends < maxEnds {
+		return keys
+	}
+	l.Store.Del(largest)
+	l.end(largest, fmt.Errorf("%d connections have ended with this message of %d bytes on its way, the largest: the broker may not take it; see its limits, and set MaxPayload", e.ends, size))
+	return slices.DeleteFunc(keys, func(key string) bool { return key == largest })
+}
+
+// wait returns when the broker has a message at QoS 1, or one at QoS 0 is written.
+func (l *ledger) wait(ctx context.Context, token *mqtt.PublishToken) error {
+	l.mu.Lock()
+	e := l.open[outbound+strconv.Itoa(int(token.MessageID()))]
+	l.mu.Unlock()
+	if e == nil { // or it has that already
+		select {
+		case <-token.Done():
+			return token.Error()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	select {
+	case err := <-e.over:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
