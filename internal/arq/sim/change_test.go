@@ -131,3 +131,25 @@ func TestLargeMessagesSwallowedAmongSmallOnes(t *testing.T) {
 		t.Errorf("%.2f of the link used after the path swallows messages over %d: %+v", used, cfg.MTU, p.a.Stats())
 	}
 }
+
+// A shaper near by lets a burst through at the speed of the wire, and then queues and drops: what the burst has shown is
+// not taken for the path's rate.
+func TestRateBehindATokenBucket(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []Config{
+		{Rate: 40 * mbit, Delay: 100 * time.Microsecond, Queue: 250_000, Burst: 64_000},
+		{Rate: 10 * mbit, Delay: 100 * time.Microsecond, Queue: 64_000, Burst: 32_000},
+	} {
+		p := alone(t, cfg, new(cc.Rate))
+		for _, most := range []float64{4, 1.1} { // what was sent for each byte received, at first and then
+			sent, received := p.a.ep.out.Stats.SentBytes, p.received
+			p.run(2 * time.Second)
+			sent, received = p.a.ep.out.Stats.SentBytes-sent, p.received-received
+			used, times := float64(received)/2/float64(cfg.Rate), float64(sent)/float64(received)
+			t.Logf("%d bytes a second: %.2f of them used, %.2f sent for each", cfg.Rate, used, times)
+			if used < 0.9 || times > most {
+				t.Errorf("%d bytes a second: %.2f of them used, %.2f sent for each", cfg.Rate, used, times)
+			}
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 type Config struct {
 	Rate  int64         // bytes a second through the bottleneck; 0: no bottleneck
 	Queue int64         // bytes that wait in front of it; more are dropped. 0: one bandwidth-delay product of 2 Delay
+	Burst int64         // bytes that pass it at once after a rest, as a token bucket lets them
 	Delay time.Duration // one way
 
 	LossIn  LossModel // before the bottleneck: what is lost has cost it nothing; nil: none
@@ -27,6 +28,11 @@ type Config struct {
 // this delay.
 func (c *Config) BDP() int64 {
 	return int64(float64(c.Rate) * (2 * c.Delay).Seconds())
+}
+
+// takes returns how long the bottleneck takes for so many bytes.
+func (c *Config) takes(size int64) time.Duration {
+	return time.Duration(float64(size) / float64(c.Rate) * float64(time.Second))
 }
 
 // Link is one direction of a path. It has one owner.
@@ -100,11 +106,12 @@ func (l *Link) Transmit(now time.Time, size int, d []Delivery) []Delivery {
 			return l.lose(size, d)
 		}
 		l.Stats.MaxQueue = max(l.Stats.MaxQueue, queued+int64(size))
-		if l.busy.Before(now) {
-			l.busy = now
+		if rested := now.Add(-c.takes(c.Burst)); l.busy.Before(rested) {
+			l.busy = rested
 		}
-		l.busy = l.busy.Add(time.Duration(float64(size) / float64(c.Rate) * float64(time.Second)))
-		at = l.busy
+		if l.busy = l.busy.Add(c.takes(int64(size))); l.busy.After(now) {
+			at = l.busy
+		}
 	}
 	if c.Loss != nil && c.Loss.Lost(l.rand) {
 		return l.lose(size, d)
