@@ -25,6 +25,7 @@ type flight struct {
 	now       time.Duration
 	next      int64
 	delivered int64
+	starved   bool // by a sender with too little to send
 }
 
 func (f *flight) round(n int, rtt time.Duration, lose func(i int) bool) {
@@ -35,7 +36,7 @@ func (f *flight) round(n int, rtt time.Duration, lose func(i int) bool) {
 		f.next++
 	}
 	f.now += rtt
-	s := Sample{Now: f.now, Prior: int64(n) * message, RTT: rtt, SRTT: rtt, MinRTT: rtt, Largest: f.next - 1, Next: f.next}
+	s := Sample{Now: f.now, Prior: int64(n) * message, RTT: rtt, SRTT: rtt, MinRTT: rtt, Largest: f.next - 1, Next: f.next, AppLimited: f.starved}
 	for i := range n {
 		if lose != nil && lose(i) {
 			f.c.Lost(f.now, first+int64(i))
@@ -254,6 +255,24 @@ func TestRateCorrectsALossRateThatIsTooHigh(t *testing.T) {
 	}
 	if p := r.loss.p(); p > 0.42 {
 		t.Errorf("a loss of %.2f is taken for 0.3", p)
+	}
+}
+
+// A burst that went through is no rate for ever where nearly all is lost since, though the sender runs out of messages: its
+// window is full of what has to be sent again.
+func TestRateForgetsABurst(t *testing.T) {
+	const rtt = 200 * time.Microsecond
+	r := newRate(message, Path{})
+	f := &flight{c: r, now: time.Second}
+	for range 20 {
+		f.round(200, rtt, nil)
+	}
+	f.starved = true
+	for range rounds + 1 {
+		f.round(200, rtt, func(i int) bool { return i > 1 })
+	}
+	if got, most := r.bandwidth(), 2*message/rtt.Seconds()/(1-maxLoss); got > 1.1*most {
+		t.Errorf("%.0f bytes a second, at most %.0f expected", got, most)
 	}
 }
 

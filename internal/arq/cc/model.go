@@ -159,6 +159,12 @@ func (l *lossMeter) over(o *round) bool {
 	return float64(o.lost) < n*p-lossSigmas*math.Sqrt(n*p*(1-p))
 }
 
+// beyond reports whether a round lost more than any p explains.
+func (l *lossMeter) beyond(o *round) bool {
+	n := float64(o.lost + o.arrived)
+	return float64(o.lost) > n*maxLoss+lossSigmas*math.Sqrt(n*maxLoss*(1-maxLoss))
+}
+
 // congested reports whether a round lost more than chance explains.
 func (l *lossMeter) congested(o *round) bool {
 	n := float64(o.lost + o.arrived)

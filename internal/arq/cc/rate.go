@@ -248,7 +248,8 @@ func (r *Rate) endRound(s *Sample) {
 	} else if o.most > 0 && s.Now-o.began < 4*s.SRTT+maxClump && (!r.rtt.queued(o.most, r.packetTime()) || r.loss.over(o)) {
 		r.loss.add(o)
 	}
-	if !s.AppLimited && !r.cut.active() || overflows { // what was before the cut is to be restored, if it does not overflow too
+	// What was before the cut is to be restored, or before the sender had too little; but not if as much is lost even so.
+	if !s.AppLimited && !r.cut.active() || overflows || r.loss.beyond(o) {
 		r.bw.rotate()
 		r.guess.rotate()
 	}
