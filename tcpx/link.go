@@ -83,6 +83,12 @@ func (l *link) ReadMessage(buf []byte) (int, error) {
 	return n, nil
 }
 
+// What the headers of the PROXY protocol, versions 1 and 2, begin with ("PROX", "\r\n\r\n"), as a length.
+const (
+	proxyText   = 0x584f5250
+	proxyBinary = 0x0a0d0a0d
+)
+
 // explain says what is likely the cause if a peer has not sent one message.
 func (l *link) explain(err error) error {
 	if err == nil {
@@ -96,6 +102,8 @@ func (l *link) explain(err error) error {
 		return err
 	case !l.heard && l.first[1] == 3 && (l.first[0] == 0x15 || l.first[0] == 0x16): // an alert or a handshake, RFC 8446 5.1
 		return fmt.Errorf("the peer at %s speaks TLS and this side does not: %s", peer, oneSided)
+	case errors.As(err, &tooLong) && !l.heard && (tooLong.Length == proxyText || tooLong.Length == proxyBinary):
+		return fmt.Errorf("the peer at %s begins with the PROXY protocol, which is not read here: turn that off in the proxy (send-proxy, proxy_protocol)", peer)
 	case errors.As(err, &tooLong):
 		return fmt.Errorf("the peer at %s does not speak pixferry over TCP: %w", peer, err)
 	case left && l.silent():
@@ -105,7 +113,7 @@ func (l *link) explain(err error) error {
 	case inTLS(l.conn, err):
 		return tlsError(peer, err)
 	}
-	return fmt.Errorf("the peer at %s has ended the connection before it said anything; it may expect TLS (%s): %w", peer, oneSided, noEOF(err))
+	return fmt.Errorf("the peer at %s has ended the connection before it said anything; it may expect TLS (%s), or be a proxy or a tunnel that does not reach the receiver: %w", peer, oneSided, noEOF(err))
 }
 
 // silent reports whether the peer has not sent a byte, or in TLS not its hello.

@@ -93,6 +93,8 @@ func TestGarbageIsRefused(t *testing.T) {
 	}{
 		"a browser":                 {[]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "does not speak pixferry"},
 		"a TLS client":              {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), "speaks TLS"},
+		"a proxy, in text":          {[]byte("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"), "PROXY protocol"},
+		"a proxy, in binary":        {[]byte("\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"), "PROXY protocol"},
 		"an oversized length":       {long, "does not speak pixferry"},
 		"random bytes in a frame":   {small, "message"},
 		"an empty message":          {make([]byte, 4), "message"},
@@ -144,6 +146,15 @@ func TestDialOfAnotherProtocol(t *testing.T) {
 	_, err := (&tcpx.Transport{Addr: addr}).Dial(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "does not speak pixferry") {
 		t.Errorf("%v; want it to say that the peer speaks something else", err)
+	}
+}
+
+// A proxy takes the connection before it knows whether the receiver is there.
+func TestDialOfAProxyWithoutAReceiver(t *testing.T) {
+	addr := answering(t, func(net.Conn) {})
+	_, err := (&tcpx.Transport{Addr: addr}).Dial(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "a proxy or a tunnel that does not reach the receiver") {
+		t.Errorf("%v; want it to name a proxy", err)
 	}
 }
 
