@@ -16,9 +16,10 @@ type Config struct {
 	// not. 0: 30 s.
 	//
 	// Without transfers nothing is sent, with one exception: a Conn that was dialled and is
-	// served asks at a third of this time whether its peer is still there, which also keeps NAT
-	// mappings open. If the peer falls silent it tries to join it again without limit. An
-	// accepted Conn over UDP, MQTT or another link that is not reliable, where a peer can vanish
+	// served asks at a third of this time whether its peer is still there, which also keeps open
+	// what forgets idle connections on the way: a NAT, firewall or proxy that does so after 10 s
+	// needs less than 30 s here. If the peer falls silent it tries to join it again without limit.
+	// An accepted Conn over UDP, MQTT or another link that is not reliable, where a peer can vanish
 	// without a word, ends after 10 times this time in silence, at least 5 minutes; a peer that
 	// lives begins a new session with its next Send.
 	IdleTimeout time.Duration
