@@ -71,6 +71,18 @@ func (l *ledger) end(key string, err error) {
 	}
 }
 
+// Reset implements mqtt.Store. The client forgets by it what an earlier program has left: after it has called itself
+// connected, so that some of its own messages may be there already.
+func (l *ledger) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, key := range l.Store.All() {
+		if l.open[key] == nil {
+			l.Store.Del(key)
+		}
+	}
+}
+
 // All implements mqtt.Store. The client asks at each connection what it is to send again. If one of these messages is
 // why so many have ended, it is the largest.
 func (l *ledger) All() []string {

@@ -55,6 +55,7 @@ func TestRecordIsSentAgain(t *testing.T) {
 	if err := await(t, "the end of Send", sent); err != nil || times.Load() != 2 {
 		t.Errorf("%v, and the record was at the broker %d times", err, times.Load())
 	}
+	waitUp(t, c.(*terminal).client, true) // one that ends while it subscribes takes its time
 }
 
 func TestLedger(t *testing.T) {
@@ -66,9 +67,14 @@ func TestLedger(t *testing.T) {
 		s.Put(key, p)
 	}
 	put(store, "o.1", 3) // by an earlier program
-	put(store, "i.2", 9)
 	l := newLedger(store)
 	put(l, "o.3", 2)
+	l.Reset()
+	if keys := store.All(); len(keys) != 1 || keys[0] != "o.3" {
+		t.Errorf("%q are left", keys)
+	}
+	put(store, "o.1", 3)
+	put(l, "i.2", 9)
 	put(l, "o.4", 1)
 	small, tiny := l.open["o.3"], l.open["o.4"]
 	for n := range maxEnds {
