@@ -68,12 +68,12 @@ func TestImageHasLeftWhenItHasArrived(t *testing.T) {
 // A cancel comes in time although the kernel has it all.
 func TestCancelOfWhatHasNotArrived(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
+	returned, ended := make(chan bool), make(chan error, 1)
 	addr := panel(t, func(c *net.TCPConn) {
 		io.WriteString(c, "Welcome from server!")
 		io.ReadFull(c, make([]byte, len("begin to send")))
 		time.AfterFunc(300*time.Millisecond, cancel)
-		<-ctx.Done()
+		<-returned
 		for {
 			if _, err := c.Read(make([]byte, 256)); err != nil {
 				ended <- err
@@ -85,6 +85,7 @@ func TestCancelOfWhatHasNotArrived(t *testing.T) {
 	if _, err := c.Send(ctx, devImage("", devContent(16<<10)), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("Send: %v", err)
 	}
+	close(returned)
 	if err := <-ended; errors.Is(err, io.EOF) {
 		t.Error("the server takes a part for the whole")
 	}
