@@ -5,13 +5,61 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pixferry/pixferry/internal/testnet"
 	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
 )
+
+// A text that is lost arrives with the next one, unless the pause waits for it. The server takes one receive for one text.
+func TestTextIsLostOnItsWay(t *testing.T) {
+	if !testnet.Inside(t) {
+		return
+	}
+	lo := func(state string) {
+		if out, err := exec.Command("ip", "link", "set", "lo", state).CombinedOutput(); err != nil {
+			t.Fatalf("%v, %s", err, out)
+		}
+	}
+	lo("up")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := devDial(t, &tcpx.Command{Addr: l.Addr().String(), Pause: time.Second})
+	sent := make(chan error, 1)
+	go func() { sent <- c.SendMessage(t.Context(), transport.Message{Data: []byte("open")}) }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	io.WriteString(conn, "hello client")
+	b := make([]byte, 1024)
+	for i, want := range []string{"hello server", "c", "open"} {
+		if n, err := conn.Read(b); string(b[:n]) != want {
+			t.Fatalf("%q came, %v; want %q", b[:n], err, want)
+		}
+		if i == 0 {
+			lo("down")
+			select {
+			case err := <-sent:
+				t.Logf("the command has left before the text that announces it came: %v", err)
+				sent <- err
+			case <-time.After(3 * time.Second):
+			}
+			lo("up")
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+}
 
 // panel is a server with little room that reads when it is told to.
 func panel(t *testing.T, serve func(c *net.TCPConn)) (addr string) {

@@ -42,8 +42,8 @@ type Begin struct {
 	// and the format. To replace a single file by each image set it to "image.bmp", and
 	// DirStore.Existing to Replace.
 	Name string
-	// Pause is how long the client waits after its text; 0: 300 ms, negative: none, for servers
-	// that need none, such as this one.
+	// Pause is how long the client waits after its text, and once more while that is not known to
+	// have arrived (Linux); 0: 300 ms, negative: none, for servers that need none, such as this one.
 	Pause time.Duration
 	// Timeout is how long the peer may be silent when something is due: the server's welcome, and
 	// the next bytes of the image or their acceptance. 0: 30 s, negative: no limit.

@@ -49,8 +49,8 @@ type Command struct {
 	Quiet time.Duration
 	// Name is the name of the images that are received, as in [Begin].
 	Name string
-	// Pause is how long the client waits after each text: hello server, c, the command, and f. 0:
-	// 300 ms, negative: none, for servers with Commands, such as this one.
+	// Pause is how long the client waits after each text, as in [Begin]: hello server, c, the
+	// command, and f. 0: 300 ms, negative: none, for servers with Commands, such as this one.
 	Pause time.Duration
 	// Timeout is how long the peer may be silent when something is due: the other side's hello,
 	// the rest of a command, and the next bytes of the image or their acceptance. 0: 30 s,

@@ -47,7 +47,8 @@ type deviceLink struct {
 	net.Conn
 	socket  syscall.RawConn // nil: none that is known
 	timeout time.Duration   // 0: no limit
-	ready   time.Time       // when the next text may go
+	pause   time.Duration   // behind the last text
+	ready   time.Time       // when the next one may go
 }
 
 // joinDevice dials.
@@ -126,8 +127,24 @@ func (l *deviceLink) write(ctx context.Context, p []byte) error {
 	return err
 }
 
-// settle waits until the next bytes may go.
-func (l *deviceLink) settle(ctx context.Context) error { return sleep.For(ctx, time.Until(l.ready)) }
+// settle waits until the next bytes may go. A text that was lost on its way arrives later, and the pause with it: else both
+// would arrive joined.
+func (l *deviceLink) settle(ctx context.Context) error {
+	for due, late := l.ready, false; ; {
+		if err := sleep.For(ctx, time.Until(l.ready)); err != nil || l.pause == 0 {
+			return err
+		}
+		n, ended := l.unacknowledged()
+		switch {
+		case ended || n == 0 && !late:
+			return nil
+		case n > 0 && l.timeout > 0 && time.Since(due) > l.timeout:
+			return fmt.Errorf("%v does not take a text: %w", l.RemoteAddr(), errSilent(l.timeout))
+		}
+		late = n > 0
+		l.ready = time.Now().Add(l.pause)
+	}
+}
 
 // unacknowledged is that of the socket, if it is known.
 func (l *deviceLink) unacknowledged() (n int, ended bool) {
@@ -168,7 +185,7 @@ func (l *deviceLink) say(ctx context.Context, text string, pause time.Duration) 
 	if err := l.write(ctx, []byte(text)); err != nil {
 		return err
 	}
-	l.ready = time.Now().Add(pause)
+	l.pause, l.ready = pause, time.Now().Add(pause)
 	return nil
 }
 

@@ -48,8 +48,9 @@ type Frames struct {
 	// Tiny says that the server takes images of 0 and 1 byte, as the one here does. Those in the
 	// field hang at such an image, so that the client refuses it without Tiny.
 	Tiny bool
-	// Pause is how long the client waits after continue, and the server between its two answers
-	// to an empty image; 0: 50 ms, negative: none, for peers that need none, such as those here.
+	// Pause is how long the client waits after continue, as in [Begin], and the server between its
+	// two answers to an empty image; 0: 50 ms, negative: none, for peers that need none, such as
+	// those here.
 	Pause time.Duration
 	// Quiet is the pause after which the server takes a text as complete if nothing else tells:
 	// FORMAT|DIR, and names without the extension of an image. 0: 100 ms, negative: only Timeout
