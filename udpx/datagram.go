@@ -19,6 +19,10 @@ import (
 // If the receiver does not keep the image it answers "bad image". It tells senders apart by
 // address. There are no names, IDs or digests.
 //
+// An image of more than 1,472 bytes travels in fragments. Boards with lwIP take none of these, as
+// ESP32 by default, or as many as they have buffers, 10 by default: there is no answer then.
+// [Header] does without.
+//
 // A receipt is of level Received: a receiver of this package answers when it has kept the image,
 // others when it has arrived. Without an answer the image may have arrived or not, and sending it
 // again may deliver it twice; the next one leaves from another local port, so that a late answer

@@ -35,8 +35,11 @@ const (
 // Nothing is numbered and nothing sent again, so the sender paces itself. By default it sends 32
 // datagrams at once and then one every 2 ms, 0.5 MB/s: a receiver with the usual buffer of 208
 // KiB, which holds about 90, may then be busy elsewhere for 120 ms without a loss. After an image
-// without a good answer the pace is halved, and after a second one halved again. A smaller Gap
-// will do for a receiver of this package or a machine that is not busy: 250 us are 4 MB/s.
+// without a good answer the pace is halved, and after a second one halved again, until one is
+// answered well; and no more than 4 go at once, then none, for as long as the Conn is open. A
+// smaller Gap will do for a receiver of this package or a machine that is not busy: 250 us are 4
+// MB/s. A board with lwIP has room for 6 datagrams, and loses the first image unless Gap is set:
+// 3 ms, or more if it waits for a display.
 //
 // # What can be mistaken
 //
@@ -71,8 +74,8 @@ type Header struct {
 	// Order is the byte order of headers, sent and received; LittleEndian by default.
 	Order framing.Order
 	// Gap is the mean time between two datagrams of an image; after a delay at most 2 ms of it
-	// are made up for. 0: none for the first 32, then 2 ms, and more after losses; negative:
-	// none.
+	// are made up for. 0: none for the first 32, then 2 ms, and more and from the start after
+	// losses; negative: none.
 	Gap time.Duration
 	// MaxImage is the largest image in bytes; 0: 64 MiB. A datagram that says more is not a
 	// header.
@@ -102,8 +105,16 @@ func (t *Header) Dial(ctx context.Context) (transport.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	lost := 0 // images in a row without a good answer; of whoever exchanges
-	pace := func() pacer { lost++; return defaultPace.slower(lost - 1) }
+	lost, free := 0, defaultPace.free // lost: images in a row without a good answer; of whoever exchanges
+	pace := func() pacer {
+		if lost > 0 { // a board may have room for 6, and loses each image that begins with more
+			free >>= 3
+		}
+		lost++
+		p := defaultPace.slower(lost - 1)
+		p.free = free
+		return p
+	}
 	if t.Gap != 0 {
 		pace = func() pacer { return pacer{gap: t.Gap} }
 	}
