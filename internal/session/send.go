@@ -393,7 +393,7 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 		p.memory.Release()
 	}
 	runtime.Gosched() // the writer has it while it is in the caches
-	return p.offset + int64(p.n), p.last, over(err)
+	return p.offset + int64(p.n), p.last && err == nil, over(err) // without its end the digest is unknown yet
 }
 
 // receipted makes sure that the Sender can check the receipt: one that comes early

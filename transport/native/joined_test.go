@@ -3,6 +3,7 @@ package native_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"testing"
 	"testing/synctest"
@@ -70,5 +71,32 @@ func TestImageThatIsHereAlreadyHoldsUpNoOther(t *testing.T) {
 			t.Error(err)
 		}
 		<-served
+	})
+}
+
+// slowEnd takes a second for what comes after its first bytes.
+type slowEnd struct{ *bytes.Reader }
+
+func (s slowEnd) ReadAt(p []byte, off int64) (int, error) {
+	if off >= 256<<10 {
+		time.Sleep(time.Second)
+	}
+	return s.Reader.ReadAt(p, off)
+}
+
+// The receipt of what was kept under an ID comes while the last bytes of another image are read, which is told all the same.
+func TestReceiptComesBeforeTheLastBytes(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, e *ends) {
+		b := bytes.Repeat([]byte("one "), 75_000)
+		o := &transport.SendOptions{ID: transport.NewID()}
+		for i, want := range []error{nil, nil, transport.ErrIDUsed} {
+			if i == 2 {
+				b = bytes.ToUpper(b)
+			}
+			img := &transport.Image{Name: "x", Body: transport.Content(slowEnd{bytes.NewReader(b)}, int64(len(b)))}
+			if _, err := e.conn.Send(t.Context(), img, o); !errors.Is(err, want) {
+				t.Errorf("Send number %d: %v; want %v", i+1, err, want)
+			}
+		}
 	})
 }
