@@ -295,7 +295,7 @@ func (h *Hub) reason() error {
 	return fmt.Errorf("the broker %s has ended the last connection at once: it does not let %s, or another client has its ID", h.broker, h.wants())
 }
 
-// wants is what a broker must allow. Many (RabbitMQ, AWS IoT) end a connection that wants more, and say nothing.
+// wants is what a broker must allow. RabbitMQ, for one, ends a connection that wants more, and does not say why.
 func (h *Hub) wants() string {
 	wants := fmt.Sprintf("%q read %s or write %s+/%s", h.name, inboxFilter(h.name), inboxPrefix, encodeName(h.name))
 	if h.named {

@@ -2,7 +2,6 @@ package mqttx
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -93,7 +92,7 @@ func (t *Transport) stranger(ctx context.Context) (*mqtt.ClientOptions, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.SetClientID("pf-" + rand.Text()).SetAutoReconnect(false).UnsetWill().SetStore(nil)
+	o.SetClientID(randomName()).SetAutoReconnect(false).UnsetWill().SetStore(nil)
 	o.OnConnect, o.OnConnectionLost, o.OnConnectionNotification = nil, nil, nil // the user's
 	mqttclient.Open(ctx, o, &mqttclient.Owner{Bound: boundPresence(t.Name)})
 	return o, nil

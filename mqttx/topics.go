@@ -1,6 +1,7 @@
 package mqttx
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/url"
@@ -73,3 +74,6 @@ func sender(topic string) (string, bool) {
 	name, err := url.PathUnescape(level)
 	return name, err == nil && checkName(name) == nil && encodeName(name) == level
 }
+
+// randomName returns a name that nobody has. Brokers need take no client ID of more than 23 bytes (MQTT 3.1.1, section 3.1.3.1).
+func randomName() string { return "pf-" + rand.Text()[:20] }

@@ -3,7 +3,6 @@ package mqttx
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -158,7 +157,7 @@ func (t *Transport) open(ctx context.Context) (*Hub, error) {
 
 // connect makes a hub whose client begins to connect.
 func (t *Transport) connect() (*Hub, error) {
-	name := cmp.Or(t.Name, "pf-"+rand.Text())
+	name := cmp.Or(t.Name, randomName())
 	if err := checkName(name); err != nil {
 		return nil, &transport.RejectedError{Reason: transport.ReasonName, Text: err.Error()}
 	}

@@ -7,6 +7,13 @@ import (
 	"time"
 )
 
+func TestRandomNames(t *testing.T) {
+	one, other := randomName(), randomName()
+	if one == other || len(one) > 23 || encodeName(one) != one {
+		t.Errorf("%q and %q", one, other)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"dev-17":       "dev-17",
