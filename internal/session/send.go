@@ -60,8 +60,8 @@ func (c *Conn) SendMessage(ctx context.Context, m transport.Message) error {
 	}
 	e := &transport.Error{Op: "message", ID: out.ID, Err: err}
 	errors.As(err, &e) // which says that the outcome is unknown
-	if r := (*transport.RejectedError)(nil); errors.As(err, &r) && (!r.Retryable || e.Outcome != transport.Unknown) { // as with images
-		e.Outcome = transport.Rejected
+	if r := (*transport.RejectedError)(nil); errors.As(err, &r) && (!r.Retryable || e.Outcome != transport.Unknown) {
+		e.Outcome = transport.Rejected // as of an image
 	}
 	if errors.Is(e.Err, context.Canceled) && ctx.Err() == nil {
 		e.Err = context.Cause(c.ctx)
@@ -392,8 +392,9 @@ func (u *upload) supply(ctx context.Context, x *sending, offset int64) (next int
 		err = errLost
 		p.memory.Release()
 	}
-	runtime.Gosched() // the writer has it while it is in the caches
-	return p.offset + int64(p.n), p.last && err == nil, over(err) // without its end the digest is unknown yet
+	runtime.Gosched()               // the writer has it while it is in the caches
+	finished = p.last && err == nil // else the digest is not noted
+	return p.offset + int64(p.n), finished, over(err)
 }
 
 // receipted makes sure that the Sender can check the receipt: one that comes early
