@@ -63,10 +63,21 @@ func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 			return "", err
 		}
 		p.end() // the partial file belongs to the intent
-		return "", err
+		return "", unsettled(err)
 	}
 	p.end()
 	return pl.final(), nil
+}
+
+// unsettled adds to a refusal what its sender has to know: under another ID the image would be stored twice.
+func unsettled(err error) error {
+	refused := (*RejectedError)(nil)
+	if !errors.As(err, &refused) {
+		return err
+	}
+	told := *refused
+	told.Text = clip(told.Text + "; it may be stored later: send it again under the same ID only")
+	return &told
 }
 
 // seal checks the size of the content and makes it durable.
@@ -101,7 +112,9 @@ func (d *openDir) receipt(id ID) (Receipt, bool, error) {
 	pl.busy = true
 	d.mu.Unlock()
 	if err := d.finish(pl); err != nil {
-		d.withdraw(pl)
+		if !d.withdraw(pl) {
+			err = unsettled(err)
+		}
 		return Receipt{}, false, err
 	}
 	return pl.receipt, true, nil

@@ -321,8 +321,11 @@ func TestDirStoreDiskFullAtEveryStep(t *testing.T) {
 		} else if failed != "" && !strings.HasPrefix(failed, "link") { // a rename takes its place
 			t.Errorf("%s: no error", failed)
 		}
+		refusal := err
 		if _, done, err := s.Receipt(t.Context(), bigID); err != nil {
 			t.Fatal(err)
+		} else if later := refusal != nil && strings.Contains(refusal.Error(), "under the same ID only"); later != (refusal != nil && done) {
+			t.Errorf("%s: stored later: %v, but the error says: %v", failed, done, refusal)
 		} else if !done {
 			if left := leftovers(t, s.Dir); len(left) > 0 {
 				t.Errorf("%s: space is not given back: %v", failed, left)
