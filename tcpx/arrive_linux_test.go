@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/pixferry/pixferry/internal/testnet"
 	"github.com/pixferry/pixferry/tcpx"
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 )
 
 // A text that is lost arrives with the next one, unless the pause waits for it. The server takes one receive for one text.
@@ -141,6 +143,7 @@ func TestCancelOfWhatHasNotArrived(t *testing.T) {
 
 // A server that reads slowly answers late, and not because it is silent.
 func TestAnswerToAnImageThatArrivesSlowly(t *testing.T) {
+	t.Parallel()
 	const size = 24 << 10
 	addr := panel(t, func(c *net.TCPConn) {
 		b := make([]byte, 1024)
@@ -159,4 +162,36 @@ func TestAnswerToAnImageThatArrivesSlowly(t *testing.T) {
 	if _, err := c.Send(t.Context(), devImage("a.jpg", devContent(size)), nil); err != nil {
 		t.Error(err)
 	}
+}
+
+// Between two peers may be one that has little room, and passes it on slowly: a modem, or a tunnel. The connection is none that
+// is dead.
+func TestSlowRelay(t *testing.T) {
+	t.Parallel()
+	r := devServe(t, &tcpx.Transport{Addr: "127.0.0.1:0"}, nil)
+	addr := panel(t, func(near *net.TCPConn) {
+		far, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			return
+		}
+		defer far.Close()
+		go io.Copy(near, far)
+		for b := make([]byte, 512); ; time.Sleep(150 * time.Millisecond) {
+			n, err := near.Read(b)
+			if err != nil {
+				return
+			}
+			far.Write(b[:n])
+		}
+	})
+	c := devDial(t, &tcpx.Transport{Addr: addr, Config: native.Config{IdleTimeout: 4 * time.Second}})
+	var all sync.WaitGroup
+	for range 3 {
+		all.Go(func() { // the relay takes one connection
+			if _, err := c.Send(t.Context(), devImage("a.jpg", devContent(4<<10)), nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
 }

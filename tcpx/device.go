@@ -77,8 +77,7 @@ func joinDevice(ctx context.Context, dial dialFunc, addr string, timeout time.Du
 }
 
 func newDeviceLink(conn net.Conn, timeout time.Duration) *deviceLink {
-	// Linux counts its user timeout from the first time that a peer has no room on, also for one that goes on taking some.
-	return &deviceLink{Conn: conn, socket: setOptions(conn, 0), timeout: timeout}
+	return &deviceLink{Conn: conn, socket: setOptions(conn), timeout: timeout}
 }
 
 func errSilent(after time.Duration) error {

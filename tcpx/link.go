@@ -53,10 +53,10 @@ type link struct {
 	close func() error
 }
 
-// newLink takes the connection over. userTimeout is how long the peer may be silent within a message too.
-func newLink(conn net.Conn, userTimeout time.Duration) *link {
-	setOptions(conn, userTimeout)
-	l := &link{conn: conn, r: messageReader{conn: conn, stall: stall{idle: userTimeout, end: func() { conn.Close() }}}, w: framing.NewWriter(conn, prefix), drain: drainTime}
+// newLink takes the connection over. idle is how long the peer may be silent within a message.
+func newLink(conn net.Conn, idle time.Duration) *link {
+	setOptions(conn)
+	l := &link{conn: conn, r: messageReader{conn: conn, stall: stall{idle: idle, end: func() { conn.Close() }}}, w: framing.NewWriter(conn, prefix), drain: drainTime}
 	l.close = sync.OnceValue(l.shut)
 	return l
 }

@@ -3,12 +3,10 @@ package tcpx
 import (
 	"encoding/binary"
 	"syscall"
-	"time"
 	"unsafe"
 )
 
 const (
-	tcpUserTimeout  = 0x12 // TCP_USER_TIMEOUT, in milliseconds
 	tcpNotSentLowat = 0x19 // TCP_NOTSENT_LOWAT
 	tcpQuickAck     = 0xc  // TCP_QUICKACK
 	tcpClose        = 7    // TCP_CLOSE, a state
@@ -19,13 +17,11 @@ const (
 	notSent = 2 * maxMessage
 )
 
-// setSocket sets the options that package net does not know. They only improve
-// matters, so a kernel without them is no error.
-func setSocket(raw syscall.RawConn, userTimeout time.Duration) {
-	raw.Control(func(fd uintptr) {
-		syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, notSent)
-		syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(min(userTimeout.Milliseconds(), 1<<31-1)))
-	})
+// setSocket sets the option that package net does not know. It only improves matters, so
+// a kernel without it is no error. TCP_USER_TIMEOUT is none of them: it counts from the first
+// time that a peer has no room on, and ends connections to those that go on taking some.
+func setSocket(raw syscall.RawConn) {
+	raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, notSent) })
 }
 
 // ackNow acknowledges what was read, which the kernel else leaves for up to 40 ms to be done with more.
@@ -38,13 +34,13 @@ func ackNow(raw syscall.RawConn) {
 func unacknowledged(raw syscall.RawConn) (n int, ended bool) {
 	raw.Control(func(fd uintptr) {
 		queued, state := int32(0), [4]byte{}
-		if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&queued))); e == 0 {
-			n = int(queued)
-		}
 		if info, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_INFO); err == nil {
 			binary.NativeEndian.PutUint32(state[:], uint32(info))
 		}
-		ended = state[0] == tcpClose
+		ended = state[0] == tcpClose // seen first: a connection ends in good order behind its last acknowledgement
+		if _, _, e := syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&queued))); e == 0 {
+			n = int(queued)
+		}
 	})
 	return n, ended
 }

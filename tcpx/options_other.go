@@ -2,12 +2,9 @@
 
 package tcpx
 
-import (
-	"syscall"
-	"time"
-)
+import "syscall"
 
-func setSocket(syscall.RawConn, time.Duration) {}
+func setSocket(syscall.RawConn) {}
 
 func ackNow(syscall.RawConn) {}
 

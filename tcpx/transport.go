@@ -61,7 +61,7 @@ func (t *Transport) Listen(ctx context.Context) (transport.Listener, error) {
 
 // dial connects within the idle time, which is the Transport's and so no end of the caller's context.
 func (t *Transport) dial(ctx context.Context) (native.Link, error) {
-	most, cancel := context.WithTimeout(ctx, t.userTimeout())
+	most, cancel := context.WithTimeout(ctx, t.idle())
 	defer cancel()
 	l, err := t.connect(most)
 	if err != nil {
@@ -80,7 +80,7 @@ func (t *Transport) connect(ctx context.Context) (native.Link, error) {
 		return nil, err
 	}
 	if t.TLS == nil {
-		return newLink(conn, t.userTimeout()), nil
+		return newLink(conn, t.idle()), nil
 	}
 	cfg := t.TLS
 	if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
@@ -95,7 +95,7 @@ func (t *Transport) connect(ctx context.Context) (native.Link, error) {
 		conn.Close()
 		return nil, tlsError(t.Addr, err)
 	}
-	return newLink(secured, t.userTimeout()), nil
+	return newLink(secured, t.idle()), nil
 }
 
 // dialTCP is the default of DialContext.
@@ -133,9 +133,9 @@ func isPort(port string) bool {
 	return err == nil
 }
 
-// userTimeout is how long the kernel waits for the peer to acknowledge bytes: as long
-// as the session does.
-func (t *Transport) userTimeout() time.Duration { return cmp.Or(t.Config.IdleTimeout, 30*time.Second) }
+// idle is how long the peer may be silent within a message, and while it is dialled: as long
+// as the session lets it.
+func (t *Transport) idle() time.Duration { return cmp.Or(t.Config.IdleTimeout, 30*time.Second) }
 
 func (t *Transport) listen(ctx context.Context) (native.LinkListener, error) {
 	if c := t.TLS; c != nil && len(c.Certificates) == 0 && c.GetCertificate == nil && c.GetConfigForClient == nil {
@@ -166,7 +166,7 @@ func (l *listener) Accept(context.Context) (native.Link, error) {
 	if l.t.TLS != nil {
 		conn = tls.Server(conn, l.t.TLS)
 	}
-	link := newLink(conn, l.t.userTimeout())
+	link := newLink(conn, l.t.idle())
 	link.accepted = true
 	return link, nil
 }
