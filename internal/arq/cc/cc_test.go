@@ -261,18 +261,22 @@ func TestRateCorrectsALossRateThatIsTooHigh(t *testing.T) {
 // A burst that went through is no rate for ever where nearly all is lost since, though the sender runs out of messages: its
 // window is full of what has to be sent again.
 func TestRateForgetsABurst(t *testing.T) {
-	const rtt = 200 * time.Microsecond
-	r := newRate(message, Path{})
-	f := &flight{c: r, now: time.Second}
-	for range 20 {
-		f.round(200, rtt, nil)
-	}
-	f.starved = true
-	for range rounds + 1 {
-		f.round(200, rtt, func(i int) bool { return i > 1 })
-	}
-	if got, most := r.bandwidth(), 2*message/rtt.Seconds()/(1-maxLoss); got > 1.1*most {
-		t.Errorf("%.0f bytes a second, at most %.0f expected", got, most)
+	for _, c := range []struct {
+		rtt    time.Duration
+		within int // rounds
+	}{{200 * time.Microsecond, 1}, {20 * time.Millisecond, rounds + 1}} {
+		r := newRate(message, Path{})
+		f := &flight{c: r, now: time.Second}
+		for range 20 {
+			f.round(200, c.rtt, nil)
+		}
+		f.starved = true
+		for range c.within {
+			f.round(200, c.rtt, func(i int) bool { return i > 1 })
+		}
+		if got, most := r.bandwidth(), 2*message/c.rtt.Seconds()/(1-maxLoss); got > 1.1*most {
+			t.Errorf("%v: %.0f bytes a second, at most %.0f expected", c.rtt, got, most)
+		}
 	}
 }
 

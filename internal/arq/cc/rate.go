@@ -253,6 +253,10 @@ func (r *Rate) endRound(s *Sample) {
 		r.bw.rotate()
 		r.guess.rotate()
 	}
+	if r.loss.beyond(o) && r.rtt.min < shortRTT { // where what was right is soon found again
+		r.bw = maxFilter{}
+		r.bw.sample(s.Rate)
+	}
 	r.start.round(r.bandwidth(), s.AppLimited)
 	o.restart(s)
 }
