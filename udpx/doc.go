@@ -18,7 +18,8 @@
 // # One socket, many peers
 //
 // One goroutine reads a socket and another writes to it, however many sessions it carries; an
-// idle session costs only memory. Messages find their session by connection ID. On Linux
+// idle session costs only memory. Messages find their session by connection ID; a load balancer in
+// front of several receivers has to go by the peer's address (nginx: hash $remote_addr). On Linux
 // datagrams move in batches, which the kernel cuts and joins (GSO, GRO) where it can; the
 // environment variable PIXFERRY_UDP_OFFLOAD=off turns that off.
 //
