@@ -89,6 +89,9 @@ const (
 	proxyBinary = 0x0a0d0a0d
 )
 
+// Slow has slow called now and then while bytes of a message come, which takes its time.
+func (l *link) Slow(slow func()) { l.r.stall.slow.Store(&slow) }
+
 // explain says what is likely the cause if a peer has not sent one message.
 func (l *link) explain(err error) error {
 	if err == nil {

@@ -6,14 +6,15 @@ import (
 )
 
 // A stall ends the connection of a peer that begins a message, which has memory then, and leaves it at that: after the
-// idle time, or at most twice as long. It looks once in that time, as a timer for each read would wake a processor each
-// time; nor is it a deadline, of which Close has its own.
+// idle time, or a second more. It looks every second, as a timer for each read would wake a processor each time; nor is
+// it a deadline, of which Close has its own. Of one that is slow it tells, at each look.
 type stall struct {
 	idle  time.Duration // 0: no limit
 	end   func()
-	reads atomic.Uint32 // within messages, counted when they begin and end: odd while one waits
-	looks atomic.Bool   // a timer is set
-	over  atomic.Bool   // end was called
+	slow  atomic.Pointer[func()] // nil: nobody is told
+	reads atomic.Uint32          // within messages, counted when they begin and end: odd while one waits
+	looks atomic.Bool            // a timer is set
+	over  atomic.Bool            // end was called
 }
 
 // begin notes that a read within a message begins.
@@ -29,17 +30,24 @@ func (s *stall) done() { s.reads.Add(1) }
 
 func (s *stall) watch() {
 	if s.looks.CompareAndSwap(false, true) {
-		s.look(s.reads.Load())
+		s.look(s.reads.Load(), 0)
 	}
 }
 
-func (s *stall) look(seen uint32) {
-	time.AfterFunc(s.idle, func() {
+// look looks again later. What it has seen has not changed for a while.
+func (s *stall) look(seen uint32, unchanged time.Duration) {
+	pause := min(s.idle, time.Second)
+	time.AfterFunc(pause, func() {
 		now := s.reads.Load()
-		switch {
+		switch within := now%2 == 1; {
 		case now != seen:
-			s.look(now)
-		case now%2 == 1:
+			if slow := s.slow.Load(); within && slow != nil {
+				(*slow)()
+			}
+			s.look(now, 0)
+		case within && unchanged+pause < s.idle:
+			s.look(now, unchanged+pause)
+		case within:
 			s.over.Store(true)
 			s.end()
 		default:

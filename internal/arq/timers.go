@@ -10,11 +10,12 @@ import (
 // idle watches for silence.
 type idle struct {
 	heard  time.Duration // when the last message arrived
+	partly time.Duration // when it was last noted that a message is arriving
 	since  time.Duration // when the first transfer began after a pause, or the last one ended
 	active bool          // transfers run, or the handshake does
 	attend bool          // silence counts without transfers too
 	pinged bool          // a keep-alive was sent since heard
-	pings  int           // keep-alives since the peer had something to say
+	pings  int32         // keep-alives since the peer had something to say
 }
 
 // firstKeepAlive is when a sender that has nothing left to send asks whether the peer that owes it
@@ -33,6 +34,15 @@ type persist struct {
 func (e *Engine) Attend(now time.Time, on bool) {
 	e.step(now)
 	e.idle.attend, e.idle.since = on, e.now
+}
+
+// Partly says that bytes of a message have come, which is not whole yet: over a slow link a large one takes longer than the
+// idle time. The peer lives, and hears by a PING that this side does.
+func (e *Engine) Partly(now time.Time) {
+	e.step(now)
+	if i := &e.idle; !e.ending.over() && e.now-max(i.heard, i.partly) >= e.cfg.Idle/3 {
+		i.partly, e.ping = e.now, true
+	}
 }
 
 // heard notes a valid message. eliciting: it was more than an acknowledgement.
@@ -60,7 +70,7 @@ func (e *Engine) watch() {
 // silence returns when a keep-alive is to be sent and when the session ends.
 func (e *Engine) silence() (ping, end time.Duration) {
 	i := &e.idle
-	from := max(i.heard, i.since)
+	from := max(i.heard, i.partly, i.since)
 	switch {
 	case i.active, i.attend:
 	case e.cfg.Linger > 0:

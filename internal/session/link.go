@@ -31,6 +31,8 @@ type ExtendedLink interface {
 	Apart() bool
 	// WriteApart is WriteMessage of a message in parts.
 	WriteApart(head, payload, tail []byte) error
+	// Slow has slow called now and then while bytes of a message come, which takes its time.
+	Slow(slow func())
 	// Abort is Close without regard to what was written.
 	Abort()
 }
@@ -72,8 +74,11 @@ func (c *LinkCarrier) Info() LinkInfo { return c.link.Info() }
 // Start implements Carrier.
 func (c *LinkCarrier) Start(s *Session) {
 	c.s = s
-	if c.extended != nil && c.extended.Apart() {
-		s.Apart()
+	if c.extended != nil {
+		if c.extended.Apart() {
+			s.Apart()
+		}
+		c.extended.Slow(c.partly)
 	}
 	c.wg.Go(c.read)
 	c.mu.Lock()
@@ -153,6 +158,12 @@ func (c *LinkCarrier) look() {
 	} else {
 		c.arm(deadline, false)
 	}
+}
+
+// partly notes that a message comes slowly.
+func (c *LinkCarrier) partly() {
+	c.s.Partly(time.Now())
+	c.look()
 }
 
 // receive reads the next message.

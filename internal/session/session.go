@@ -288,6 +288,13 @@ func (s *Session) Advance(now time.Time) {
 	s.unlock()
 }
 
+// Partly says that bytes of a message have come, which is not whole yet.
+func (s *Session) Partly(now time.Time) {
+	s.mu.Lock()
+	s.eng.Partly(now)
+	s.unlock()
+}
+
 // MaxMessage is the size that Poll's buffer must have at present. A larger one
 // lets it probe for larger messages.
 func (s *Session) MaxMessage() int {

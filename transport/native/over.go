@@ -191,6 +191,7 @@ type extension interface {
 	WaitMessage() error
 	Apart() bool
 	WriteApart(head, payload, tail []byte) error
+	Slow(slow func())
 	Abort()
 }
 
