@@ -16,6 +16,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // A Checker reads an image as it arrives: Write its bytes in order, then ask Err.
@@ -25,6 +26,7 @@ type Checker struct {
 	size   int64  // bytes consumed
 	end    int64  // the image's size as it says itself; 0: not yet known
 	broken bool
+	more   bool // than padding came behind the end
 
 	skip  int64 // bytes that say nothing about the structure
 	seek  bool  // skip to the next 0xff, where a JPEG's markers begin
@@ -45,7 +47,8 @@ func (c *Checker) Write(p []byte) (int, error) {
 	for len(p) > 0 {
 		used := len(p)
 		switch {
-		case c.step == nil: // nothing more to learn
+		case c.step == nil: // nothing more to learn of the image
+			c.behind(p)
 		case c.skip > 0:
 			used = int(min(c.skip, int64(used)))
 			c.skip -= int64(used)
@@ -67,6 +70,13 @@ func (c *Checker) Write(p []byte) (int, error) {
 	return n, nil
 }
 
+// behind looks for what is no padding behind the image's end, of which p has the rest and what follows.
+func (c *Checker) behind(p []byte) {
+	if rest := c.end - c.size; c.end > 0 && rest < int64(len(p)) {
+		c.more = c.more || slices.ContainsFunc(p[max(rest, 0):], func(b byte) bool { return b != 0 && b != 0xff })
+	}
+}
+
 // Err returns nil if the image is whole, or of a format of which that cannot be
 // told, or else what is missing.
 func (c *Checker) Err() error {
@@ -83,8 +93,9 @@ func (c *Checker) Err() error {
 	return nil
 }
 
-// Ended reports whether the image is known to be whole, and nothing came behind its end.
-func (c *Checker) Ended() bool { return c.end > 0 && c.size == c.end && !c.broken }
+// Ended reports whether the image is known to be whole, and nothing came behind its end but padding, as in the buffers of
+// cameras.
+func (c *Checker) Ended() bool { return c.end > 0 && c.size >= c.end && !c.more && !c.broken }
 
 func (c *Checker) await(n int, step func(*Checker, []byte)) { c.need, c.step = n, step }
 

@@ -63,6 +63,27 @@ func TestEveryCutIsTold(t *testing.T) {
 	}
 }
 
+// An image has ended if there is nothing behind it but what cameras fill their buffers with.
+func TestEnded(t *testing.T) {
+	for name, b := range pictures() {
+		for behind, want := range map[string]bool{"": true, "\x00": true, "\xff\xff\x00": true, "\x00\x00x": false, "\xfe\x00\x00": false} {
+			for _, n := range []int{1, 2, 7, len(b) - 1, len(b) + 100} {
+				var c Checker
+				for piece := range slices.Chunk(append(b[:len(b):len(b)], behind...), n) {
+					c.Write(piece)
+				}
+				if c.Ended() != want {
+					t.Errorf("%s and %q, in pieces of %d: has ended %v", name, behind, n, !want)
+				}
+			}
+		}
+		var c Checker
+		if c.Write(b[:len(b)-1]); c.Ended() {
+			t.Errorf("%s, cut, has ended", name)
+		}
+	}
+}
+
 func TestUnknownFormatsCannotBeTold(t *testing.T) {
 	for _, s := range []string{"", "B", "\x89", "some raw bytes", "BM\x00\x00\x00\x00 no size", "\xff\xd8 no JPEG", "\x89PIG is no PNG", "RIFF\x00\x00\x00\x00WAVE", "RIP and rest"} {
 		if err := check([]byte(s), 1); err != nil {
