@@ -65,8 +65,10 @@ func (o Outcome) String() string {
 
 // An Error is the failure of one operation on a Transport, Listener or Conn.
 type Error struct {
-	Op      string // "send", "message", "dial", "listen", "accept", "serve"
-	ID      ID     // zero if there is none
+	Op string // "send", "message", "dial", "listen", "accept", "serve"
+	// ID is zero if there is none. Send again under it if Outcome is Unknown. One that Send has made
+	// itself and not offered yet is over with its failure: the receiver may refuse it (ReasonStale).
+	ID      ID
 	Outcome Outcome
 	Err     error // the cause
 }
