@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"testing"
-	"time"
 )
 
 // A socket waits without memory to read into, and what Await has seen is still there to be read.
@@ -56,15 +55,7 @@ func TestAwait(t *testing.T) {
 
 // What the system says about a datagram that was sent is left to Read.
 func TestAwaitLeavesErrors(t *testing.T) {
-	l := listen(t)
-	u, err := net.DialUDP("udp", nil, l.LocalAddr().(*net.UDPAddr))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer u.Close()
-	l.Close()
-	c := New(u, quiet)
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c := refused(t)
 	for _, after := range []string{"before", "while"} {
 		sent := make(chan error, 1)
 		send := func() { sent <- c.Write([]Packet{{Data: []byte("x")}}) }

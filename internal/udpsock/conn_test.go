@@ -190,25 +190,30 @@ func TestCut(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("package net turns the system's word for it off")
-	}
+// refused returns a socket that is connected to a closed port, for ten seconds.
+func refused(t *testing.T) *Conn {
 	l := listen(t)
 	u, err := net.DialUDP("udp", nil, l.LocalAddr().(*net.UDPAddr))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer u.Close()
+	t.Cleanup(func() { u.Close() })
 	l.Close()
-	c := New(u, quiet)
+	u.SetReadDeadline(time.Now().Add(10 * time.Second))
+	return New(u, quiet)
+}
+
+func TestRefused(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("package net turns the system's word for it off")
+	}
+	c := refused(t)
 	if !c.Connected() {
 		t.Error("not connected")
 	}
 	if err := c.Write([]Packet{{Data: []byte("x")}}); err != nil {
 		t.Fatal(err)
 	}
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	if _, err := c.Read([]Packet{{Data: make([]byte, ReadSize)}}); !Refused(err) {
 		t.Errorf("Read after a datagram to a closed port: %v; want refused", err)
 	}
