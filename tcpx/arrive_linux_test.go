@@ -195,3 +195,48 @@ func TestSlowRelay(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// elsewhere says of its bytes what holds for those of another connection.
+type elsewhere struct {
+	net.Conn
+	other syscall.Conn
+}
+
+func (c elsewhere) SyscallConn() (syscall.RawConn, error) { return c.other.SyscallConn() }
+
+// A connection that has taken no text for Timeout is given up, also by calls that each end before.
+func TestConnectionThatTakesNoText(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	other, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	other.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+	for err == nil { // nobody reads
+		_, err = other.Write(make([]byte, 1<<20))
+	}
+	dials := 0
+	m := newMemNet()
+	devServe(t, &tcpx.Command{Listener: m}, nil)
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials++
+		conn, err := m.Dial(ctx, network, addr)
+		return elsewhere{conn, other.(syscall.Conn)}, err
+	}
+	c := devDial(t, &tcpx.Command{Pause: 10 * time.Millisecond, Timeout: 300 * time.Millisecond, DialContext: dial})
+	for calls := 0; dials < 2; calls++ {
+		if calls == 50 {
+			t.Fatal("the connection is kept")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		if err := c.SendMessage(ctx, transport.Message{Data: []byte("open")}); err == nil {
+			t.Error("sent")
+		}
+		cancel()
+	}
+}

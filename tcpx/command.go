@@ -236,7 +236,7 @@ func (c *commandConn) Send(ctx context.Context, img *transport.Image, o *transpo
 		if err := c.connect(ctx); err != nil {
 			return transport.Receipt{}, err
 		}
-		if err := c.link.settle(ctx); err != nil { // the connection is left for the next call
+		if err := c.link.settleOr(ctx, c.drop); err != nil {
 			return transport.Receipt{}, err
 		}
 		l := c.link
@@ -272,7 +272,7 @@ func (c *commandConn) command(ctx context.Context, command []byte) (transport.Ou
 	if err := c.connect(ctx); err != nil {
 		return transport.NotKept, err
 	}
-	if err := c.link.settle(ctx); err != nil {
+	if err := c.link.settleOr(ctx, c.drop); err != nil {
 		return transport.NotKept, err
 	}
 	if err := c.link.say(ctx, commandTag, c.pause); err != nil {

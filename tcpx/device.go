@@ -48,6 +48,8 @@ type deviceLink struct {
 	socket  syscall.RawConn // nil: none that is known
 	timeout time.Duration   // 0: no limit
 	pause   time.Duration   // behind the last text
+	due     time.Time       // when it was to be over
+	late    bool            // not all had arrived by then, or since
 	ready   time.Time       // when the next one may go
 }
 
@@ -127,22 +129,31 @@ func (l *deviceLink) write(ctx context.Context, p []byte) error {
 }
 
 // settle waits until the next bytes may go. A text that was lost on its way arrives later, and the pause with it: else both
-// would arrive joined.
+// would arrive joined. For one that does not arrive a call waits no longer than the timeout, and those behind it with it.
 func (l *deviceLink) settle(ctx context.Context) error {
-	for due, late := l.ready, false; ; {
+	for {
 		if err := sleep.For(ctx, time.Until(l.ready)); err != nil || l.pause == 0 {
 			return err
 		}
 		n, ended := l.unacknowledged()
 		switch {
-		case ended || n == 0 && !late:
+		case ended || n == 0 && !l.late:
 			return nil
-		case n > 0 && l.timeout > 0 && time.Since(due) > l.timeout:
+		case n > 0 && l.timeout > 0 && time.Since(l.due) > l.timeout:
 			return fmt.Errorf("%v does not take a text: %w", l.RemoteAddr(), errSilent(l.timeout))
 		}
-		late = n > 0
+		l.late = n > 0
 		l.ready = time.Now().Add(l.pause)
 	}
+}
+
+// settleOr is settle, and drops a connection that is of no use any more: one whose call has ended is left for the next.
+func (l *deviceLink) settleOr(ctx context.Context, drop func()) error {
+	err := l.settle(ctx)
+	if err != nil && ctx.Err() == nil {
+		drop()
+	}
+	return err
 }
 
 // unacknowledged is that of the socket, if it is known.
@@ -184,7 +195,8 @@ func (l *deviceLink) say(ctx context.Context, text string, pause time.Duration) 
 	if err := l.write(ctx, []byte(text)); err != nil {
 		return err
 	}
-	l.pause, l.ready = pause, time.Now().Add(pause)
+	l.pause, l.due = pause, time.Now().Add(pause)
+	l.ready = l.due
 	return nil
 }
 

@@ -46,7 +46,7 @@ func (c *framesConn) Send(ctx context.Context, img *transport.Image, o *transpor
 			c.drop()
 			return transport.Receipt{}, err
 		}
-		if err := c.link.settle(ctx); err != nil { // the connection is left for the next image
+		if err := c.link.settleOr(ctx, c.drop); err != nil {
 			return transport.Receipt{}, err
 		}
 		if err := c.link.send(ctx, out, header); err != nil {
