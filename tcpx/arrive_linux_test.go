@@ -19,6 +19,7 @@ import (
 
 // A text that is lost arrives with the next one, unless the pause waits for it. The server takes one receive for one text.
 func TestTextIsLostOnItsWay(t *testing.T) {
+	t.Parallel()
 	if !testnet.Inside(t) {
 		return
 	}
@@ -33,7 +34,7 @@ func TestTextIsLostOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c := devDial(t, &tcpx.Command{Addr: l.Addr().String(), Pause: time.Second})
+	c := devDial(t, &tcpx.Command{Addr: l.Addr().String(), Pause: 500 * time.Millisecond})
 	sent := make(chan error, 1)
 	go func() { sent <- c.SendMessage(t.Context(), transport.Message{Data: []byte("open")}) }()
 	conn, err := l.Accept()
@@ -53,7 +54,7 @@ func TestTextIsLostOnItsWay(t *testing.T) {
 			case err := <-sent:
 				t.Logf("the command has left before the text that announces it came: %v", err)
 				sent <- err
-			case <-time.After(3 * time.Second):
+			case <-time.After(1500 * time.Millisecond):
 			}
 			lo("up")
 		}
@@ -186,9 +187,9 @@ func TestSlowRelay(t *testing.T) {
 	})
 	c := devDial(t, &tcpx.Transport{Addr: addr, Config: native.Config{IdleTimeout: 4 * time.Second}})
 	var all sync.WaitGroup
-	for range 3 {
+	for range 12 { // answers come more often than the IdleTimeout
 		all.Go(func() { // the relay takes one connection
-			if _, err := c.Send(t.Context(), devImage("a.jpg", devContent(4<<10)), nil); err != nil {
+			if _, err := c.Send(t.Context(), devImage("a.jpg", devContent(1<<10)), nil); err != nil {
 				t.Error(err)
 			}
 		})
