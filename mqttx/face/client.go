@@ -35,7 +35,8 @@ type client struct {
 	once       sync.Once
 	token      *mqtt.ConnectToken // set when connecting is closed
 	connecting chan struct{}
-	tries      int // to reconnect, since the last connection; paho's reconnecting goroutine has it
+	turn       chan struct{} // capacity 1: full while somebody hands a message to client
+	tries      int           // to reconnect, since the last connection; paho's reconnecting goroutine has it
 
 	mu    sync.Mutex
 	lives int           // connections so far
@@ -56,7 +57,7 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 	}
 	c := &client{
 		broker: mqttclient.Name(o.Servers[0]), filters: make(map[string]byte, len(filters)),
-		up: make(chan struct{}), dead: make(chan struct{}), connecting: make(chan struct{}),
+		up: make(chan struct{}), dead: make(chan struct{}), connecting: make(chan struct{}), turn: make(chan struct{}, 1),
 	}
 	c.log = t.logger().With("broker", c.broker)
 	for _, f := range filters {
@@ -254,9 +255,22 @@ func (c *client) publish(ctx context.Context, topic string, qos byte, payload []
 	if err := c.wait(ctx); err != nil {
 		return err
 	}
+	select { // the client sends none that has waited for longer than a write may take, but keeps it
+	case c.turn <- struct{}{}:
+	case <-c.ctx.Done():
+		return transport.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := c.wait(ctx); err != nil { // the connection was lost meanwhile
+		<-c.turn
+		return err
+	}
 	done := make(chan error, 1)
 	go func() {
-		done <- c.ledger.wait(c.ctx, c.client.Publish(topic, qos, false, payload).(*mqtt.PublishToken))
+		token := c.client.Publish(topic, qos, false, payload).(*mqtt.PublishToken)
+		<-c.turn
+		done <- c.ledger.wait(c.ctx, token)
 	}()
 	select {
 	case err := <-done:
