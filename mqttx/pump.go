@@ -213,15 +213,20 @@ func (p *pump) rest(now, due time.Time) time.Time {
 		return due
 	}
 	p.used = time.Time{}
+	p.letGo()
+	return due
+}
+
+// letGo gives up the memory of the slots that are free.
+func (p *pump) letGo() {
 	for range inFlight {
 		select {
 		case s := <-p.free:
-			s.buf, s.token = nil, nil
+			s.buf = nil
 			p.free <- s
-		default: // flush has it
+		default: // somebody has it
 		}
 	}
-	return due
 }
 
 // finished ends the publisher if there are no sessions any more.
@@ -284,6 +289,7 @@ func (p *pump) drop(c *carrier) {
 
 // publish hands messages to the client. What the client loses the sessions repair.
 func (p *pump) publish(full <-chan *slot) {
+	defer p.letGo() // the last session may have ended before its time of rest
 	for s := range full {
 		began := time.Now()
 		s.medium.send(s)

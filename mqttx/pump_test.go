@@ -5,6 +5,10 @@ import (
 	"time"
 )
 
+type sink struct{}
+
+func (sink) send(*slot) {}
+
 // A client at rest has no memory for messages: of many most are idle.
 func TestPumpAtRest(t *testing.T) {
 	now := time.Unix(1000, 0)
@@ -41,5 +45,16 @@ func TestPumpAtRest(t *testing.T) {
 	}
 	if again := p.rest(now.Add(time.Hour), time.Time{}); !again.IsZero() {
 		t.Errorf("at rest it wakes at %v", again)
+	}
+	full := make(chan *slot, inFlight) // of sessions of which the last has ended
+	for range slots {
+		s := <-p.free
+		s.size(firstSize)
+		s.medium = sink{}
+		full <- s
+	}
+	close(full)
+	if p.publish(full); len(p.free) != inFlight || held() != 0 {
+		t.Errorf("without sessions %d bytes are left", held())
 	}
 }
