@@ -91,6 +91,7 @@ func (r *reader) letGo() {
 	}
 	clear(r.memory)
 	r.memory = r.memory[:0]
+	clear(r.packets[:cap(r.packets)]) // they hold it too
 }
 
 // adapt follows the traffic: a socket with little reads few packets at once.
