@@ -22,6 +22,13 @@ func (f *maxFilter) rotate() {
 	f.slot[f.at] = 0
 }
 
+// halve believes half of what was seen.
+func (f *maxFilter) halve() {
+	for i := range f.slot {
+		f.slot[i] /= 2
+	}
+}
+
 func (f *maxFilter) max() (m int64) {
 	for _, v := range f.slot {
 		m = max(m, v)

@@ -254,8 +254,7 @@ func (r *Rate) endRound(s *Sample) {
 		r.guess.rotate()
 	}
 	if r.loss.beyond(o) && r.rtt.min < shortRTT { // where what was right is soon found again
-		r.bw = maxFilter{}
-		r.bw.sample(s.Rate)
+		r.bw.halve() // and not all of it: a round is lost in a moment's pause too
 	}
 	r.start.round(r.bandwidth(), s.AppLimited)
 	o.restart(s)

@@ -153,3 +153,18 @@ func TestRateBehindATokenBucket(t *testing.T) {
 		}
 	}
 }
+
+// A peer that does not read for a moment, as a busy board, loses all that is in flight: that says nothing of the path's rate.
+func TestRateAfterPauses(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Rate: 200 * mbit, Delay: 400 * time.Microsecond, Queue: 500_000}
+	p := alone(t, cfg, new(cc.Rate))
+	p.every(105*time.Millisecond, func() {
+		p.a.ep.out.Down(true)
+		p.w.clock.After(5*time.Millisecond, func() { p.a.ep.out.Down(false) })
+	})
+	p.run(time.Second)
+	if used := float64(p.received) / float64(cfg.Rate); used < 0.75 {
+		t.Errorf("%.2f of the link used", used)
+	}
+}
