@@ -15,9 +15,8 @@ import "time"
 //     train says, and what is remembered of the path, holds for three rounds, which then show what is true.
 //   - Then one round in eight is sent a quarter faster, to find more, and the next slower.
 //   - Congestion is loss beyond p's noise while the round trip shows a filled queue: then 0.7 of the rate
-//     for a second, or 30 round trips, and what was before. That is not more than 1.4 times what comes through the
-//     full queue, and what was before is forgotten round by round while the queue overflows even so: it came of a
-//     burst that a token bucket has let through at the speed of the wire.
+//     for a second, or 30 round trips, and what was before. That is forgotten round by round while the queue
+//     overflows even so: it came of a burst that a token bucket has let through at the speed of the wire.
 //   - Over a round trip under a millisecond the pace is twice that, and the window the limit, while nothing is
 //     lost: timers are too coarse there, and what bounds the rate is most often this machine, which would rest
 //     whenever it is ahead of what it once measured.
@@ -242,7 +241,7 @@ func (r *Rate) endRound(s *Sample) {
 	}
 	overflows := r.loss.congested(o) && r.rtt.filled(o.most)
 	if overflows && r.mode > drain && !r.cut.active() {
-		r.cut.begin(s.Now, r.rtt.min, r.delivers(s))
+		r.cut.begin(s.Now, r.rtt.min, r.bandwidth())
 		r.guess = guess{}
 		r.forget()
 	} else if o.most > 0 && s.Now-o.began < 4*s.SRTT+maxClump && (!r.rtt.queued(o.most, r.packetTime()) || r.loss.over(o)) {
@@ -258,14 +257,6 @@ func (r *Rate) endRound(s *Sample) {
 	}
 	r.start.round(r.bandwidth(), s.AppLimited)
 	o.restart(s)
-}
-
-// delivers returns the bandwidth, but at most twice the rate at which messages have just come through a full queue.
-func (r *Rate) delivers(s *Sample) float64 {
-	if s.Rate == 0 || s.AppLimited {
-		return r.bandwidth()
-	}
-	return min(r.bandwidth(), 2*float64(s.Rate)/(1-r.loss.p()))
 }
 
 // forget leaves out what was sent so far when loss is counted.

@@ -157,14 +157,22 @@ func TestRateBehindATokenBucket(t *testing.T) {
 // A peer that does not read for a moment, as a busy board, loses all that is in flight: that says nothing of the path's rate.
 func TestRateAfterPauses(t *testing.T) {
 	t.Parallel()
-	cfg := Config{Rate: 200 * mbit, Delay: 400 * time.Microsecond, Queue: 500_000}
-	p := alone(t, cfg, new(cc.Rate))
-	p.every(105*time.Millisecond, func() {
-		p.a.ep.out.Down(true)
-		p.w.clock.After(5*time.Millisecond, func() { p.a.ep.out.Down(false) })
-	})
-	p.run(time.Second)
-	if used := float64(p.received) / float64(cfg.Rate); used < 0.75 {
-		t.Errorf("%.2f of the link used", used)
+	for _, c := range []struct {
+		cfg         Config
+		pause, rest time.Duration
+		least       float64
+	}{
+		{Config{Rate: 200 * mbit, Delay: 400 * time.Microsecond, Queue: 500_000}, 5 * time.Millisecond, 100 * time.Millisecond, 0.72},
+		{Config{Rate: 100 * mbit, Delay: 2 * time.Millisecond, Queue: 100_000}, 20 * time.Millisecond, 100 * time.Millisecond, 0.52},
+	} {
+		p := alone(t, c.cfg, new(cc.Rate))
+		p.every(c.pause+c.rest, func() {
+			p.a.ep.out.Down(true)
+			p.w.clock.After(c.pause, func() { p.a.ep.out.Down(false) })
+		})
+		p.run(3 * time.Second)
+		if used := float64(p.received) / 3 / float64(c.cfg.Rate); used < c.least {
+			t.Errorf("%d bytes a second: %.2f of them used", c.cfg.Rate, used)
+		}
 	}
 }
