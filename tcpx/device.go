@@ -171,7 +171,7 @@ func (l *deviceLink) arrive(ctx context.Context) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		n, ended := l.unacknowledged()
 		switch now := time.Now(); {
-		case n <= 1: // the end of the stream, which carries nothing
+		case n == 0:
 			return nil
 		case ended:
 			return fmt.Errorf("the connection to %v has ended with %d bytes on their way", l.RemoteAddr(), n)

@@ -60,10 +60,10 @@ func (w *oneWay) finish() error {
 func (w *oneWay) sendRest(ctx context.Context, out *transport.Outgoing, text string, pause time.Duration) (transport.Receipt, error) {
 	size, err := w.stream(ctx, out, text, pause)
 	if err == nil {
-		err = w.endStream()
+		err = w.arrive(ctx) // before its end: a cancel is then a reset, and TLS waits only 5 s for room for that
 	}
 	if err == nil {
-		err = w.arrive(ctx)
+		err = w.endStream()
 	}
 	if err != nil {
 		w.reset()

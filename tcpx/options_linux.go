@@ -29,7 +29,7 @@ func ackNow(raw syscall.RawConn) {
 	raw.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpQuickAck, 1) })
 }
 
-// unacknowledged returns how many bytes the peer's system has not acknowledged, with one for the end of the stream, and
+// unacknowledged returns how many bytes the peer's system has not acknowledged, and
 // whether the connection has ended, so that it never will.
 func unacknowledged(raw syscall.RawConn) (n int, ended bool) {
 	raw.Control(func(fd uintptr) {
