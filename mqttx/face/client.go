@@ -71,7 +71,7 @@ func (t *Transport) connect(ctx context.Context, filters []string, deliver func(
 	c.id = o.ClientID
 	// What a session has waiting comes before a subscription could have a handler.
 	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { deliver(m) })
-	c.ledger = newLedger(o.Store)
+	c.ledger = newLedger(o.Store, c.log)
 	o.SetStore(c.ledger)
 	o.OnConnect = func(mqtt.Client) { c.connected() }
 	o.OnConnectionLost = func(_ mqtt.Client, err error) { c.lost(err) }

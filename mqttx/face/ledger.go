@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ const outbound = "o."
 // one at which the broker ends each connection, as many do if it is too large for them.
 type ledger struct {
 	mqtt.Store
+	log *slog.Logger
 
 	mu   sync.Mutex
 	open map[string]*entry // by key
@@ -36,8 +38,8 @@ type entry struct {
 	over chan error // has room
 }
 
-func newLedger(store mqtt.Store) *ledger {
-	return &ledger{Store: cmp.Or[mqtt.Store](store, mqtt.NewMemoryStore()), open: make(map[string]*entry)}
+func newLedger(store mqtt.Store, log *slog.Logger) *ledger {
+	return &ledger{log: log, Store: cmp.Or[mqtt.Store](store, mqtt.NewMemoryStore()), open: make(map[string]*entry)}
 }
 
 // Put implements mqtt.Store.
@@ -86,7 +88,15 @@ func (l *ledger) Reset() {
 // All implements mqtt.Store. The client asks at each connection what it is to send again. If one of these messages is
 // why so many have ended, it is the largest.
 func (l *ledger) All() []string {
-	keys := l.Store.All()
+	keys, givenUp := l.look(l.Store.All())
+	if givenUp != nil { // it may be an earlier program's, which nobody waits for
+		l.log.Warn("a record is given up", "err", givenUp)
+	}
+	return keys
+}
+
+// look returns the keys without that of a message that is given up, and why that is.
+func (l *ledger) look(keys []string) ([]string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	largest, size := "", -1
@@ -100,14 +110,15 @@ func (l *ledger) All() []string {
 	}
 	e := l.open[largest]
 	if e == nil {
-		return keys
+		return keys, nil
 	}
 	if e.ends++; e.ends < maxEnds {
-		return keys
+		return keys, nil
 	}
+	err := fmt.Errorf("%d connections have ended with this message of %d bytes on its way, the largest: the broker may not take it; see its limits, and set MaxPayload", e.ends, size)
 	l.Store.Del(largest)
-	l.end(largest, fmt.Errorf("%d connections have ended with this message of %d bytes on its way, the largest: the broker may not take it; see its limits, and set MaxPayload", e.ends, size))
-	return slices.DeleteFunc(keys, func(key string) bool { return key == largest })
+	l.end(largest, err)
+	return slices.DeleteFunc(keys, func(key string) bool { return key == largest }), err
 }
 
 // wait returns when the broker has a message at QoS 1, or one at QoS 0 is written.

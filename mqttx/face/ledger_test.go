@@ -2,6 +2,7 @@ package face
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -67,7 +68,8 @@ func TestLedger(t *testing.T) {
 		s.Put(key, p)
 	}
 	put(store, "o.1", 3) // by an earlier program
-	l := newLedger(store)
+	var log strings.Builder
+	l := newLedger(store, slog.New(slog.NewTextHandler(&log, nil)))
 	put(l, "o.3", 2)
 	l.Reset()
 	if keys := store.All(); len(keys) != 1 || keys[0] != "o.3" {
@@ -97,5 +99,8 @@ func TestLedger(t *testing.T) {
 	}
 	if err := await(t, "an end", small.over); err == nil || !strings.Contains(err.Error(), "of 2 bytes") {
 		t.Error(err)
+	}
+	if n := strings.Count(log.String(), "is given up"); n != 2 {
+		t.Errorf("%d are logged, want 2:\n%s", n, log.String())
 	}
 }
