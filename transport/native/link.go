@@ -55,7 +55,9 @@ type LinkInfo struct {
 // A DialLink joins the peer. It is called for the first link and for each reconnect.
 type DialLink func(ctx context.Context) (Link, error)
 
-// A LinkListener accepts links, one for each session of a peer.
+// A LinkListener accepts links, one for each session of a peer. On one that is reliable a session
+// begins within 10 s, or the link is closed; others may be silent for as long as their peers like,
+// but of all links at most 256 wait for their session, the newest.
 type LinkListener interface {
 	Accept(ctx context.Context) (Link, error) // after Close: an error that matches net.ErrClosed
 	Addr() net.Addr
