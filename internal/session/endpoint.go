@@ -92,8 +92,8 @@ const handshakeTime = 10 * time.Second
 var errNoSession = errors.New("no session began within 10 s")
 
 // AcceptLink begins a session on a link that a peer has opened, which it owns from
-// now on, and returns once it is established. The context bounds this. On a link that was
-// opened here alone, such as a serial line, the peer may begin whenever it likes.
+// now on, and returns once it is established. The context bounds this. On a link that is not
+// reliable, as a serial line which was opened here alone, the peer may begin whenever it likes.
 func (e *Endpoint) AcceptLink(ctx context.Context, link Link) (*Conn, error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
