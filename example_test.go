@@ -3,6 +3,8 @@ package pixferry_test
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"image"
@@ -48,6 +50,19 @@ func receive(ctx context.Context) error {
 		return err
 	}
 	srv := &transport.Server{Store: &transport.DirStore{Dir: "in"}}
+	return srv.Serve(ctx, listener)
+}
+
+func receiveFromKnown(ctx context.Context, srv *transport.Server, mine tls.Certificate, senders *x509.CertPool) error {
+	t := &tcpx.Transport{Addr: ":9999", TLS: &tls.Config{
+		Certificates: []tls.Certificate{mine},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    senders,
+	}}
+	listener, err := t.Listen(ctx)
+	if err != nil {
+		return err
+	}
 	return srv.Serve(ctx, listener)
 }
 

@@ -15,6 +15,10 @@
 //
 // [Datagram], [Header] and [JSON] are protocols of devices in the field, both sides of each.
 //
+// Nothing here is encrypted, and anyone may send. Who does not see the traffic of a session of
+// Transport can neither take part in it nor end it; against those who do, use a tunnel such as
+// WireGuard, or package tcpx with TLS.
+//
 // # One socket, many peers
 //
 // One goroutine reads a socket and another writes to it, however many sessions it carries; an
