@@ -110,6 +110,20 @@ func oneDirectoryEach() *transport.DirStore {
 	}
 }
 
+func tellWhatIsStored(dir string) *transport.Server {
+	return &transport.Server{
+		Store: &transport.DirStore{Dir: dir},
+		Hooks: transport.Hooks{Finished: func(info transport.TransferInfo, receipt transport.Receipt, err error) {
+			switch {
+			case err != nil:
+				fmt.Println("not kept:", info.Source, info.Name, err)
+			case info.Stored != "": // empty if it was kept before
+				fmt.Println("kept:", filepath.Join(dir, info.Stored), receipt.Bytes)
+			}
+		}},
+	}
+}
+
 func relay(to transport.Conn) *transport.Server {
 	return &transport.Server{
 		Streaming: true, // the Handler runs while the bytes arrive; a DirStore as Store takes more than memory holds

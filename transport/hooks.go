@@ -31,8 +31,8 @@ type TransferInfo struct {
 	Source    string
 	Size      int64 // -1: unknown
 	Attempt   uint32
-	// Stored is the Store's name for the image. It is set in Finished, if the image was kept by
-	// this transfer.
+	// Stored is the Store's name for the image, a DirStore's the slash-separated path below Dir. It
+	// is set in Finished, if the image was kept by this transfer.
 	Stored string
 	// Duplicate is set in Finished, if the image is, or was, kept by another offer of the same
 	// ID. The Handler was not called for this one.
