@@ -30,6 +30,7 @@ type sending struct {
 	cancel context.CancelCauseFunc
 	live   *liveSource   // that it is a frame of; nil: none
 	turn   chan struct{} // closed when it may begin; nil: at once
+	most   int           // frames that may be on their way with it
 
 	captured time.Time // zero: unknown
 }
@@ -39,16 +40,18 @@ func (me *sending) before(other *sending) bool {
 	return other != nil && !me.captured.IsZero() && !other.captured.IsZero() && me.captured.Before(other.captured)
 }
 
-// A liveSource is a queue of depth one: a frame begins when the one before it has its
-// answer, and a newer one takes the place of that which waits. So there is always one that
-// arrives, however slow the link or the receiver, and none that gets old on its way.
+// A liveSource is a queue of depth one: a frame begins when the one before it (or that many
+// before it) has its answer, and a newer one takes the place of that which waits. So there is
+// always one that arrives, however slow the link or the receiver, and none that gets old on its
+// way.
 type liveSource struct {
-	source         string
-	first, waiting *sending
+	source  string
+	begun   []*sending // on their way
+	waiting *sending
 }
 
 func (q *liveSource) enter(me *sending) {
-	if me.before(q.first) || me.before(q.waiting) {
+	if slices.ContainsFunc(q.begun, me.before) || me.before(q.waiting) {
 		me.cancel(cut{ErrSuperseded})
 		return
 	}
@@ -60,8 +63,8 @@ func (q *liveSource) enter(me *sending) {
 }
 
 func (q *liveSource) leave(me *sending) {
-	if q.first == me {
-		q.first = nil
+	if i := slices.Index(q.begun, me); i >= 0 {
+		q.begun = slices.Delete(q.begun, i, i+1)
 	}
 	if q.waiting == me {
 		q.waiting = nil
@@ -70,9 +73,9 @@ func (q *liveSource) leave(me *sending) {
 }
 
 func (q *liveSource) next() {
-	if q.first == nil && q.waiting != nil {
-		q.first, q.waiting = q.waiting, nil
-		close(q.first.turn)
+	if me := q.waiting; me != nil && len(q.begun) < me.most {
+		q.begun, q.waiting = append(q.begun, me), nil
+		close(me.turn)
 	}
 }
 
@@ -114,7 +117,7 @@ func (s *Sender) send(ctx context.Context, info Info, img *Image, out *Outgoing,
 	if err := o.check(img, info); err != nil {
 		return r, err
 	}
-	ctx, me, err := s.enter(ctx, img, out)
+	ctx, me, err := s.enter(ctx, info, img, out)
 	if err != nil {
 		return r, err
 	}
@@ -196,7 +199,7 @@ func notAgain(err error) error { return fmt.Errorf("%w, and no other try: %w", e
 
 // enter registers a Send, whose context ends with the Sender; that of a live
 // frame also at its MaxAge, and with a newer one while it waits for its turn.
-func (s *Sender) enter(ctx context.Context, img *Image, out *Outgoing) (context.Context, *sending, error) {
+func (s *Sender) enter(ctx context.Context, info Info, img *Image, out *Outgoing) (context.Context, *sending, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed != nil {
@@ -218,7 +221,7 @@ func (s *Sender) enter(ctx context.Context, img *Image, out *Outgoing) (context.
 		q = &liveSource{source: source}
 		s.live[source] = q
 	}
-	me.live, me.turn = q, make(chan struct{})
+	me.live, me.turn, me.most = q, make(chan struct{}), max(1, min(live.InFlight, info.Concurrency))
 	q.enter(me)
 	if live.MaxAge > 0 {
 		t := time.AfterFunc(live.MaxAge, func() { cancel(cut{ErrTooOld}) })
@@ -233,7 +236,7 @@ func (s *Sender) leave(me *sending) {
 	defer s.mu.Unlock()
 	delete(s.running, me)
 	if q := me.live; q != nil {
-		if q.leave(me); q.first == nil && s.live[q.source] == q { // else it was over before, and another is in its place
+		if q.leave(me); len(q.begun) == 0 && s.live[q.source] == q { // else it was over before, and another is in its place
 			delete(s.live, q.source)
 		}
 	}

@@ -39,23 +39,24 @@ func TestFastLiveSourceOnASlowLinkIsNotStarved(t *testing.T) {
 	})
 }
 
+func begun(me *sending) bool {
+	select {
+	case <-me.turn:
+		return true
+	default:
+		return false
+	}
+}
+
 // A frame that was superseded, and whose goroutine is late to leave, is in nobody's way.
 func TestLateSupersededFrame(t *testing.T) {
 	var s Sender
 	enter := func() *sending {
-		_, me, err := s.enter(t.Context(), &Image{Source: "cam"}, &Outgoing{Options: SendOptions{Live: &Live{}}})
+		_, me, err := s.enter(t.Context(), everything, &Image{Source: "cam"}, &Outgoing{Options: SendOptions{Live: &Live{}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return me
-	}
-	begun := func(me *sending) bool {
-		select {
-		case <-me.turn:
-			return true
-		default:
-			return false
-		}
 	}
 	first, superseded, newest := enter(), enter(), enter()
 	s.leave(first)
@@ -136,7 +137,7 @@ func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 func TestFrameCapturedEarlierGivesWay(t *testing.T) {
 	var s Sender
 	enter := func(captured time.Time) (superseded func() bool, me *sending) {
-		ctx, me, err := s.enter(t.Context(), &Image{Source: "cam", Captured: captured}, &Outgoing{Options: SendOptions{Live: &Live{}}})
+		ctx, me, err := s.enter(t.Context(), everything, &Image{Source: "cam", Captured: captured}, &Outgoing{Options: SendOptions{Live: &Live{}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,5 +163,40 @@ func TestFrameCapturedEarlierGivesWay(t *testing.T) {
 	s.leave(newest)
 	if back, _ := enter(at(1)); back() { // the source's clock was set back
 		t.Error("a frame is measured by ones that have ended")
+	}
+}
+
+// Several frames may be on their way, as many as the caller and the Conn allow; the queue behind them stays
+// of depth one.
+func TestLiveFramesInFlight(t *testing.T) {
+	for _, c := range []struct{ inFlight, concurrency, begin int }{{2, 8, 2}, {3, 8, 3}, {3, 1, 1}, {0, 8, 1}, {-1, 8, 1}} {
+		var s Sender
+		info := Info{Confirms: Kept, Concurrency: c.concurrency}
+		enter := func() (*sending, context.Context) {
+			out := &Outgoing{Options: SendOptions{Live: &Live{InFlight: c.inFlight}}}
+			ctx, me, err := s.enter(t.Context(), info, &Image{Source: "cam"}, out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return me, ctx
+		}
+		var first []*sending
+		for range c.begin {
+			me, _ := enter()
+			if !begun(me) {
+				t.Errorf("%+v: frame %d waits", c, len(first))
+			}
+			first = append(first, me)
+		}
+		older, gone := enter()
+		newest, stays := enter()
+		if begun(older) || begun(newest) || gone.Err() == nil || stays.Err() != nil {
+			t.Errorf("%+v: of two more the newer one waits, and the other gives way", c)
+		}
+		s.leave(older)
+		s.leave(first[len(first)-1])
+		if !begun(newest) {
+			t.Errorf("%+v: a frame waits though one has left", c)
+		}
 	}
 }

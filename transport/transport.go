@@ -112,17 +112,22 @@ type SendOptions struct {
 // Live marks an image as a frame of a live source, which has a queue of depth one. A frame is
 // sent only when the one before it has been answered; while it waits, a newer one replaces it and
 // its Send returns ErrSuperseded. So no frame gets old on its way or in front of a slow Handler,
-// at the price of at most one frame per round trip. Call Send for each frame on a goroutine of
-// its own, as Send returns with the receipt.
+// at the price of at most one frame per round trip, unless InFlight says more. Call Send for each
+// frame on a goroutine of its own, as Send returns with the receipt.
 //
 // Newer means a later Image.Captured, or, if either frame has none, a later call of Send.
-// Handlers for one source of one Conn run one after the other, unless a frame was given up. A
-// frame that was under way when its link was lost may still arrive after newer ones: where order
-// matters, the receiver compares Captured too.
+// Handlers for one source of one Conn run one after the other, unless a frame was given up or
+// InFlight is over 1. Then, and after the loss of a link, a frame may arrive after newer ones:
+// where order matters, the receiver compares Captured too.
 type Live struct {
 	// Source names the live source, on this side only; empty means Image.Source. If both are
 	// empty the frame belongs to the Conn's one source without a name.
 	Source string
+	// InFlight is how many frames of the source may be on their way at once, at most
+	// [Info].Concurrency; 0: 1. It is for paths whose round trip is longer than the time between
+	// two frames: 4 are enough for 15 frames a second over 250 ms. On a path that is too slow for
+	// its frames, and before a slow Handler, each gets that many times as old.
+	InFlight int
 	// MaxAge bounds the time from the call of Send to the receipt: then the frame is given up,
 	// with ErrTooOld. 0: no limit.
 	MaxAge time.Duration
