@@ -6,10 +6,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"expvar"
 	"fmt"
 	"image"
 	"io"
 	"iter"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path"
@@ -121,6 +123,26 @@ func tellWhatIsStored(dir string) *transport.Server {
 				fmt.Println("kept:", filepath.Join(dir, info.Stored), receipt.Bytes)
 			}
 		}},
+	}
+}
+
+func counted(log *slog.Logger) *transport.Server {
+	counts := expvar.NewMap("pixferry")
+	return &transport.Server{
+		Store:  &transport.DirStore{Dir: "in"},
+		Logger: log,
+		Hooks: transport.Hooks{
+			ConnOpened: func(transport.Info) { counts.Add("peers", 1) },
+			ConnClosed: func(transport.Info, error) { counts.Add("peers", -1) },
+			Finished: func(_ transport.TransferInfo, receipt transport.Receipt, err error) {
+				if err != nil {
+					counts.Add("not kept", 1)
+					return
+				}
+				counts.Add("kept", 1)
+				counts.Add("bytes", receipt.Bytes)
+			},
+		},
 	}
 }
 
