@@ -11,9 +11,6 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// answerTime is how long a peer may take to answer the first message.
-const answerTime = 3 * time.Second
-
 // A carrier is one session's place on a hub. It outlives the client's connection: what
 // is lost with that the session repairs.
 type carrier struct {
@@ -125,19 +122,21 @@ func (c *carrier) advance() {
 		c.asked = time.Now()
 	case since.After(c.asked):
 		c.asked = since
-	case time.Since(c.asked) >= answerTime:
+	case time.Since(c.asked) >= c.h.answer:
 		c.session.Fail(fmt.Errorf("%q has not answered for %v: %w; if it does, the broker may not let %q write to %s, or read the answer",
-			c.peer, answerTime, transport.ErrNoReceiver, c.h.name, c.topic))
+			c.peer, c.h.answer, transport.ErrNoReceiver, c.h.name, c.topic))
 	}
 }
 
-// waits reports whether the peer has been asked for the first time.
-func (c *carrier) waits() bool { return c.dialled && !c.asked.IsZero() && !c.heard.Load() }
+// waits reports whether the peer has been asked for the first time, and has only so long to answer.
+func (c *carrier) waits() bool {
+	return c.dialled && !c.asked.IsZero() && !c.heard.Load() && c.h.answer > 0
+}
 
 // deadline is when advance is to be called.
 func (c *carrier) deadline() time.Time {
 	due := c.session.Deadline()
-	if answer := c.asked.Add(answerTime); c.waits() && (due.IsZero() || answer.Before(due)) {
+	if answer := c.asked.Add(c.h.answer); c.waits() && (due.IsZero() || answer.Before(due)) {
 		due = answer
 	}
 	return due

@@ -47,7 +47,7 @@
 //
 // # What can go wrong
 //
-//   - Nobody answers for 3 seconds: transport.ErrNoReceiver. A broker that does not let one of the two
+//   - Nobody answers for 3 seconds (AnswerTimeout): transport.ErrNoReceiver. A broker that does not let one of the two
 //     read or write looks the same; a receiver to which not even its own presence comes back warns of it in
 //     Config.Logger.
 //   - A second client takes a name: its Listen or Dial fails with transport.ErrNameTaken, and the first goes

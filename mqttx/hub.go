@@ -35,9 +35,15 @@ type HubOptions struct {
 	// or for which larger ones are expensive. 0, and at most: 120 KiB, because the client's other
 	// traffic waits behind each message.
 	MaxMessage int
+	// AnswerTimeout is how long a peer that is dialled may take for its first answer: more for one
+	// behind a slow modem. 0: 3 s, negative: Config.IdleTimeout. Then it is transport.ErrNoReceiver.
+	AnswerTimeout time.Duration
 	// Config holds the protocol's settings.
 	Config native.Config
 }
+
+// answerTime is how long a peer may take to answer the first message.
+const answerTime = 3 * time.Second
 
 // A Hub carries sessions with any number of peers on one MQTT client of yours; [Attach] makes
 // one. As a Transport it only listens; to dial use Peer. It is safe for concurrent use.
@@ -47,6 +53,7 @@ type Hub struct {
 	own      *ownClient // nil: the client is the user's
 	endpoint *session.Endpoint
 	log      *slog.Logger
+	answer   time.Duration // that a peer has for the first one; negative: as long as the session lasts
 	sizes    *sizes
 	pump     *pump
 	sessions sessions
@@ -106,7 +113,7 @@ func Attach(opts *mqtt.ClientOptions, o *HubOptions) (*Hub, error) {
 	if err := errors.Join(checkSize(o.MaxMessage), h.endpoint.Check()); err != nil {
 		return nil, fmt.Errorf("mqttx.Attach: %w", err)
 	}
-	h.named = true
+	h.named, h.answer = true, cmp.Or(o.AnswerTimeout, answerTime)
 	h.chain(opts)
 	return h, nil
 }

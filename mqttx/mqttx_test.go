@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/testbroker"
 	"github.com/pixferry/pixferry/transport"
+	"github.com/pixferry/pixferry/transport/native"
 	"github.com/pixferry/pixferry/transport/transporttest"
 )
 
@@ -118,13 +120,26 @@ func TestSizes(t *testing.T) {
 
 func TestNoReceiver(t *testing.T) {
 	b := testbroker.Embedded(t, testbroker.Options{})
-	began := time.Now()
-	_, err := (&Transport{Broker: b.URL(), Peer: "nobody"}).Dial(within(t))
-	if !errors.Is(err, transport.ErrNoReceiver) {
-		t.Errorf("%v", err)
-	}
-	if took := time.Since(began); took > answerTime+10*time.Second {
-		t.Errorf("it took %v", took)
+	for _, tt := range []struct {
+		answer, idle time.Duration
+		want         string
+	}{
+		{0, 0, "has not answered for 3s"},
+		{time.Second, 0, "has not answered for 1s"},
+		{-1, 4 * time.Second, "nothing has come back"},
+	} {
+		t.Run(tt.want, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			tr := &Transport{Broker: b.URL(), Peer: "nobody", AnswerTimeout: tt.answer, Config: native.Config{IdleTimeout: tt.idle}}
+			_, err := tr.Dial(within(t))
+			if !errors.Is(err, transport.ErrNoReceiver) || !strings.Contains(err.Error(), tt.want) {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 14*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
 	}
 }
 

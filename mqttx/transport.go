@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
@@ -43,6 +44,9 @@ type Transport struct {
 	// fields above replace its own, except for a client ID. Order of handlers, session and pace
 	// of reconnecting are set by the Transport.
 	ClientOptions *mqtt.ClientOptions
+	// AnswerTimeout is how long a peer that is dialled may take for its first answer: more for one
+	// behind a slow modem. 0: 3 s, negative: Config.IdleTimeout. Then it is transport.ErrNoReceiver.
+	AnswerTimeout time.Duration
 	// Config holds the protocol's settings.
 	Config native.Config
 
@@ -166,6 +170,7 @@ func (t *Transport) connect() (*Hub, error) {
 		return nil, err
 	}
 	h := newHub(name, opts.Servers[0], t.sizes, t.endpoint, logger(t.Config))
+	h.answer = cmp.Or(t.AnswerTimeout, answerTime)
 	h.named = t.Name != ""
 	h.own = newOwnClient(h, opts)
 	h.own.call = t.witness
