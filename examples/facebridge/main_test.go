@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func await[T any](t testing.TB, what string, c <-chan T) (v T) {
 	t.Helper()
