@@ -18,6 +18,7 @@ import (
 // damage changes one bit of a stream of messages, once over all connections.
 type damage struct {
 	message int // which of a connection's messages, its prefix included; the first is 0
+	least   int // bytes that a message has which counts; between large ones there may be any number of small ones
 	at      int // byte of it; negative: from its end
 	bit     byte
 	done    atomic.Bool
@@ -56,7 +57,7 @@ func (s *stream) pass(p []byte) {
 			at += s.end
 		}
 		original := p[i]
-		if s.count == s.message && s.offset == at && s.done.CompareAndSwap(false, true) {
+		if s.count == s.message && s.end >= s.least && s.offset == at && s.done.CompareAndSwap(false, true) {
 			p[i] ^= s.bit
 		}
 		if s.offset++; s.end == 0 {
@@ -66,7 +67,10 @@ func (s *stream) pass(p []byte) {
 			}
 		}
 		if s.offset == s.end {
-			s.count, s.offset, s.end = s.count+1, 0, 0
+			if s.end >= s.least {
+				s.count++
+			}
+			s.offset, s.end = 0, 0
 		}
 	}
 }
@@ -134,14 +138,14 @@ func TestChangedPayloadCostsABlock(t *testing.T) {
 		message int
 		again   int64 // bytes at most
 	}{
-		"small":            {50_000, 1, 50_000},
-		"one of the first": {3 << 20, 5, 1 << 20},
-		"one of the last":  {3<<20 + 12_345, 11, 1 << 20},
+		"small":            {50_000, 0, 50_000},
+		"one of the first": {3 << 20, 2, 1 << 20},
+		"one of the last":  {3<<20 + 12_345, 10, 1 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := receive(t, nil)
-			d := &damage{message: c.message, at: 10_000, bit: 16}
+			d := &damage{message: c.message, least: 20_000, at: 10_000, bit: 16}
 			conn := dial(t, &tcpx.Transport{Addr: r.addr, DialContext: d.dial(false)})
 			b := content(c.size)
 			receipt, err := conn.Send(t.Context(), image("big.bin", b), nil)
@@ -178,7 +182,7 @@ func TestChangedPayloadCostsABlock(t *testing.T) {
 	t.Run("stream", func(t *testing.T) {
 		t.Parallel()
 		r := receive(t, nil)
-		d := &damage{message: 5, at: 10_000, bit: 16}
+		d := &damage{message: 2, least: 20_000, at: 10_000, bit: 16}
 		conn := dial(t, &tcpx.Transport{Addr: r.addr, DialContext: d.dial(false)})
 		img := image("big.bin", nil)
 		img.Body = transport.Stream(bytes.NewReader(content(3 << 20)))
