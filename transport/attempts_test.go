@@ -257,7 +257,7 @@ func TestAttemptEndsWhileANewerOneTakesItOver(t *testing.T) {
 	store := &hungStore{write: true}
 	s := &Server{Store: store}
 	bubble(t, s, func(t *testing.T) {
-		store.hangs, store.back = make(chan struct{}), make(chan struct{})
+		store.hangs, store.back = make(chan struct{}, 1), make(chan struct{})
 		in := inbox(t, s, "10.0.0.1:1000")
 		o := Offer{ID: MakeID(1, 1), Image: Image{Name: "x"}, Size: int64(len(content)), Attempt: 1}
 		old := mustOffer(t, in, o)

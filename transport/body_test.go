@@ -16,20 +16,20 @@ import (
 	"github.com/pixferry/pixferry/chunk"
 )
 
-// once is a reader that counts its openings and closings.
-type once struct {
+// counted is a reader that counts how often it is closed.
+type counted struct {
 	io.Reader
 	closed *int
 }
 
-func (o once) Close() error { *o.closed++; return nil }
+func (c counted) Close() error { *c.closed++; return nil }
 
 func TestBodiesOverRetries(t *testing.T) {
 	content := picture(1, 100_000)
 	opened, closed := 0, 0
-	counted := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+	again := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
 		opened++
-		return once{bytes.NewReader(content), &closed}, -1, nil
+		return counted{bytes.NewReader(content), &closed}, -1, nil
 	})
 	for name, c := range map[string]struct {
 		body   Body
@@ -41,8 +41,8 @@ func TestBodiesOverRetries(t *testing.T) {
 		"stream not yet read":    {Stream(bytes.NewReader(content)), 0, 0, nil},
 		"stream, sniffed only":   {Stream(bytes.NewReader(content)), sniffLen, 0, nil},
 		"stream that was read":   {Stream(bytes.NewReader(content)), sniffLen + 1, 0, ErrBodyConsumed},
-		"OpenFunc not yet read":  {counted, 0, 1, nil},
-		"OpenFunc that was read": {counted, 1000, 2, nil},
+		"OpenFunc not yet read":  {again, 0, 1, nil},
+		"OpenFunc that was read": {again, 1000, 2, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -130,21 +130,14 @@ func TestBodySizeIsHeld(t *testing.T) {
 }
 
 func TestOpenFuncWithoutSize(t *testing.T) {
-	closed := false
+	closed := 0
 	_, err := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
-		return closer{strings.NewReader("x"), func() error { closed = true; return nil }}, -7, nil
+		return counted{strings.NewReader("x"), &closed}, -7, nil
 	}).Open(t.Context())
-	if !errors.Is(err, ErrConfig) || !closed {
-		t.Errorf("%v, closed: %v", err, closed)
+	if !errors.Is(err, ErrConfig) || closed != 1 {
+		t.Errorf("%v, closed %d times", err, closed)
 	}
 }
-
-type closer struct {
-	io.Reader
-	close func() error
-}
-
-func (c closer) Close() error { return c.close() }
 
 // openedFile returns a file of 100 bytes, and its open body.
 func openedFile(t *testing.T) (path string, b *OpenBody) {
@@ -192,7 +185,7 @@ func TestBodyOfAnImageThatIsNotSentIsClosed(t *testing.T) {
 	var s Sender
 	closed := 0
 	body := OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
-		return once{strings.NewReader("x"), &closed}, 1, nil
+		return counted{strings.NewReader("x"), &closed}, 1, nil
 	})
 	_, err := s.Send(t.Context(), everything, &Image{Name: "a/b", Body: body}, nil, keep)
 	if wantOutcome(t, err, Rejected, nil); closed != 1 {

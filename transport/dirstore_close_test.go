@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"runtime"
 	"testing"
 
@@ -13,18 +14,13 @@ func TestDirStoreCloseUnderImages(t *testing.T) {
 	content := picture(1, 3*chunk.BlockSize)
 	s := newDirStore(t, &DirStore{})
 	id := NewID()
-	p, err := s.Open(t.Context(), offerOf(id, "a.jpg", content))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fill(p, content[:2*chunk.BlockSize]); err != nil {
-		t.Fatal(err)
-	}
+	p := mustOpen(t, s, offerOf(id, "a.jpg", content))
+	mustFill(t, p, content[:2*chunk.BlockSize])
 	next := reopen(t, s)
 	if _, _, err := next.Receipt(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.WriteAt(make([]byte, 5), 0)
+	_, err := p.WriteAt(make([]byte, 5), 0)
 	wantReason(t, err, ReasonGoingAway, true)
 	_, err = p.ReadAt(make([]byte, 5), 0)
 	wantReason(t, err, ReasonGoingAway, true)
@@ -54,14 +50,10 @@ func TestDirStoreCloseWaitsForCommits(t *testing.T) {
 		}
 		return n, nil
 	}
-	committed, closed := make(chan error, 1), make(chan error, 1)
-	go func() {
-		_, _, err := deliver(s, NewID(), "a.jpg", content)
-		committed <- err
-	}()
+	committed := async(func() error { _, _, err := deliver(s, NewID(), "a.jpg", content); return err })
 	<-syncing
 	d := s.opened
-	go func() { closed <- s.Close() }()
+	closed := async(s.Close)
 	for d.using.TryRLock() { // until Close waits
 		d.using.RUnlock()
 		runtime.Gosched()
@@ -70,10 +62,7 @@ func TestDirStoreCloseWaitsForCommits(t *testing.T) {
 		t.Error("Close did not wait for the Commit")
 	}
 	close(goOn)
-	if err := <-committed; err != nil {
-		t.Error(err)
-	}
-	if err := <-closed; err != nil {
+	if err := errors.Join(<-committed, <-closed); err != nil {
 		t.Error(err)
 	}
 	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": content})

@@ -149,10 +149,7 @@ func (l *life) check(t *testing.T) {
 		content := contents[id]
 		if id == bigID && !l.resuming {
 			// Every checkpoint counts, and one whose record was written as the process died.
-			p, err := s.Open(t.Context(), offerOf(bigID, "big.jpg", bigBefore))
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := mustOpen(t, s, offerOf(bigID, "big.jpg", bigBefore))
 			if reused, err := fill(p, bigBefore); err != nil || reused < l.checkpoints || reused > l.checkpoints+1 {
 				t.Errorf("%d blocks of %d reused, %v", reused, l.checkpoints, err)
 			}
@@ -270,10 +267,7 @@ func TestDirStoreSyncsInOrder(t *testing.T) {
 		steps = append(steps, op+" "+strings.ReplaceAll(name, token, "X"))
 		return 0, nil
 	}
-	p, err := s.Open(t.Context(), PartialOffer{ID: deepID, Image: Image{Name: "deep.jpg"}, Size: 5, Algorithm: chunk.SHA256})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := mustOpen(t, s, PartialOffer{ID: deepID, Image: Image{Name: "deep.jpg"}, Size: 5, Algorithm: chunk.SHA256})
 	p.WriteAt([]byte("12345"), 0)
 	if _, err := p.Commit(t.Context(), &Image{Name: "deep.jpg"}, receiptOf(deepID, []byte("12345"))); err != nil {
 		t.Fatal(err)
@@ -371,11 +365,7 @@ func TestDirStoreSyncsADirectoryMadeForAnotherImage(t *testing.T) {
 		}
 		return 0, nil
 	}
-	first := make(chan error, 1)
-	go func() {
-		_, _, err := deliver(s, smallID, "first.jpg", small)
-		first <- err
-	}()
+	first := async(func() error { _, _, err := deliver(s, smallID, "first.jpg", small); return err })
 	<-made
 	mustDeliver(t, s, deepID, "second.jpg", small)
 	mu.Lock()

@@ -31,17 +31,12 @@ func TestDirStoreGone(t *testing.T) {
 			if _, _, err := deliver(s, before, "before.jpg", content); err != nil {
 				t.Fatal(err)
 			}
-			p, err := s.Open(t.Context(), offerOf(id, "a.jpg", content))
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := mustOpen(t, s, offerOf(id, "a.jpg", content))
 			if err := lose(s.Dir); err != nil {
 				t.Fatal(err)
 			}
-			if _, known, err := s.Receipt(t.Context(), before); known || err != nil {
-				t.Errorf("an image that is gone: known %t, %v", known, err)
-			}
-			_, err = fill(p, content)
+			wantReceipt(t, s, before, false)
+			_, err := fill(p, content)
 			wantReason(t, err, ReasonDisk, true)
 			p.Discard()
 			if _, _, err := deliver(s, id, "a.jpg", content); err != nil {

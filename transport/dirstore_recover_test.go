@@ -18,14 +18,9 @@ import (
 // keepPartial leaves all blocks of content waiting but the last.
 func keepPartial(t *testing.T, s Store, name string, content []byte) {
 	t.Helper()
-	p, err := s.Open(t.Context(), offerOf(NewID(), name, content))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := mustOpen(t, s, offerOf(NewID(), name, content))
 	whole := len(content) / chunk.BlockSize * chunk.BlockSize
-	if _, err := fill(p, content[:whole]); err != nil {
-		t.Fatal(err)
-	}
+	mustFill(t, p, content[:whole])
 	if err := p.Keep(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,10 +52,7 @@ func TestDirStoreComparesWhenReopened(t *testing.T) {
 	f.Truncate(3*chunk.BlockSize - 1)
 	s = reopen(t, s)
 	for range 2 { // the second time nothing is read again
-		p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := mustOpen(t, s, offerOf(NewID(), "a.jpg", content))
 		if len(p.Held()) != 1 || p.Held()[0].Index != 1 {
 			t.Fatalf("held: %v", p.Held())
 		}
@@ -81,10 +73,7 @@ func TestDirStoreComparesOnce(t *testing.T) {
 	keepPartial(t, s, "a.jpg", content)
 	s = reopen(t, s)
 	for range 2 {
-		p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := mustOpen(t, s, offerOf(NewID(), "a.jpg", content))
 		if len(p.Held()) != 3 {
 			t.Errorf("held: %v", p.Held())
 		}
@@ -253,9 +242,7 @@ func TestDirStoreCutsTornTails(t *testing.T) {
 	mustDeliver(t, s, MakeID(1, 2), "b.jpg", nil)
 	s = reopen(t, s)
 	for id, want := range map[ID]bool{MakeID(1, 1): true, MakeID(1, 2): true, MakeID(9, 9): false} {
-		if _, ok, err := s.Receipt(t.Context(), id); ok != want || err != nil {
-			t.Errorf("receipt %v: %t, %v", id, ok, err)
-		}
+		wantReceipt(t, s, id, want)
 	}
 
 	content := picture(1, 3*chunk.BlockSize)
@@ -364,9 +351,7 @@ func TestResumeKeyTwice(t *testing.T) {
 			if err != nil || len(second.Held()) != 0 {
 				t.Fatalf("held %v, %v", second.Held(), err)
 			}
-			if _, err := fill(second, content[chunk.BlockSize:2*chunk.BlockSize]); err != nil {
-				t.Fatal(err)
-			}
+			mustFill(t, second, content[chunk.BlockSize:2*chunk.BlockSize])
 			b := make([]byte, 10)
 			if _, err := first.ReadAt(b, 0); err != nil || !bytes.Equal(b, content[:10]) {
 				t.Error("the two share content")
@@ -390,10 +375,7 @@ func TestDirStoreDropSurvivesKill(t *testing.T) {
 	content := picture(1, 2*chunk.BlockSize)
 	s := newDirStore(t, &DirStore{Dir: t.TempDir()})
 	keepPartial(t, s, "a.jpg", content)
-	p, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := mustOpen(t, s, offerOf(NewID(), "a.jpg", content))
 	if err := p.Drop([]int64{0}); err != nil || len(p.Held()) != 1 {
 		t.Fatalf("held %v, %v", p.Held(), err)
 	}
@@ -422,9 +404,7 @@ func TestStoresKeepOneOfAnID(t *testing.T) {
 				wantReason(t, err, ReasonBusy, true)
 			}
 		}
-		if _, ok, err := s.Receipt(t.Context(), id); !ok || err != nil {
-			t.Errorf("no receipt, %v", err)
-		}
+		wantReceipt(t, s, id, true)
 	}
 	if got := files(t, dir.Dir); len(got) != 1 || len(leftovers(t, dir.Dir)) != 2*len(dir.opened.idle) || len(mem.kept) != 1 {
 		t.Errorf("stored %d and %d images, left over %v", len(got), len(mem.kept), leftovers(t, dir.Dir))
@@ -440,13 +420,8 @@ func TestDirStoreSmallImagesAreNotResumed(t *testing.T) {
 		return 0, nil
 	}})
 	mustDeliver(t, s, NewID(), "a.jpg", picture(1, chunk.BlockSize))
-	p, err := s.Open(t.Context(), offerOf(NewID(), "b.jpg", small))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fill(p, small); err != nil {
-		t.Fatal(err)
-	}
+	p := mustOpen(t, s, offerOf(NewID(), "b.jpg", small))
+	mustFill(t, p, small)
 	if err := p.Keep(); err != nil || len(leftovers(t, s.Dir)) > 0 {
 		t.Errorf("left over %v, %v", leftovers(t, s.Dir), err)
 	}

@@ -22,13 +22,8 @@ func TestDirStoreRefusesTheWholeImage(t *testing.T) {
 		{"without a place", &DirStore{Path: func(img *Image) string { return map[bool]string{true: "a.jpg"}[img.MediaType == ""] }}, ReasonName},
 	} {
 		s := newDirStore(t, c.s)
-		p, err := s.Open(t.Context(), offerOf(smallID, "a.jpg", small))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := fill(p, small); err != nil {
-			t.Fatal(err)
-		}
+		p := mustOpen(t, s, offerOf(smallID, "a.jpg", small))
+		mustFill(t, p, small)
 		os.WriteFile(filepath.Join(s.Dir, "a.jpg"), foreign, 0o644)
 		name, err := p.Commit(t.Context(), &Image{Name: "a.jpg", MediaType: "image/png"}, receiptOf(smallID, small))
 		if wantReason(t, err, c.reason, false); name != "" {
@@ -59,9 +54,7 @@ func TestDirStorePartialFileIsRemoved(t *testing.T) {
 		}
 		_, _, err := deliver(s, smallID, "a.jpg", small)
 		wantReason(t, err, ReasonDisk, true)
-		if _, ok, err := s.Receipt(t.Context(), smallID); ok || err != nil {
-			t.Errorf("receipt %t, %v", ok, err)
-		}
+		wantReceipt(t, s, smallID, false)
 		mustDeliver(t, s, smallID, "a.jpg", small)
 		wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
 	}
@@ -161,14 +154,11 @@ func TestDirStoreCutsContent(t *testing.T) {
 		return 0, nil
 	}})
 	for _, failing = range []bool{true, false} {
-		p, err := s.Open(t.Context(), PartialOffer{ID: smallID, Image: Image{Name: "a.jpg"}, Size: -1, Algorithm: chunk.SHA256})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := mustOpen(t, s, PartialOffer{ID: smallID, Image: Image{Name: "a.jpg"}, Size: -1, Algorithm: chunk.SHA256})
 		if _, err := p.WriteAt(append(small[:len(small):len(small)], foreign...), 0); err != nil {
 			t.Fatal(err)
 		}
-		_, err = p.Commit(t.Context(), &Image{Name: "a.jpg"}, receiptOf(smallID, small))
+		_, err := p.Commit(t.Context(), &Image{Name: "a.jpg"}, receiptOf(smallID, small))
 		if !failing && err == nil {
 			break
 		}

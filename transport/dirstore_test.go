@@ -88,6 +88,22 @@ func fill(p Partial, content []byte) (reused int, err error) {
 	return reused, nil
 }
 
+func mustOpen(t *testing.T, s Store, o PartialOffer) Partial {
+	t.Helper()
+	p, err := s.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func mustFill(t *testing.T, p Partial, content []byte) {
+	t.Helper()
+	if _, err := fill(p, content); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func mustDeliver(t *testing.T, s Store, id ID, name string, content []byte) (final string) {
 	t.Helper()
 	final, _, err := deliver(s, id, name, content)
@@ -133,6 +149,22 @@ func leftovers(t *testing.T, dir string) (names []string) {
 		}
 	}
 	return names
+}
+
+// wantNothingLeft fails if there are files of partial images.
+func wantNothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	if left := leftovers(t, dir); len(left) > 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
+// wantReceipt fails unless the store works, and remembers an ID or does not.
+func wantReceipt(t *testing.T, s Store, id ID, want bool) {
+	t.Helper()
+	if _, ok, err := s.Receipt(t.Context(), id); ok != want || err != nil {
+		t.Errorf("receipt of %v: %t, %v; want %t", id, ok, err, want)
+	}
 }
 
 func newDirStore(t *testing.T, s *DirStore) *DirStore {
@@ -196,12 +228,8 @@ func TestDirStoreKeepsImagesAndReceipts(t *testing.T) {
 					t.Errorf("receipt %v, %t, %v", r, ok, err)
 				}
 			}
-			if _, ok, err := s.Receipt(t.Context(), MakeID(1, 99)); ok || err != nil {
-				t.Errorf("a receipt of an unknown ID: %v", err)
-			}
-			if l := leftovers(t, s.Dir); len(l) > 0 {
-				t.Errorf("left over: %v", l)
-			}
+			wantReceipt(t, s, MakeID(1, 99), false)
+			wantNothingLeft(t, s.Dir)
 			s = reopen(t, s)
 		}
 	}
@@ -227,9 +255,7 @@ func TestDirStoreExisting(t *testing.T) {
 			}
 		}
 		wantOnly(t, s.Dir, want)
-		if l := leftovers(t, s.Dir); len(l) > 0 {
-			t.Errorf("left over: %v", l)
-		}
+		wantNothingLeft(t, s.Dir)
 	}
 }
 
@@ -264,9 +290,7 @@ func TestDirStoreExistingAppearsLate(t *testing.T) {
 			if err != nil || ok != (existing != Refuse) {
 				t.Errorf("existing %v: receipt %t, %v", existing, ok, err)
 			}
-			if l := leftovers(t, s.Dir); len(l) > 0 {
-				t.Errorf("left over: %v", l)
-			}
+			wantNothingLeft(t, s.Dir)
 			wantOnly(t, s.Dir, want)
 		}
 	}

@@ -23,18 +23,14 @@ func TestDirStoreRealFullDisk(t *testing.T) {
 	for i := range uint64(3) {
 		_, _, err := deliver(s, MakeID(1, 2), "big.jpg", picture(2+i, 8*chunk.BlockSize))
 		wantReason(t, err, ReasonDisk, true)
-		if left := leftovers(t, dir); len(left) > 0 {
-			t.Errorf("space is not given back: %v", left)
-		}
+		wantNothingLeft(t, dir)
 	}
 	keepPartial(t, s, "waits.jpg", picture(5, chunk.BlockSize+1))
 	mustDeliver(t, s, MakeID(1, 3), "b.jpg", content[:chunk.BlockSize+chunk.BlockSize/2]) // in the place of waits.jpg
 	wantOnly(t, dir, map[string][]byte{"a.jpg": content, "b.jpg": content[:chunk.BlockSize+chunk.BlockSize/2]})
 	s = reopen(t, s)
 	for i, want := range []bool{true, false, true} {
-		if _, ok, err := s.Receipt(t.Context(), MakeID(1, uint64(1+i))); ok != want || err != nil {
-			t.Errorf("receipt %d: %t, %v", i, ok, err)
-		}
+		wantReceipt(t, s, MakeID(1, uint64(1+i)), want)
 	}
 }
 

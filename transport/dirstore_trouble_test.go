@@ -31,14 +31,10 @@ func TestDirStoreDirectoryNotWritable(t *testing.T) {
 		wantReason(t, err, ReasonDisk, true)
 		why = append(why[1:], why[0])
 	}
-	if left := leftovers(t, s.Dir); len(left) > 0 {
-		t.Errorf("left of images that were refused: %v", left)
-	}
+	wantNothingLeft(t, s.Dir)
 	denied = false
 	s = reopen(t, s)
-	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 3)); ok || err != nil {
-		t.Errorf("an image that was refused has a receipt: %v, %v", ok, err)
-	}
+	wantReceipt(t, s, MakeID(1, 3), false)
 	mustDeliver(t, s, MakeID(1, 3), "a.jpg", small)
 	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
 }
@@ -61,9 +57,7 @@ func TestDirStoreFileInTheWay(t *testing.T) {
 			_, _, err := deliver(s, MakeID(1, uint64(i)), name, small)
 			wantReason(t, err, ReasonName, false)
 		}
-		if left := leftovers(t, s.Dir); len(left) > 0 {
-			t.Errorf("left of images that were refused: %v", left)
-		}
+		wantNothingLeft(t, s.Dir)
 		wantOnly(t, s.Dir, map[string][]byte{"gate": small})
 	}
 }
@@ -119,12 +113,8 @@ func TestDirStoreFileInTheWayLate(t *testing.T) {
 			_, _, err := deliver(s, MakeID(1, 1), "a/b", small)
 			wantReason(t, err, ReasonName, false)
 		}
-		if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); ok || err != nil {
-			t.Errorf("receipt %v, %v", ok, err)
-		}
-		if left := leftovers(t, s.Dir); len(left) > 0 {
-			t.Errorf("left over: %v", left)
-		}
+		wantReceipt(t, s, MakeID(1, 1), false)
+		wantNothingLeft(t, s.Dir)
 	}
 }
 
@@ -172,9 +162,7 @@ func TestDirStoreStrayPart(t *testing.T) {
 	mustDeliver(t, s, MakeID(1, 2), "b.jpg", small)
 	os.WriteFile(filepath.Join(s.Dir, contentFile("")), []byte("junk"), 0o644)
 	s = reopen(t, s)
-	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
-		t.Errorf("receipt %v, %v", ok, err)
-	}
+	wantReceipt(t, s, MakeID(1, 1), true)
 }
 
 // A directory that has become a file while the Server runs: senders hear it, and the log.
@@ -214,9 +202,7 @@ func TestDirStoreNameTheFileSystemRefuses(t *testing.T) {
 			}})
 			_, _, err := deliver(s, MakeID(1, 1), "x:y.jpg", small)
 			wantReason(t, err, ReasonName, false)
-			if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); ok || err != nil {
-				t.Errorf("receipt %v, %v", ok, err)
-			}
+			wantReceipt(t, s, MakeID(1, 1), false)
 			if left := leftovers(t, s.Dir); len(left) > 0 || len(s.opened.pending) > 0 {
 				t.Errorf("left over: %v, %d pending", left, len(s.opened.pending))
 			}
@@ -241,12 +227,8 @@ func TestDirStoreDirectoryTakenAwayBeforeItsSync(t *testing.T) {
 	}
 	mustDeliver(t, s, MakeID(1, 1), "a.jpg", small)
 	for range 2 {
-		if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
-			t.Errorf("receipt %v, %v", ok, err)
-		}
-		if left := leftovers(t, s.Dir); len(left) > 0 {
-			t.Errorf("left over: %v", left)
-		}
+		wantReceipt(t, s, MakeID(1, 1), true)
+		wantNothingLeft(t, s.Dir)
 		s = reopen(t, s)
 	}
 	wantOnly(t, s.Dir, nil)
@@ -296,9 +278,7 @@ func TestDirStoreShortageAtCommitKeepsPartial(t *testing.T) {
 		if _, reused, err := deliver(s, MakeID(1, 1), "a.jpg", content); err != nil || reused != 3 {
 			t.Errorf("%v: %d blocks are reused, %v", short, reused, err)
 		}
-		if left := leftovers(t, s.Dir); len(left) > 0 {
-			t.Errorf("left over: %v", left)
-		}
+		wantNothingLeft(t, s.Dir)
 	}
 }
 
@@ -375,7 +355,5 @@ func TestDirStoreAliasOfItsOwn(t *testing.T) {
 	_, _, err := deliver(s, MakeID(1, 2), "receipts", small)
 	wantReason(t, err, ReasonName, false)
 	s = reopen(t, s)
-	if _, ok, err := s.Receipt(t.Context(), MakeID(1, 1)); !ok || err != nil {
-		t.Errorf("receipt %v, %v", ok, err)
-	}
+	wantReceipt(t, s, MakeID(1, 1), true)
 }

@@ -83,6 +83,13 @@ func mustWrite(t *testing.T, a *Arrival, p []byte, off int64) {
 	}
 }
 
+// async calls f on a goroutine of its own, and returns where its result comes.
+func async(f func() error) chan error {
+	result := make(chan error, 1)
+	go func() { result <- f() }()
+	return result
+}
+
 func digestOf(alg chunk.Algorithm, b []byte) chunk.Digest {
 	h := chunk.NewHasher(alg)
 	h.Write(b)

@@ -463,8 +463,7 @@ func TestMessage(t *testing.T) {
 		wantReason(t, err, ReasonNotServing, false)
 
 		ctx, cancel := context.WithCancel(t.Context())
-		result := make(chan error)
-		go func() { result <- in.Message(ctx, Message{Type: "wait"}) }()
+		result := async(func() error { return in.Message(ctx, Message{Type: "wait"}) })
 		<-started
 		cancel()
 		wantReason(t, <-result, ReasonCanceled, true)

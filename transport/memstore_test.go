@@ -3,24 +3,10 @@ package transport
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"testing"
 
 	"github.com/pixferry/pixferry/chunk"
 )
-
-func readBody(t *testing.T, img *Image) []byte {
-	t.Helper()
-	body, err := img.Body.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(io.NewSectionReader(body.ReaderAt, 0, body.Size))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 func TestMemStoreKeepsImages(t *testing.T) {
 	var s MemStore
@@ -29,7 +15,7 @@ func TestMemStoreKeepsImages(t *testing.T) {
 	}
 	for i, size := range storedSizes {
 		img, ok := s.Get(fmt.Sprintf("%d.jpg", i))
-		if !ok || img.Name != fmt.Sprintf("%d.jpg", i) || !bytes.Equal(readBody(t, img), picture(uint64(i), size)) {
+		if !ok || img.Name != fmt.Sprintf("%d.jpg", i) || !bytes.Equal(kept(t, &s, img.Name), picture(uint64(i), size)) {
 			t.Errorf("image %d is not there or wrong", i)
 		}
 		r, ok, err := s.Receipt(t.Context(), MakeID(1, uint64(i)))
@@ -52,7 +38,9 @@ func TestMemStoreKeepsImages(t *testing.T) {
 		if !s.Delete(img.Name) || s.Delete(img.Name) {
 			t.Error("Delete")
 		}
-		readBody(t, img)
+		if _, err := readAll(t.Context(), img); err != nil {
+			t.Error("after Delete:", err)
+		}
 	}
 	if _, ok := s.Get("1.jpg"); ok || n != len(storedSizes)+1 || s.used != 0 {
 		t.Errorf("%d images, %d bytes in use after all are deleted", n, s.used)
@@ -68,10 +56,7 @@ func TestMemStoreBoundsMemory(t *testing.T) {
 	s := &MemStore{MaxBytes: 8 * mib}
 	_, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", make([]byte, 8*mib+1)))
 	wantReason(t, err, ReasonTooLarge, false)
-	p, err := s.Open(t.Context(), PartialOffer{Size: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := mustOpen(t, s, PartialOffer{Size: -1})
 	for _, off := range []int64{8 * mib, 1 << 62, -1} {
 		_, err = p.WriteAt([]byte("xx"), off)
 		wantReason(t, err, ReasonTooLarge, false)
@@ -95,20 +80,6 @@ func TestMemStoreBoundsMemory(t *testing.T) {
 	}
 }
 
-func TestMemStoreResumes(t *testing.T) {
-	var s MemStore
-	content := picture(1, 3*chunk.BlockSize+5)
-	keepPartial(t, &s, "a.jpg", content)
-	changed := bytes.Clone(content)
-	changed[chunk.BlockSize] ^= 1
-	if _, reused, err := deliver(&s, NewID(), "a.jpg", changed); err != nil || reused != 2 {
-		t.Errorf("reused %d, %v", reused, err)
-	}
-	if img, ok := s.Get("a.jpg"); !ok || !bytes.Equal(readBody(t, img), changed) {
-		t.Error("wrong content")
-	}
-}
-
 // The Server's own store while it has no other.
 func TestMemStoreReceiptsOnly(t *testing.T) {
 	s := &MemStore{receiptsOnly: true, MaxReceipts: 2, MaxBytes: 2 << 20}
@@ -116,9 +87,7 @@ func TestMemStoreReceiptsOnly(t *testing.T) {
 		mustDeliver(t, s, MakeID(1, i), "a.jpg", picture(i, 1<<20))
 	}
 	for i := range uint64(5) {
-		if _, ok, err := s.Receipt(t.Context(), MakeID(1, i)); err != nil || ok != (i >= 3) {
-			t.Errorf("receipt %d: %t, %v", i, ok, err)
-		}
+		wantReceipt(t, s, MakeID(1, i), i >= 3)
 	}
 	if len(s.kept) > 0 || s.used != 0 {
 		t.Errorf("%d images and %d bytes kept", len(s.kept), s.used)
@@ -130,10 +99,7 @@ func TestStoresEndLeases(t *testing.T) {
 	for name, s := range map[string]Store{"dir": newDirStore(t, &DirStore{}), "mem": &MemStore{}} {
 		t.Run(name, func(t *testing.T) {
 			open := func() Partial {
-				p, err := s.Open(t.Context(), PartialOffer{ID: MakeID(1, 1), Key: "k", Image: Image{Name: "a.jpg"}, Size: 3, Algorithm: chunk.SHA256})
-				if err != nil {
-					t.Fatal(err)
-				}
+				p := mustOpen(t, s, PartialOffer{ID: MakeID(1, 1), Key: "k", Image: Image{Name: "a.jpg"}, Size: 3, Algorithm: chunk.SHA256})
 				return p
 			}
 			p := open()
@@ -167,7 +133,7 @@ func TestStoresEndLeases(t *testing.T) {
 			case *DirStore:
 				wantOnly(t, s.Dir, map[string][]byte{"a.jpg": []byte("abc")})
 			case *MemStore:
-				if img, _ := s.Get("a.jpg"); string(readBody(t, img)) != "abc" || len(s.kept) != 1 {
+				if string(kept(t, s, "a.jpg")) != "abc" || len(s.kept) != 1 {
 					t.Error("wrong content")
 				}
 			}

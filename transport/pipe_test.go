@@ -404,11 +404,10 @@ func TestPipeLive(t *testing.T) {
 		answer = make(chan error)
 		a := pipeTo(t, s)
 		send := func(name string, live *Live) chan error {
-			result := make(chan error, 1)
-			go func() {
+			result := async(func() error {
 				_, err := a.Send(t.Context(), &Image{Name: name, Source: "cam", Body: Bytes([]byte(name))}, &SendOptions{Live: live})
-				result <- err
-			}()
+				return err
+			})
 			synctest.Wait()
 			return result
 		}

@@ -9,6 +9,26 @@ import (
 	"time"
 )
 
+// sendFrame begins to send a frame of the source cam, and returns when that waits for something.
+func sendFrame(ctx context.Context, s *Sender, attempt func(context.Context, *Outgoing) (Receipt, error)) chan error {
+	result := async(func() error {
+		_, err := s.Send(ctx, everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, attempt)
+		return err
+	})
+	synctest.Wait()
+	return result
+}
+
+// enterFrame registers such a frame, and no more.
+func enterFrame(t *testing.T, s *Sender, info Info, live Live, captured time.Time) (context.Context, *sending) {
+	t.Helper()
+	ctx, me, err := s.enter(t.Context(), info, &Image{Source: "cam", Captured: captured}, &Outgoing{Options: SendOptions{Live: &live}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx, me
+}
+
 // A link that is too slow for a source still delivers some of its frames.
 func TestFastLiveSourceOnASlowLinkIsNotStarved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -52,10 +72,7 @@ func begun(me *sending) bool {
 func TestLateSupersededFrame(t *testing.T) {
 	var s Sender
 	enter := func() *sending {
-		_, me, err := s.enter(t.Context(), everything, &Image{Source: "cam"}, &Outgoing{Options: SendOptions{Live: &Live{}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, me := enterFrame(t, &s, everything, Live{}, time.Time{})
 		return me
 	}
 	first, superseded, newest := enter(), enter(), enter()
@@ -63,8 +80,8 @@ func TestLateSupersededFrame(t *testing.T) {
 	s.leave(newest)
 	next := enter()
 	s.leave(superseded)
-	if last := enter(); !begun(next) || begun(last) {
-		t.Errorf("begun %v, want true; while it is on its way %v, want false", begun(next), begun(last))
+	if last := enter(); !isClosed(next.turn) || isClosed(last.turn) {
+		t.Errorf("begun %v, want true; while it is on its way %v, want false", isClosed(next.turn), isClosed(last.turn))
 	}
 }
 
@@ -74,16 +91,10 @@ func TestWaitingLiveFrameIsGivenUp(t *testing.T) {
 		var s Sender
 		arrive := make(chan struct{})
 		send := func(ctx context.Context) chan error {
-			result := make(chan error, 1)
-			go func() {
-				_, err := s.Send(ctx, everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, func(ctx context.Context, out *Outgoing) (Receipt, error) {
-					<-arrive
-					return keep(ctx, out)
-				})
-				result <- err
-			}()
-			synctest.Wait()
-			return result
+			return sendFrame(ctx, &s, func(ctx context.Context, out *Outgoing) (Receipt, error) {
+				<-arrive
+				return keep(ctx, out)
+			})
 		}
 		first := send(t.Context())
 		ctx, cancel := context.WithCancel(t.Context())
@@ -104,16 +115,10 @@ func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sender
 		send := func() chan error {
-			result := make(chan error, 1)
-			go func() {
-				_, err := s.Send(t.Context(), everything, &Image{Source: "cam", Body: Bytes(nil)}, &SendOptions{Live: &Live{}}, func(ctx context.Context, _ *Outgoing) (Receipt, error) {
-					<-ctx.Done()
-					return Receipt{}, ctx.Err()
-				})
-				result <- err
-			}()
-			synctest.Wait()
-			return result
+			return sendFrame(t.Context(), &s, func(ctx context.Context, _ *Outgoing) (Receipt, error) {
+				<-ctx.Done()
+				return Receipt{}, ctx.Err()
+			})
 		}
 		first, older := send(), send()
 		for range 3 {
@@ -137,10 +142,7 @@ func TestOnlyTheNewestLiveFrameStays(t *testing.T) {
 func TestFrameCapturedEarlierGivesWay(t *testing.T) {
 	var s Sender
 	enter := func(captured time.Time) (superseded func() bool, me *sending) {
-		ctx, me, err := s.enter(t.Context(), everything, &Image{Source: "cam", Captured: captured}, &Outgoing{Options: SendOptions{Live: &Live{}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		ctx, me := enterFrame(t, &s, everything, Live{}, captured)
 		return func() bool { return errors.Is(context.Cause(ctx), cut{ErrSuperseded}) }, me
 	}
 	at := func(second int64) time.Time { return time.Unix(second, 0) }
@@ -172,24 +174,19 @@ func TestLiveFramesInFlight(t *testing.T) {
 	for _, c := range []struct{ inFlight, concurrency, begin int }{{2, 8, 2}, {3, 8, 3}, {3, 1, 1}, {0, 8, 1}, {-1, 8, 1}} {
 		var s Sender
 		info := Info{Confirms: Kept, Concurrency: c.concurrency}
-		enter := func() (*sending, context.Context) {
-			out := &Outgoing{Options: SendOptions{Live: &Live{InFlight: c.inFlight}}}
-			ctx, me, err := s.enter(t.Context(), info, &Image{Source: "cam"}, out)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return me, ctx
+		enter := func() (context.Context, *sending) {
+			return enterFrame(t, &s, info, Live{InFlight: c.inFlight}, time.Time{})
 		}
 		var first []*sending
 		for range c.begin {
-			me, _ := enter()
+			_, me := enter()
 			if !begun(me) {
 				t.Errorf("%+v: frame %d waits", c, len(first))
 			}
 			first = append(first, me)
 		}
-		older, gone := enter()
-		newest, stays := enter()
+		gone, older := enter()
+		stays, newest := enter()
 		if begun(older) || begun(newest) || gone.Err() == nil || stays.Err() != nil {
 			t.Errorf("%+v: of two more the newer one waits, and the other gives way", c)
 		}

@@ -397,14 +397,13 @@ func TestOldestWhileOneIDIsSentTwice(t *testing.T) {
 func TestSenderClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Sender
-		result := make(chan error)
-		go func() {
+		result := async(func() error {
 			_, err := s.Send(t.Context(), everything, &Image{Body: Bytes(nil)}, &SendOptions{Retry: &RetryPolicy{MaxAttempts: -1}}, func(ctx context.Context, out *Outgoing) (Receipt, error) {
 				<-ctx.Done()
 				return Receipt{}, ctx.Err()
 			})
-			result <- err
-		}()
+			return err
+		})
 		synctest.Wait()
 		s.Close(ErrPeerClosed)
 		s.Close(ErrClosed)

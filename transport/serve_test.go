@@ -59,8 +59,7 @@ func (temporary) Error() string   { return "too many open files" }
 func (temporary) Temporary() bool { return true }
 
 func serveIn(ctx context.Context, s *Server, l Listener) chan error {
-	result := make(chan error, 1)
-	go func() { result <- s.Serve(ctx, l) }()
+	result := async(func() error { return s.Serve(ctx, l) })
 	return result
 }
 
@@ -138,8 +137,7 @@ func TestServeReturnsAfterShutdown(t *testing.T) {
 		mustWrite(t, a, []byte("x"), 0)
 		go a.Finish(context.Background(), -1, chunk.Digest{})
 		synctest.Wait()
-		down := make(chan error, 1)
-		go func() { down <- s.Shutdown(context.Background()) }()
+		down := async(func() error { return s.Shutdown(context.Background()) })
 		synctest.Wait()
 		if !isClosed(l.closed) {
 			t.Error("the Listener is open while Shutdown waits")
@@ -254,8 +252,7 @@ func TestServeConnReturnsTheConnsEnd(t *testing.T) {
 	s := &Server{Store: &MemStore{}}
 	bubble(t, s, func(t *testing.T) {
 		a, b := Pipe()
-		result := make(chan error)
-		go func() { result <- s.ServeConn(t.Context(), b) }()
+		result := async(func() error { return s.ServeConn(t.Context(), b) })
 		synctest.Wait()
 		a.Close()
 		if err := <-result; err != nil {

@@ -24,8 +24,7 @@ func TestShutdownFinishesWhatIsActive(t *testing.T) {
 		o := Offer{ID: MakeID(1, 1), Size: 10, Attempt: 1, Image: Image{Name: "x"}}
 		a := mustOffer(t, in, o)
 		mustWrite(t, a, make([]byte, 5), 0)
-		down := make(chan error, 1)
-		go func() { down <- s.Shutdown(context.Background()) }()
+		down := async(func() error { return s.Shutdown(context.Background()) })
 		synctest.Wait()
 
 		_, err := in.Offer(t.Context(), Offer{})
@@ -34,11 +33,7 @@ func TestShutdownFinishesWhatIsActive(t *testing.T) {
 		o.Attempt = 2
 		a = mustOffer(t, in, o)
 		mustWrite(t, a, make([]byte, 10), 0)
-		result := make(chan error, 1)
-		go func() {
-			_, err := a.Finish(t.Context(), -1, chunk.Digest{})
-			result <- err
-		}()
+		result := async(func() error { _, err := a.Finish(t.Context(), -1, chunk.Digest{}); return err })
 		synctest.Wait()
 		if len(down) != 0 || isClosed(conn.closed) {
 			t.Fatal("Shutdown did not wait for the Handler")
@@ -59,10 +54,9 @@ func TestShutdownRefusesMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer = make(chan error)
 		in := inbox(t, s, "p")
-		result, down := make(chan error, 1), make(chan error, 1)
-		go func() { result <- in.Message(t.Context(), Message{}) }()
+		result := async(func() error { return in.Message(t.Context(), Message{}) })
 		synctest.Wait()
-		go func() { down <- s.Shutdown(context.Background()) }()
+		down := async(func() error { return s.Shutdown(context.Background()) })
 		synctest.Wait()
 		wantReason(t, in.Message(t.Context(), Message{}), ReasonGoingAway, true)
 		if len(down) != 0 {
@@ -90,8 +84,7 @@ func TestMessageFuncsAtTheEndOfShutdown(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			answer = make(chan error)
 			in := inbox(t, s, "p")
-			result := make(chan error, 1)
-			go func() { result <- in.Message(context.Background(), Message{}) }()
+			result := async(func() error { return in.Message(context.Background(), Message{}) })
 			synctest.Wait()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
@@ -129,11 +122,7 @@ func TestShutdownLosesPatience(t *testing.T) {
 			mustWrite(t, lost, make([]byte, 5), 0)
 			handling := mustOffer(t, in, Offer{Image: Image{Name: "handling"}, Size: 10})
 			mustWrite(t, handling, make([]byte, 10), 0)
-			result := make(chan error, 1)
-			go func() {
-				_, err := handling.Finish(context.Background(), -1, chunk.Digest{})
-				result <- err
-			}()
+			result := async(func() error { _, err := handling.Finish(context.Background(), -1, chunk.Digest{}); return err })
 			synctest.Wait()
 
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -168,8 +157,7 @@ func TestShutdownEndsThoughAConnHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &Server{Store: &MemStore{}}
 		c := &stuckTap{newTap("p"), make(chan struct{})}
-		served := make(chan error, 1)
-		go func() { served <- s.ServeConn(context.Background(), c) }()
+		served := async(func() error { return s.ServeConn(context.Background(), c) })
 		mustOffer(t, <-c.inbox, Offer{Size: 10})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

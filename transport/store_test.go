@@ -23,10 +23,7 @@ func TestStoresFindAPartialImageByItsIDOrElseByItsKey(t *testing.T) {
 	defer dir.Close()
 	for name, store := range map[string]Store{"dir": dir, "mem": &MemStore{}} {
 		t.Run(name, func(t *testing.T) {
-			p, err := store.Open(t.Context(), offer(1, "sender"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := mustOpen(t, store, offer(1, "sender"))
 			if _, err := p.WriteAt(block, 0); err != nil {
 				t.Fatal(err)
 			}
@@ -46,10 +43,7 @@ func TestStoresFindAPartialImageByItsIDOrElseByItsKey(t *testing.T) {
 				{"the ID from elsewhere", offer(1, "moved"), 1},
 				{"the key with another ID", offer(3, "sender"), 1},
 			} {
-				p, err := store.Open(t.Context(), c.offer)
-				if err != nil {
-					t.Fatal(err)
-				}
+				p := mustOpen(t, store, c.offer)
 				if n := len(p.Held()); n != c.held {
 					t.Errorf("%s: %d blocks held, want %d", c.what, n, c.held)
 				}

@@ -224,11 +224,7 @@ func TestStreamingHandlerThatNeverBegan(t *testing.T) {
 		o.Attempt = 2
 		a := mustOffer(t, in, o)
 		mustWrite(t, a, content, 0)
-		result := make(chan error, 1)
-		go func() {
-			_, err := a.Finish(context.Background(), -1, chunk.Digest{})
-			result <- err
-		}()
+		result := async(func() error { _, err := a.Finish(context.Background(), -1, chunk.Digest{}); return err })
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

@@ -110,11 +110,7 @@ func TestFinishContextBoundsOnlyTheWaiting(t *testing.T) {
 func giveUp(t *testing.T, a *Arrival) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	result := make(chan error)
-	go func() {
-		_, err := a.Finish(ctx, -1, chunk.Digest{})
-		result <- err
-	}()
+	result := async(func() error { _, err := a.Finish(ctx, -1, chunk.Digest{}); return err })
 	synctest.Wait()
 	cancel()
 	if err := <-result; err != context.Canceled {
@@ -148,19 +144,12 @@ func TestAbortWhileFinishing(t *testing.T) {
 }
 
 func TestOfferWaitsOnlyAsLongAsItsContext(t *testing.T) {
-	store := &slowStore{}
+	store := &hungStore{open: true}
 	s := &Server{Store: store}
 	bubble(t, s, func(t *testing.T) {
-		store.open = make(chan struct{})
+		store.back = make(chan struct{})
 		in := inbox(t, s, "p")
-		first := make(chan error, 1)
-		go func() {
-			a, err := in.Offer(t.Context(), Offer{ID: MakeID(1, 1)})
-			if err == nil {
-				a.Abort(nil)
-			}
-			first <- err
-		}()
+		first := offering(t, in, Offer{ID: MakeID(1, 1)})
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -172,54 +161,44 @@ func TestOfferWaitsOnlyAsLongAsItsContext(t *testing.T) {
 		if err != context.DeadlineExceeded {
 			t.Error(err)
 		}
-		close(store.open)
-		if err := <-first; err != nil {
-			t.Error(err)
+		close(store.back)
+		if a := <-first; a != nil {
+			a.Abort(nil)
 		}
 	})
 }
 
+// A Conn ends while the Store opens its image: nothing of that is left, and hooks hear once of the end.
 func TestConnEndsDuringAnOffer(t *testing.T) {
-	store := &slowStore{}
-	s := &Server{Store: store}
+	store := &hungStore{open: true}
+	offered, finished := 0, 0
+	s := &Server{Store: store, Hooks: Hooks{
+		Offered:  func(TransferInfo) { offered++ },
+		Finished: func(TransferInfo, Receipt, error) { finished++ },
+	}}
 	bubble(t, s, func(t *testing.T) {
-		store.open = make(chan struct{})
+		store.back = make(chan struct{})
 		in, conn := inboxConn(t, s, "p")
-		result := make(chan error, 1)
-		go func() {
-			_, err := in.Offer(context.Background(), Offer{ID: MakeID(1, 1)})
-			result <- err
-		}()
+		result := async(func() error { _, err := in.Offer(context.Background(), Offer{ID: MakeID(1, 1)}); return err })
 		synctest.Wait()
 		conn.Close()
 		synctest.Wait()
-		close(store.open)
+		close(store.back)
 		wantReason(t, <-result, ReasonCanceled, true)
 		if len(s.assemblies) != 0 || len(in.arrivals) != 0 {
 			t.Error("the Arrival was left behind")
 		}
+		if synctest.Wait(); offered != 1 || finished != 1 {
+			t.Errorf("offered %d times, finished %d times", offered, finished)
+		}
 	})
-}
-
-type slowStore struct {
-	MemStore
-	open chan struct{}
-}
-
-func (s *slowStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
-	select {
-	case <-s.open:
-		return s.MemStore.Open(ctx, o)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // hungStore is one whose disk is away: its calls hang until their context ends, or for good.
 type hungStore struct {
 	MemStore
-	open, write bool // which hangs
-	hangs       chan struct{}
+	open, write bool          // which hangs
+	hangs       chan struct{} // has a token when a call does
 	back        chan struct{} // closed when the disk is
 }
 
@@ -230,7 +209,7 @@ type hungPartial struct {
 
 func (s *hungStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	if s.open {
-		close(s.hangs)
+		s.hang()
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -241,9 +220,16 @@ func (s *hungStore) Open(ctx context.Context, o PartialOffer) (Partial, error) {
 	return &hungPartial{p, s}, err
 }
 
+func (s *hungStore) hang() {
+	select {
+	case s.hangs <- struct{}{}:
+	default:
+	}
+}
+
 func (p *hungPartial) WriteAt(b []byte, off int64) (int, error) {
 	if p.s.write {
-		close(p.s.hangs)
+		p.s.hang()
 		<-p.s.back
 	}
 	return p.Partial.WriteAt(b, off)
@@ -253,15 +239,14 @@ func TestShutdownEndsThoughTheStoreHangs(t *testing.T) {
 	for name, store := range map[string]*hungStore{"Open": {open: true}, "WriteAt": {write: true}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store.hangs, store.back = make(chan struct{}), make(chan struct{})
+				store.hangs, store.back = make(chan struct{}, 1), make(chan struct{})
 				s := &Server{Store: store}
 				a, b := Pipe()
-				served, sent := make(chan error, 1), make(chan error, 1)
-				go func() { served <- s.ServeConn(t.Context(), b) }()
-				go func() {
+				served := async(func() error { return s.ServeConn(t.Context(), b) })
+				sent := async(func() error {
 					_, err := a.Send(t.Context(), &Image{Name: "x", Body: Bytes([]byte("x"))}, nil)
-					sent <- err
-				}()
+					return err
+				})
 				<-store.hangs
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
@@ -279,35 +264,6 @@ func TestShutdownEndsThoughTheStoreHangs(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A Conn that ends while the Store opens its image: hooks hear once of the end.
-func TestFinishedOnceForAnOfferWhoseConnEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store := &hungStore{open: true, hangs: make(chan struct{}), back: make(chan struct{})}
-		var offered, finished atomic.Int32
-		s := &Server{Store: store, Hooks: Hooks{
-			Offered:  func(TransferInfo) { offered.Add(1) },
-			Finished: func(TransferInfo, Receipt, error) { finished.Add(1) },
-		}}
-		in, c := inboxConn(t, s, "peer")
-		result := make(chan error, 1)
-		go func() {
-			_, err := in.Offer(context.Background(), Offer{ID: NewID(), Image: Image{Name: "a.jpg"}, Size: 3})
-			result <- err
-		}()
-		<-store.hangs
-		c.Close()
-		synctest.Wait()
-		close(store.back)
-		if err := <-result; err == nil {
-			t.Error("an offer over a Conn that has ended")
-		}
-		synctest.Wait()
-		if offered.Load() != 1 || finished.Load() != 1 {
-			t.Errorf("offered %d times, finished %d times", offered.Load(), finished.Load())
-		}
-	})
 }
 
 // Metrics are complete when Shutdown returns; a hook that hangs, or calls Shutdown, does not hold it up for long.
@@ -331,8 +287,7 @@ func TestShutdownWaitsForHooks(t *testing.T) {
 					told.Store(true)
 				}
 				a, b := Pipe()
-				served := make(chan error, 1)
-				go func() { served <- s.ServeConn(t.Context(), b) }()
+				served := async(func() error { return s.ServeConn(t.Context(), b) })
 				synctest.Wait()
 				began := time.Now()
 				if err := s.Shutdown(t.Context()); err != nil {
