@@ -33,7 +33,7 @@ func offering(t *testing.T, in *Inbox, o Offer) <-chan *Arrival {
 
 // What is held is told in few runs, as it is in order.
 func TestHeldIsAscending(t *testing.T) {
-	const blocks = 40
+	const blocks = 12
 	content := picture(1, blocks*block)
 	s := &Server{Store: &MemStore{}}
 	bubble(t, s, func(t *testing.T) {

@@ -180,7 +180,7 @@ func newDirStore(t *testing.T, s *DirStore) *DirStore {
 func reopen(t *testing.T, s *DirStore) *DirStore {
 	t.Helper()
 	s.Close()
-	return newDirStore(t, &DirStore{Dir: s.Dir, Existing: s.Existing, Path: s.Path, Expire: s.Expire, MaxReceipts: s.MaxReceipts, step: s.step, now: s.now})
+	return newDirStore(t, &DirStore{Dir: s.Dir, Existing: s.Existing, Path: s.Path, Expire: s.Expire, MaxReceipts: s.MaxReceipts, NoSync: s.NoSync, step: s.step, now: s.now})
 }
 
 func wantReason(t *testing.T, err error, reason Reason, retryable bool) {

@@ -291,15 +291,15 @@ func TestNoStore(t *testing.T) {
 	bubble(t, s, func(t *testing.T) {
 		in := inbox(t, s, "p")
 		content := make([]byte, 30*block)
-		for i := range uint64(20) { // more than the memory that it may take
+		for i := range uint64(10) { // more than the memory that it may take
 			for range 2 {
 				if _, err := deliverTo(t.Context(), in, Offer{ID: MakeID(1, i), Size: -1}, content); err != nil {
 					t.Fatal(i, err)
 				}
 			}
 		}
-		if calls != 20 {
-			t.Error(calls, "Handler calls for 20 images, each sent twice")
+		if calls != 10 {
+			t.Error(calls, "Handler calls for 10 images, each sent twice")
 		}
 	})
 }
