@@ -83,9 +83,17 @@ func (r *rig) fails(s *sending, after string, want error) error {
 	return err
 }
 
+// undecided checks the error of a Send that ended while the Handler ran.
+func (r *rig) undecided(err error) {
+	r.Helper()
+	if e := (*transport.Error)(nil); errors.As(err, &e) && e.Outcome != transport.Unknown {
+		r.Errorf("Outcome is %q when the Handler may still agree; want %q", e.Outcome, transport.Unknown)
+	}
+}
+
 // blocked begins a Send for each way in which one can be waiting: for its source
 // and, if the protocol waits for the Handler, for the receipt.
-func (k transportKit) blocked(t testing.TB, check func(r *rig, ctx context.Context, s *sending, waitsFor string)) {
+func (k transportKit) blocked(t testing.TB, check func(r *rig, s *sending, waitsFor string)) {
 	r := k.rig(t, nil)
 	b := r.content(k.usual())
 	if len(b) >= 2 {
@@ -94,7 +102,7 @@ func (k transportKit) blocked(t testing.TB, check func(r *rig, ctx context.Conte
 		defer cancel()
 		s := r.start(ctx, r.conn, img, nil)
 		await(t, "the source's middle", reached)
-		check(r, ctx, s, "its source")
+		check(r, s, "its source")
 		r.nothing(b)
 	}
 	if k.Confirms < transport.Kept {
@@ -105,7 +113,7 @@ func (k transportKit) blocked(t testing.TB, check func(r *rig, ctx context.Conte
 	img, _ := r.image()
 	s := r.start(t.Context(), r.conn, img, nil)
 	await(t, "the Handler", g.entered)
-	check(r, t.Context(), s, "the Handler")
+	check(r, s, "the Handler")
 	close(g.opened)
 }
 
@@ -131,12 +139,17 @@ func checkCancel(t testing.TB, k transportKit) {
 	defer cancel()
 	s := r.start(ctx, r.conn, img, nil)
 	await(t, "the Handler", g.entered)
-	err := r.fails(s, "its time was up while the Handler ran", context.DeadlineExceeded)
-	if e := (*transport.Error)(nil); errors.As(err, &e) && e.Outcome != transport.Unknown {
-		t.Errorf("Outcome is %q when the Handler may still agree; want %q", e.Outcome, transport.Unknown)
-	}
+	r.undecided(r.fails(s, "its time was up while the Handler ran", context.DeadlineExceeded))
 	close(g.opened)
 	r.works(true, "one whose time was up")
+}
+
+// dropped closes a Conn that nobody needs.
+func dropped(c transport.Conn, err error) error {
+	if err == nil {
+		c.Close()
+	}
+	return err
 }
 
 // ended checks a call that was made with a context that has ended.
@@ -163,20 +176,8 @@ func checkEndedContext(t testing.TB, k transportKit) {
 	}
 	r.works(false, "a call with an ended context")
 	r.nothing(b)
-	r.ended("Dial", func(ctx context.Context) error {
-		c, err := r.dialer.Dial(ctx)
-		if err == nil {
-			c.Close()
-		}
-		return err
-	})
-	r.ended("Accept", func(ctx context.Context) error {
-		c, err := r.listener.Accept(ctx)
-		if err == nil {
-			c.Close()
-		}
-		return err
-	})
+	r.ended("Dial", func(ctx context.Context) error { return dropped(r.dialer.Dial(ctx)) })
+	r.ended("Accept", func(ctx context.Context) error { return dropped(r.listener.Accept(ctx)) })
 }
 
 // checkContextEnds is about calls that wait when their context ends.
@@ -192,13 +193,7 @@ func checkContextEnds(t testing.TB, k transportKit) {
 		})
 	}
 	r := k.listen(t)
-	ends(r, "Accept", func(ctx context.Context) error {
-		c, err := r.listener.Accept(ctx)
-		if err == nil {
-			c.Close()
-		}
-		return err
-	})
+	ends(r, "Accept", func(ctx context.Context) error { return dropped(r.listener.Accept(ctx)) })
 	g := newGate()
 	r = k.rig(t, func(s *transport.Server) {
 		s.Message = func(ctx context.Context, _ transport.Conn, _ transport.Message) error { return g.pass(ctx) }
@@ -212,7 +207,7 @@ func checkContextEnds(t testing.TB, k transportKit) {
 }
 
 func checkClose(t testing.TB, k transportKit) {
-	k.blocked(t, func(r *rig, _ context.Context, s *sending, waitsFor string) {
+	k.blocked(t, func(r *rig, s *sending, waitsFor string) {
 		serve := make(chan error, 1)
 		if k.BothWays {
 			go func() { serve <- r.server(nil).ServeConn(t.Context(), r.conn) }()
@@ -275,13 +270,7 @@ func checkCloseServing(t testing.TB, k transportKit) {
 func checkListenerClose(t testing.TB, k transportKit) {
 	r := k.listen(t)
 	accept := make(chan error, 1)
-	go func() {
-		c, err := r.listener.Accept(t.Context())
-		if err == nil {
-			c.Close()
-		}
-		accept <- err
-	}()
+	go func() { accept <- dropped(r.listener.Accept(t.Context())) }()
 	time.Sleep(20 * time.Millisecond) // so that it waits, mostly
 	r.within("Listener.Close", func() { r.listener.Close() })
 	if err := await(t, "Accept after Listener.Close", accept); !errors.Is(err, net.ErrClosed) {
@@ -316,10 +305,7 @@ func checkPeerClose(t testing.TB, k transportKit) {
 	peer := await(t, "the Handler", peers)
 	r.within("Close on the other side", func() { peer.Close() })
 	if k.Confirms == transport.Kept {
-		err := r.fails(s, "the peer's Close while the Handler ran", nil)
-		if e := (*transport.Error)(nil); errors.As(err, &e) && e.Outcome != transport.Unknown {
-			t.Errorf("Outcome is %q when the Handler may still agree; want %q", e.Outcome, transport.Unknown)
-		}
+		r.undecided(r.fails(s, "the peer's Close while the Handler ran", nil))
 	}
 	close(g.opened)
 	if !k.BothWays {

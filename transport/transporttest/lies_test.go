@@ -63,11 +63,15 @@ func (l *liar) Close() error {
 }
 
 func conn(twist func(l *liar)) MakeTransport {
-	return makePipes(func(c transport.Conn) transport.Conn {
+	return makePipes(lying(twist))
+}
+
+func lying(twist func(l *liar)) func(transport.Conn) transport.Conn {
+	return func(c transport.Conn) transport.Conn {
 		l := &liar{Conn: c}
 		twist(l)
 		return l
-	})
+	}
 }
 
 // body sends what change makes of the image's bytes.
@@ -166,13 +170,16 @@ func (b *badListener) Close() error {
 
 // badAccept wraps the Conns that are accepted.
 func badAccept(twist func(l *liar)) MakeTransport {
-	return accepted(func(l transport.Listener) transport.Listener {
-		return &badListener{Listener: l, wrap: func(c transport.Conn) transport.Conn {
-			bad := &liar{Conn: c}
-			twist(bad)
-			return bad
-		}}
-	})
+	return accepted(func(l transport.Listener) transport.Listener { return &badListener{Listener: l, wrap: lying(twist)} })
+}
+
+func servesAgain(l *liar) {
+	l.serve = func(ctx context.Context, in *transport.Inbox) error {
+		if err := l.Conn.Serve(ctx, in); !errors.Is(err, transport.ErrServed) {
+			return err
+		}
+		return nil
+	}
 }
 
 // dialAnyway is a Transport that does not look at its context.
@@ -337,22 +344,8 @@ func TestTransportKitCatches(t *testing.T) {
 			}
 			return err
 		}), pipeProperties, map[string]string{"Close": `matches "use of closed network connection"`}},
-		{"Serve again and again", conn(func(l *liar) {
-			l.serve = func(ctx context.Context, in *transport.Inbox) error {
-				if err := l.Conn.Serve(ctx, in); !errors.Is(err, transport.ErrServed) {
-					return err
-				}
-				return nil
-			}
-		}), pipeProperties, map[string]string{"ServeOnce": "want ErrServed"}},
-		{"Serve again and again on the listening side", badAccept(func(l *liar) {
-			l.serve = func(ctx context.Context, in *transport.Inbox) error {
-				if err := l.Conn.Serve(ctx, in); !errors.Is(err, transport.ErrServed) {
-					return err
-				}
-				return nil
-			}
-		}), oneWay, map[string]string{"ServeOnce": "want ErrServed"}},
+		{"Serve again and again", conn(servesAgain), pipeProperties, map[string]string{"ServeOnce": "want ErrServed"}},
+		{"Serve again and again on the listening side", badAccept(servesAgain), oneWay, map[string]string{"ServeOnce": "want ErrServed"}},
 		{"a Serve without context on the listening side", badAccept(func(l *liar) {
 			l.serve = func(ctx context.Context, in *transport.Inbox) error {
 				return l.Conn.Serve(context.WithoutCancel(ctx), in)

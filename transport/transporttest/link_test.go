@@ -263,7 +263,7 @@ func TestFaultsDoWhatTheyAreToldTo(t *testing.T) {
 	arrivals := func(f Faults) (lost, runs, twice, late int) {
 		last := -1
 		seen := make([]int, n)
-		for _, s := range strings.Fields(collect(f, t, n)) {
+		for s := range strings.FieldsSeq(collect(f, t, n)) {
 			var i int
 			fmt.Sscan(s, &i)
 			seen[i]++
