@@ -3,6 +3,7 @@ package arq
 import (
 	"time"
 
+	"github.com/pixferry/pixferry/chunk"
 	"github.com/pixferry/pixferry/internal/wire"
 )
 
@@ -250,6 +251,20 @@ func (b *builder) data(room int) {
 		}
 	}
 	r.End = r.Start + n
+	b.addData(o, r, again)
+	b.message.probe = len(b.buf)+len(b.payload)+wire.Trailer > e.size.current
+	o.sent(r, again)
+	if e.recovery == nil {
+		var done scratch
+		e.release(o, o.pieces.sent(o.next, done[:0]))
+	}
+	e.schedule.sent(o, int(n))
+	e.wanted(o)
+}
+
+// addData adds a DATA frame with bytes of a transfer. If payload is set these are there already.
+func (b *builder) addData(o *outgoing, r chunk.Range, again bool) {
+	n := r.Len()
 	b.pad(wire.DataHeader + int(n))
 	f := wire.Data{Handle: o.number, Offset: r.Start}
 	b.buf = f.Append(b.buf)
@@ -257,22 +272,13 @@ func (b *builder) data(room int) {
 		b.buf = o.pieces.copyTo(b.buf, r.Start, int(n))
 	}
 	b.eliciting = true
-
 	m := b.message
 	m.from, m.offset, m.length = o, r.Start, int32(n)
-	m.probe = len(b.buf)+len(b.payload)+wire.Trailer > e.size.current
-	o.sent(r, again)
-	if e.recovery == nil {
-		var done scratch
-		e.release(o, o.pieces.sent(o.next, done[:0]))
-	}
-	e.credit.sent(n)
+	b.e.credit.sent(n)
 	if again {
 		o.resent += n
-		e.stats.ResentBytes += n
+		b.e.stats.ResentBytes += n
 	}
-	e.schedule.sent(o, int(n))
-	e.wanted(o)
 }
 
 // repeat adds an offer that the peer may not have to the first messages of data, and a FIN to the
@@ -353,15 +359,7 @@ func (b *builder) probe() bool {
 		space = min(space, o.symbol-int(g.Start%int64(o.symbol)))
 	}
 	g.End = min(g.End, g.Start+int64(space))
-	f := wire.Data{Handle: o.number, Offset: g.Start}
-	b.pad(wire.DataHeader + int(g.Len()))
-	b.buf = f.Append(b.buf)
-	b.buf = o.pieces.copyTo(b.buf, g.Start, int(g.Len()))
-	b.eliciting = true
-	b.message.from, b.message.offset, b.message.length = o, g.Start, int32(g.Len())
-	e.credit.sent(g.Len())
-	o.resent += g.Len()
-	e.stats.ResentBytes += g.Len()
+	b.addData(o, g, true)
 	return true
 }
 

@@ -11,15 +11,13 @@ import (
 )
 
 const (
-	earlyTransfers   = 16        // at once before the peer's HELLO
-	restedHandles    = 1<<15 - 1 // that lie between two uses of one
-	reasonNotServing = 12        // transport.Reason
-	reasonCanceled   = 13
-	offerCopies      = 2 // messages of DATA that repeat an offer not yet acknowledged,
-	moreCopies       = 8 // of one too large for its repetition to count
-	finCopies        = 2
-	spareBytes       = 8 << 10 // of an image that may go twice at its end,
-	spareParts       = 32      // and this part of it
+	earlyTransfers = 16        // at once before the peer's HELLO
+	restedHandles  = 1<<15 - 1 // that lie between two uses of one
+	offerCopies    = 2         // messages of DATA that repeat an offer not yet acknowledged,
+	moreCopies     = 8         // of one too large for its repetition to count
+	finCopies      = 2
+	spareBytes     = 8 << 10 // of an image that may go twice at its end,
+	spareParts     = 32      // and this part of it
 )
 
 // waitingOffers are transfers that wait because the peer takes no more at once.

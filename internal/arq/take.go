@@ -9,9 +9,10 @@ import (
 
 // Reasons of REJECT that the engine itself gives (SPEC.md, transport.Reason).
 const (
-	reasonTooLarge  = 1
-	reasonMeta      = 3
-	reasonMalformed = 14
+	reasonTooLarge   = 1
+	reasonMeta       = 3
+	reasonNotServing = 12
+	reasonMalformed  = 14
 )
 
 // crowdedTransfers is what many unproven peers share: in all they begin four times as many.
