@@ -2,7 +2,6 @@ package arq
 
 import (
 	"math"
-	"sync"
 	"time"
 
 	"github.com/pixferry/pixferry/chunk"
@@ -264,73 +263,3 @@ func (e *Engine) release(o *outgoing, done [][]byte) {
 
 // scratch is memory on the stack for as many slices as are mostly released at once.
 type scratch [4][]byte
-
-// eventQueue borrows memory for a few events while there are some: what sessions use in turn stays in the
-// processor's caches. More is its own, and kept until it is dropped.
-type eventQueue struct {
-	list []Event
-	head int
-}
-
-const fewEvents = 16
-
-var sharedEvents = sync.Pool{New: func() any { return new([fewEvents]Event) }}
-
-func (q *eventQueue) push(ev Event) {
-	if q.list == nil {
-		q.list = sharedEvents.Get().(*[fewEvents]Event)[:0]
-	}
-	q.list = append(q.list, ev)
-}
-
-// pop returns the oldest event, which stays where it is until the next call.
-func (q *eventQueue) pop() *Event {
-	if q.head < len(q.list) {
-		q.head++
-		return &q.list[q.head-1]
-	}
-	if q.list != nil {
-		clear(q.list)
-		if q.list, q.head = q.list[:0], 0; cap(q.list) == fewEvents {
-			sharedEvents.Put((*[fewEvents]Event)(q.list[:fewEvents]))
-			q.list = nil
-		}
-	}
-	return nil
-}
-
-// rest gives up memory that has grown, if the queue is empty.
-func (q *eventQueue) rest() {
-	if q.head == len(q.list) && cap(q.list) > fewEvents {
-		*q = eventQueue{}
-	}
-}
-
-// handles remembers which of the peer's transfers are over, so that what comes late for
-// them is acknowledged and otherwise ignored. Handles are used cyclically; expanded they
-// count up.
-type handles struct {
-	highest int64
-	over    chunk.Ranges
-}
-
-func newHandles(memory []chunk.Range) handles {
-	return handles{highest: 1<<16 - 1, over: chunk.NewRanges(memory)}
-}
-
-// expand returns the counter whose low 16 bits are handle and that is closest to the highest.
-func (h *handles) expand(handle uint16) int64 {
-	n := h.highest + 1
-	return n + int64(int16(handle-uint16(n)))
-}
-
-func (h *handles) isOver(counter int64) bool { return h.over.Contains(counter, counter+1) }
-
-// end notes that a transfer is over. It reports false if the peer leaves more holes than
-// transfers at once can explain.
-func (h *handles) end(counter int64) bool {
-	h.over.Add(counter, counter+1)
-	h.highest = max(h.highest, counter)
-	h.over.Remove(0, h.highest-1<<15)
-	return h.over.Count() <= 1<<10
-}

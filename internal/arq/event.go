@@ -1,6 +1,10 @@
 package arq
 
-import "github.com/pixferry/pixferry/internal/wire"
+import (
+	"sync"
+
+	"github.com/pixferry/pixferry/internal/wire"
+)
 
 // Kind says what an [Event] reports.
 type Kind uint8
@@ -65,4 +69,45 @@ type Event struct {
 	Receipt *wire.Receipt
 	Reject  *wire.Reject
 	Err     error
+}
+
+// eventQueue borrows memory for a few events while there are some: what sessions use in turn stays in the
+// processor's caches. More is its own, and kept until it is dropped.
+type eventQueue struct {
+	list []Event
+	head int
+}
+
+const fewEvents = 16
+
+var sharedEvents = sync.Pool{New: func() any { return new([fewEvents]Event) }}
+
+func (q *eventQueue) push(ev Event) {
+	if q.list == nil {
+		q.list = sharedEvents.Get().(*[fewEvents]Event)[:0]
+	}
+	q.list = append(q.list, ev)
+}
+
+// pop returns the oldest event, which stays where it is until the next call.
+func (q *eventQueue) pop() *Event {
+	if q.head < len(q.list) {
+		q.head++
+		return &q.list[q.head-1]
+	}
+	if q.list != nil {
+		clear(q.list)
+		if q.list, q.head = q.list[:0], 0; cap(q.list) == fewEvents {
+			sharedEvents.Put((*[fewEvents]Event)(q.list[:fewEvents]))
+			q.list = nil
+		}
+	}
+	return nil
+}
+
+// rest gives up memory that has grown, if the queue is empty.
+func (q *eventQueue) rest() {
+	if q.head == len(q.list) && cap(q.list) > fewEvents {
+		*q = eventQueue{}
+	}
 }

@@ -80,3 +80,32 @@ func (in *incoming) resume(f *wire.Resume) bool {
 	}
 	return true
 }
+
+// handles remembers which of the peer's transfers are over, so that what comes late for
+// them is acknowledged and otherwise ignored. Handles are used cyclically; expanded they
+// count up.
+type handles struct {
+	highest int64
+	over    chunk.Ranges
+}
+
+func newHandles(memory []chunk.Range) handles {
+	return handles{highest: 1<<16 - 1, over: chunk.NewRanges(memory)}
+}
+
+// expand returns the counter whose low 16 bits are handle and that is closest to the highest.
+func (h *handles) expand(handle uint16) int64 {
+	n := h.highest + 1
+	return n + int64(int16(handle-uint16(n)))
+}
+
+func (h *handles) isOver(counter int64) bool { return h.over.Contains(counter, counter+1) }
+
+// end notes that a transfer is over. It reports false if the peer leaves more holes than
+// transfers at once can explain.
+func (h *handles) end(counter int64) bool {
+	h.over.Add(counter, counter+1)
+	h.highest = max(h.highest, counter)
+	h.over.Remove(0, h.highest-1<<15)
+	return h.over.Count() <= 1<<10
+}
