@@ -65,7 +65,7 @@ func TestOutbox(t *testing.T) {
 	o := open(t, dir, 100, post)
 	o.start()
 	for n := range uint64(10) {
-		if isNew, err := o.add(fmt.Sprint(n%2), id(n), []byte(fmt.Sprintf(`"rec %02d"`, n))); !isNew || err != nil {
+		if isNew, err := o.add(fmt.Sprint(n%2), id(n), fmt.Appendf(nil, `"rec %02d"`, n)); !isNew || err != nil {
 			t.Fatal(isNew, err)
 		}
 	}

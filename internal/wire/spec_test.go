@@ -25,7 +25,7 @@ type column struct {
 }
 
 func parseColumns(s string) (list []column) {
-	for _, f := range strings.Split(s, ",") {
+	for f := range strings.SplitSeq(s, ",") {
 		name, width := path.Split(strings.TrimSpace(f))
 		name, number := strings.CutSuffix(name, "#/")
 		c := column{name: strings.TrimSuffix(name, "/"), number: number}
