@@ -14,24 +14,24 @@ const maxBacklog = 256
 // Backlog holds the established Conns of a listener, which embeds it, until Accept
 // takes them. It is safe for concurrent use.
 type Backlog struct {
-	conns  chan *Conn
-	closed chan struct{}
-
-	mu   sync.Mutex // of adding to conns
-	over bool       // closed is
-	err  error      // of Accept then
+	conns chan *Conn
+	open  context.Context // ends with what Accept is to return then
+	end   context.CancelCauseFunc
+	mu    sync.Mutex // of adding to conns
 }
 
 // NewBacklog returns an empty Backlog.
 func NewBacklog() *Backlog {
-	return &Backlog{conns: make(chan *Conn, maxBacklog), closed: make(chan struct{})}
+	b := &Backlog{conns: make(chan *Conn, maxBacklog)}
+	b.open, b.end = context.WithCancelCause(context.Background())
+	return b
 }
 
 // Ready adds a Conn. It does not block: a Conn for which there is no room is closed.
 func (b *Backlog) Ready(c *Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.over {
+	if b.open.Err() != nil {
 		go c.end(wire.CodeGoingAway)
 		return
 	}
@@ -52,16 +52,14 @@ func (b *Backlog) Accept(ctx context.Context) (transport.Conn, error) {
 }
 
 func (b *Backlog) next(ctx context.Context) (*Conn, error) {
-	select {
-	case <-b.closed:
-		return nil, b.err
-	default:
+	if b.open.Err() != nil {
+		return nil, context.Cause(b.open)
 	}
 	select {
 	case c := <-b.conns:
 		return c, nil
-	case <-b.closed:
-		return nil, b.err
+	case <-b.open.Done():
+		return nil, context.Cause(b.open)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -73,10 +71,7 @@ func (b *Backlog) Close() { b.Fail(transport.ErrClosed) }
 // Fail is Close where Accept is to return another error.
 func (b *Backlog) Fail(err error) {
 	b.mu.Lock()
-	if !b.over {
-		b.over, b.err = true, err
-		close(b.closed)
-	}
+	b.end(err)
 	b.mu.Unlock()
 	for {
 		select {
