@@ -308,9 +308,7 @@ func TestDiskFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := recv.Start(); err != nil {
-		t.Fatal(err)
-	}
+	begin(t, recv)
 	defer recv.Wait()
 	defer recv.Process.Kill()
 	if r, err := sendOne(t, "-journal", newJournal(t), url, randomFile(t, 4<<20)); err == nil || r.Status != "rejected" || !strings.Contains(r.Error, "disk") {

@@ -289,9 +289,7 @@ func TestSignalled(t *testing.T) {
 
 // TestProcessSlowReader: a program that reads recv's output late misses nothing.
 func TestProcessSlowReader(t *testing.T) {
-	if !*processes {
-		t.Skip("with -processes only")
-	}
+	needsProcesses(t)
 	const images = 2000
 	url, from := "tcp://"+freePort(t, "tcp"), t.TempDir()
 	args := []string{"send", "-json", "-concurrency", "8", "-journal", newJournal(t), url}
@@ -307,14 +305,10 @@ func TestProcessSlowReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	recv.Stdout = in
-	if err := recv.Start(); err != nil {
-		t.Fatal(err)
-	}
+	begin(t, recv)
 	in.Close()
 	send := command(t.Context(), args...)
-	if err := send.Start(); err != nil {
-		t.Fatal(err)
-	}
+	begin(t, send)
 	sent := make(chan error, 1)
 	go func() { sent <- send.Wait() }()
 	select {

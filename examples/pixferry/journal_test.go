@@ -211,9 +211,7 @@ func TestChangedFileIsSentAfresh(t *testing.T) {
 	m := medium{recv: recv.url, proxy: countTCP}
 	to, sent := m.through(t)
 	send := command(t.Context(), "send", "-json", "-journal", journal, to, file)
-	if err := send.Start(); err != nil {
-		t.Fatal(err)
-	}
+	begin(t, send)
 	sent.await(t, size/4)
 	f, err := os.OpenFile(file, os.O_RDWR, 0) // in place, with the size as before
 	if err != nil {

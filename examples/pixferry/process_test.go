@@ -37,10 +37,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// needsProcesses skips what takes long, or much of the disk.
+func needsProcesses(t *testing.T) {
+	if !*processes {
+		t.Skip("with -processes only")
+	}
+}
+
 func command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "PIXFERRY_TEST_MAIN=1")
 	return cmd
+}
+
+// begin starts a program, which ends with the test.
+func begin(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 }
 
 // A process is a running recv.
@@ -59,10 +75,7 @@ func startRecv(t *testing.T, args ...string) *process {
 		t.Fatal(err)
 	}
 	p.Stderr = os.Stderr
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Process.Kill(); p.Wait() })
+	begin(t, p.Cmd)
 	listening := make(chan string, 1)
 	go func() {
 		defer close(p.lines)
@@ -296,14 +309,12 @@ func (c *counter) await(t *testing.T, n int64) {
 // and starts it again: at most one window of bytes goes over the wire twice for
 // each kill, and nothing is visible under the final name before it is whole.
 func TestProcessKilledGoesOn(t *testing.T) {
-	if !*processes {
-		t.Skip("with -processes only")
-	}
+	needsProcesses(t)
 	const size, window, kills = 192 << 20, 8 << 20, 3
 	for _, side := range []string{"send", "recv"} {
 		t.Run(side, func(t *testing.T) {
 			media(t, func(t *testing.T, m medium) {
-				file, dir, journal := randomFile(t, size), t.TempDir(), filepath.Join(t.TempDir(), "journal")
+				file, dir, journal := randomFile(t, size), t.TempDir(), newJournal(t)
 				seed := uint64(time.Now().UnixNano())
 				t.Logf("seed %d", seed)
 				random := rand.New(rand.NewPCG(seed, 0))
@@ -313,9 +324,7 @@ func TestProcessKilledGoesOn(t *testing.T) {
 
 				for kill := range kills {
 					sender := command(t.Context(), "send", "-json", "-journal", journal, to, file)
-					if err := sender.Start(); err != nil {
-						t.Fatal(err)
-					}
+					begin(t, sender)
 					sent.await(t, int64(kill)*size/kills+random.Int64N(size/kills/2))
 					if _, err := os.Stat(final); err == nil {
 						t.Fatal("visible before it was whole")
@@ -343,9 +352,7 @@ func TestProcessKilledGoesOn(t *testing.T) {
 
 // TestProcessReceiverRestartIsSurvived kills recv only; the sender goes on by itself.
 func TestProcessReceiverRestartIsSurvived(t *testing.T) {
-	if !*processes {
-		t.Skip("with -processes only")
-	}
+	needsProcesses(t)
 	media(t, func(t *testing.T, m medium) {
 		const size = 192 << 20
 		file, dir := randomFile(t, size), t.TempDir()
@@ -359,7 +366,7 @@ func TestProcessReceiverRestartIsSurvived(t *testing.T) {
 			recv.Wait()
 			recv = startRecv(t, "-dir", dir, "-count", "1", m.recv)
 		}()
-		r, err := sendOne(t, "-journal", filepath.Join(t.TempDir(), "j"), to, file)
+		r, err := sendOne(t, "-journal", newJournal(t), to, file)
 		<-done
 		if err != nil {
 			t.Fatalf("%+v, %v", r, err)
@@ -372,9 +379,7 @@ var maxResident = regexp.MustCompile(`Maximum resident set size \(kbytes\): (\d+
 
 // TestProcessMemory sends 2 GiB with either process under 64 MiB resident.
 func TestProcessMemory(t *testing.T) {
-	if !*processes {
-		t.Skip("with -processes only")
-	}
+	needsProcesses(t)
 	const size, limit = 2 << 30, 64 << 10 // bytes, KiB
 	file := randomFile(t, size)
 	media(t, func(t *testing.T, m medium) {
@@ -391,9 +396,7 @@ func TestProcessMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := recv.Start(); err != nil {
-			t.Fatal(err)
-		}
+		begin(t, recv)
 		bufio.NewReader(out).ReadString('\n') // listening
 		go io.Copy(io.Discard, out)
 		send, sendErr := measured("send", "-journal", filepath.Join(dir, "journal"), m.recv, file)
@@ -416,9 +419,7 @@ func TestProcessMemory(t *testing.T) {
 
 // TestProcessThousandImages sends 1,000 images of 100 KB at 8 at once.
 func TestProcessThousandImages(t *testing.T) {
-	if !*processes {
-		t.Skip("with -processes only")
-	}
+	needsProcesses(t)
 	media(t, func(t *testing.T, m medium) {
 		from, dir := t.TempDir(), t.TempDir()
 		random := rand.NewChaCha8([32]byte{1})
@@ -432,7 +433,7 @@ func TestProcessThousandImages(t *testing.T) {
 			}
 		}
 		recv := startRecv(t, "-dir", dir, "-count", "1000", m.recv)
-		args := append([]string{"send", "-json", "-concurrency", "8", "-journal", filepath.Join(t.TempDir(), "j"), m.recv}, files...)
+		args := append([]string{"send", "-json", "-concurrency", "8", "-journal", newJournal(t), m.recv}, files...)
 		out, err := command(t.Context(), args...).Output()
 		if n := strings.Count(string(out), `"delivered"`); err != nil || n != 1000 {
 			t.Fatalf("%d of 1000 delivered: %v", n, err)

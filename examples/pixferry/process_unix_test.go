@@ -30,10 +30,7 @@ func TestCountIsEnough(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := send.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer send.Process.Kill()
+	begin(t, send)
 	if code := recv.end(t); code != 0 {
 		t.Errorf("recv: exit %d", code)
 	}
@@ -68,10 +65,7 @@ func TestReceiverShutDown(t *testing.T) {
 		send := command(t.Context(), "send", "-json", "-journal", newJournal(t), "-concurrency", "1", m.recv, "-", next)
 		var out bytes.Buffer
 		send.Stdin, send.Stdout = hold, &out
-		if err := send.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer send.Process.Kill()
+		begin(t, send)
 		if _, err := image.Write(make([]byte, 100_000)); err != nil {
 			t.Fatal(err)
 		}
@@ -109,10 +103,7 @@ func TestTwoSendsOfOneFile(t *testing.T) {
 	for i := range sends {
 		sends[i] = command(t.Context(), "send", "-json", "-journal", journal, to, file)
 		sends[i].Stdout = &outs[i]
-		if err := sends[i].Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer sends[i].Process.Kill()
+		begin(t, sends[i])
 		<-gate // it is on its way
 	}
 	sends[0].Wait()
@@ -177,9 +168,7 @@ func slowly(t *testing.T, target string, first int64) (url string, gate, goOn ch
 // interrupted send exits with 1, and the next one sends what is missing; for an interrupted
 // recv to come back the same send waits.
 func TestProcessInterruptedGoesOn(t *testing.T) {
-	if !*processes {
-		t.Skip("with -processes only")
-	}
+	needsProcesses(t)
 	const size = 300 << 20
 	for _, side := range []string{"send", "recv"} {
 		t.Run(side, func(t *testing.T) {
@@ -190,9 +179,7 @@ func TestProcessInterruptedGoesOn(t *testing.T) {
 				send := command(t.Context(), "send", "-json", "-journal", journal, to, file)
 				var out bytes.Buffer
 				send.Stdout = &out
-				if err := send.Start(); err != nil {
-					t.Fatal(err)
-				}
+				begin(t, send)
 				sent.await(t, size/3)
 				if side == "send" {
 					send.Process.Signal(os.Interrupt)

@@ -285,7 +285,7 @@ func status(r transport.Receipt, err error) string {
 	case err == nil && r.Level == transport.Sent:
 		return "sent"
 	case err == nil:
-		return "delivered"
+		return delivered
 	case errors.As(err, &failure) && failure.Outcome == transport.Rejected:
 		return "rejected"
 	case errors.As(err, &failure) && failure.Outcome == transport.Unknown:
