@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // work is what a system is to do: deliver images, so many of them at once.
@@ -18,6 +20,25 @@ type work struct {
 }
 
 func (w work) bytes() int64 { return w.size * int64(w.images) }
+
+// each has put deliver the images, one after the other in each of the places that w.at are.
+func (w work) each(ctx context.Context, put func(context.Context, []byte) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range w.at {
+		group.Go(func() error {
+			for range share(w.images, w.at, i) {
+				if err := put(ctx, image(w.size)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// share is how many of all fall to the i-th of n.
+func share(all, n, i int) int { return (all + n - 1 - i) / n }
 
 // A runner is a system that is ready: connected, for example.
 type runner interface {

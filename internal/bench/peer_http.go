@@ -9,8 +9,6 @@ import (
 	"net"
 	"net/http"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/pixferry/pixferry/chunk"
 )
 
@@ -47,20 +45,7 @@ func (p *httpPut) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Digest", hex.EncodeToString(h.Sum(nil)))
 }
 
-func (p *httpPut) do(ctx context.Context, w work) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for i := range w.at {
-		group.Go(func() error {
-			for range share(w.images, w.at, i) {
-				if err := p.put(ctx, image(w.size)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
+func (p *httpPut) do(ctx context.Context, w work) error { return w.each(ctx, p.put) }
 
 func (p *httpPut) put(ctx context.Context, data []byte) error {
 	h := p.alg.New()

@@ -106,20 +106,7 @@ func quicReceive(s *quic.Stream) error {
 	return err
 }
 
-func (p *quicPeer) do(ctx context.Context, w work) error {
-	group, ctx := errgroup.WithContext(ctx)
-	for i := range w.at {
-		group.Go(func() error {
-			for range share(w.images, w.at, i) {
-				if err := p.put(ctx, image(w.size)); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
+func (p *quicPeer) do(ctx context.Context, w work) error { return w.each(ctx, p.put) }
 
 func (p *quicPeer) put(ctx context.Context, data []byte) error {
 	s, err := p.conn.OpenStreamSync(ctx)

@@ -156,6 +156,3 @@ func (p *rawTCP) close() {
 	}
 	_ = p.serving.Wait() // a receiver that fails has its sender fail too
 }
-
-// share is how many of all fall to the i-th of n.
-func share(all, n, i int) int { return (all + n - 1 - i) / n }
