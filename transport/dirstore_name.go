@@ -25,7 +25,7 @@ func (d *openDir) target(img *Image) (string, error) {
 			return "", err
 		}
 		if !usable(name) {
-			return "", &RejectedError{Reason: ReasonName, Text: "the receiver cannot tell where this image belongs", cause: fmt.Errorf("DirStore.Path returned %.100q: let it return a path below Dir, such as gate-7/cam.jpg", name)}
+			return "", pathError("returned %.100q: let it return a path below Dir, such as gate-7/cam.jpg", name)
 		}
 	}
 	if first, _, deeper := strings.Cut(name, "/"); !usable(name) || deeper && d.disk.isMeta(first) {
@@ -68,10 +68,17 @@ func usable(name string) bool {
 func (d *openDir) ask(img *Image) (name string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &RejectedError{Reason: ReasonName, Text: "the receiver cannot tell where this image belongs", cause: fmt.Errorf("DirStore.Path panicked: %v", p)}
+			err = pathError("panicked: %v", p)
 		}
 	}()
 	return filepath.ToSlash(d.path(img)), nil
+}
+
+// pathError is a mistake of DirStore.Path, of which the sender hears no more than that.
+func pathError(format string, a ...any) error {
+	refused := reject(ReasonName, "the receiver cannot tell where this image belongs")
+	refused.cause = fmt.Errorf("DirStore.Path "+format, a...)
+	return refused
 }
 
 func nameError(name string) error {

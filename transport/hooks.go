@@ -47,11 +47,12 @@ type hookQueue struct {
 	events  []func()
 	dropped int // after those
 	running bool
-	telling crew // the goroutine
+	telling crew            // the goroutine
+	lost    func(count int) // Hooks.Dropped
 }
 
 // add queues an event. It never blocks.
-func (q *hookQueue) add(h *Hooks, event func()) {
+func (q *hookQueue) add(event func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.events) >= maxEvents {
@@ -62,11 +63,11 @@ func (q *hookQueue) add(h *Hooks, event func()) {
 	if !q.running {
 		q.running = true
 		q.telling.add()
-		go q.run(h)
+		go q.run()
 	}
 }
 
-func (q *hookQueue) run(h *Hooks) {
+func (q *hookQueue) run() {
 	defer q.telling.done()
 	for {
 		q.mu.Lock()
@@ -80,8 +81,8 @@ func (q *hookQueue) run(h *Hooks) {
 		for _, event := range events {
 			event()
 		}
-		if dropped > 0 && h.Dropped != nil {
-			h.Dropped(dropped)
+		if dropped > 0 && q.lost != nil {
+			q.lost(dropped)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (in *Inbox) Offer(ctx context.Context, o Offer) (*Arrival, error) {
 	a := &Arrival{in: in, offer: o}
 	if f := in.srv.Hooks.Offered; f != nil {
 		info := a.info()
-		in.srv.hooks.add(&in.srv.Hooks, func() { f(info) })
+		in.srv.hooks.add(func() { f(info) })
 	}
 	err := in.offer(ctx, a)
 	if err != nil {
@@ -256,7 +256,7 @@ func (a *Arrival) complete(r Receipt, err error) {
 		if err == nil && a.asm != nil {
 			info.Stored = a.asm.stored
 		}
-		s.hooks.add(&s.Hooks, func() { f(info, r, err) })
+		s.hooks.add(func() { f(info, r, err) })
 	}
 	if err == nil && !s.log.Enabled(s.life, slog.LevelInfo) {
 		return // nobody reads what With would put together

@@ -86,6 +86,7 @@ func (s *Server) start() error {
 	s.init.Do(func() {
 		s.limits = s.Limits.withDefaults()
 		s.log = cmp.Or(s.Logger, slog.New(slog.DiscardHandler))
+		s.hooks.lost = s.Hooks.Dropped
 		s.store = s.Store
 		if s.store == nil {
 			s.store = &MemStore{MaxReceipts: s.limits.MaxReceipts, receiptsOnly: true}
@@ -228,7 +229,7 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 	log := s.log.With("peer", in.info.Peer, "protocol", in.info.Protocol)
 	log.Info("conn opened")
 	if f := s.Hooks.ConnOpened; f != nil {
-		s.hooks.add(&s.Hooks, func() { f(in.info) })
+		s.hooks.add(func() { f(in.info) })
 	}
 	err := c.Serve(ctx, in)
 	if err != nil && s.isClosing() && errors.Is(context.Cause(ctx), ErrServerClosed) {
@@ -238,7 +239,7 @@ func (s *Server) ServeConn(ctx context.Context, c Conn) error {
 	c.Close()
 	log.Info("conn closed", "err", err)
 	if f := s.Hooks.ConnClosed; f != nil {
-		s.hooks.add(&s.Hooks, func() { f(in.info, err) })
+		s.hooks.add(func() { f(in.info, err) })
 	}
 	return err
 }

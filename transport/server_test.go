@@ -271,19 +271,18 @@ func TestSlowHookDropsAndCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls, dropped int
 		unblock := make(chan struct{})
-		h := &Hooks{Dropped: func(n int) { dropped += n }}
-		var q hookQueue
-		q.add(h, func() { <-unblock })
+		q := hookQueue{lost: func(n int) { dropped += n }}
+		q.add(func() { <-unblock })
 		synctest.Wait()
 		for range maxEvents + 10 {
-			q.add(h, func() { calls++ })
+			q.add(func() { calls++ })
 		}
 		close(unblock)
 		synctest.Wait()
 		if calls != maxEvents || dropped != 10 {
 			t.Errorf("%d calls, %d dropped", calls, dropped)
 		}
-		q.add(h, func() { calls++ })
+		q.add(func() { calls++ })
 		synctest.Wait()
 		if calls != maxEvents+1 || dropped != 10 || q.running {
 			t.Errorf("then %d calls, %d dropped", calls, dropped)
