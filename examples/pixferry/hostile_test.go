@@ -252,7 +252,7 @@ func TestSignalled(t *testing.T) {
 	}
 	onEach(t, func(t *testing.T, url string) {
 		for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-			recv := startRecv(t, "-dir", t.TempDir(), "-idle", "8s", url)
+			recv := startRecv(t, "-dir", t.TempDir(), url)
 			stdin, feed, err := os.Pipe()
 			if err != nil {
 				t.Fatal(err)
@@ -280,6 +280,7 @@ func TestSignalled(t *testing.T) {
 			if r := recv.next(t); r.Status != "failed" || !strings.Contains(r.Error, "cancel") {
 				t.Errorf("%v: recv: %+v", sig, r)
 			}
+			recv.Process.Signal(sig)
 			if code := recv.end(t); code != 1 {
 				t.Errorf("%v: recv: exit %d", sig, code)
 			}
