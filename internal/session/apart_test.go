@@ -20,6 +20,22 @@ func (still) Start(*Session) {}
 func (still) Wake()          {}
 func (still) Wait()          {}
 
+// couple makes a session of the Conn whose carrier does nothing, and returns it and the one at a peer.
+func couple(t *testing.T, c *Conn, peer *Endpoint, link still) (a, b *Session) {
+	t.Helper()
+	a = c.newSession(link, nil)
+	buf := make([]byte, 64<<10)
+	first := buf[:a.Poll(time.Now(), buf)]
+	h, _, err := wire.Parse(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = newConn(peer, nil).newSession(link, &h)
+	b.Deliver(time.Now(), nil, first)
+	a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
+	return a, b
+}
+
 // TestPollApart has a transfer given up while its bytes are being written from where they
 // are: they stay until then.
 func TestPollApart(t *testing.T) {
@@ -29,17 +45,9 @@ func TestPollApart(t *testing.T) {
 
 func testPollApart(t *testing.T, link still, parse func([]byte) (wire.Header, []byte, error)) {
 	e := NewEndpoint(Config{})
-	a := newConn(e, nil).newSession(link, nil)
+	a, _ := couple(t, newConn(e, nil), e, link)
+	var err error
 	buf := make([]byte, 64<<10)
-	first := buf[:a.Poll(time.Now(), buf)]
-	h, _, err := wire.Parse(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := newConn(e, nil).newSession(link, &h)
-	b.Deliver(time.Now(), nil, first)
-	a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
-
 	memory := NewBuffer(40_000)
 	image := memory.mem[:40_000]
 	for i := range image {

@@ -37,17 +37,9 @@ func TestAnswersAreBounded(t *testing.T) {
 func TestSentBytesAreBounded(t *testing.T) {
 	const size = 2 * largestWindow
 	for _, own := range []int{0, size} {
-		a := newConn(NewEndpoint(Config{Settings: Settings{Window: own}}), nil).newSession(still{}, nil)
+		peer := NewEndpoint(Config{Settings: Settings{Window: 2 * size}})
+		a, _ := couple(t, newConn(NewEndpoint(Config{Settings: Settings{Window: own}}), nil), peer, still{})
 		buf := make([]byte, 64<<10)
-		first := buf[:a.Poll(time.Now(), buf)]
-		h, _, err := wire.Parse(first)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := newConn(NewEndpoint(Config{Settings: Settings{Window: 2 * size}}), nil).newSession(still{}, &h)
-		b.Deliver(time.Now(), nil, first)
-		a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
-
 		p := make([]byte, largePiece)
 		held := int64(0)
 		handle, err := a.eng.Offer(&wire.Offer{Size: wire.UnknownSize, Algorithm: 1})

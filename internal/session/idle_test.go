@@ -8,22 +8,12 @@ import (
 	"time"
 
 	"github.com/pixferry/pixferry/internal/arq"
-	"github.com/pixferry/pixferry/internal/wire"
 	"github.com/pixferry/pixferry/transport"
 )
 
-// join makes a session of the Conn whose carrier does nothing, and returns it and the peer's.
+// join is couple, and the Conn takes the session.
 func join(t *testing.T, c *Conn) (a, b *Session) {
-	a = c.newSession(still{}, nil)
-	buf := make([]byte, 64<<10)
-	first := buf[:a.Poll(time.Now(), buf)]
-	h, _, err := wire.Parse(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b = newConn(c.ep, nil).newSession(still{}, &h)
-	b.Deliver(time.Now(), nil, first)
-	a.Deliver(time.Now(), nil, buf[:b.Poll(time.Now(), buf)])
+	a, b = couple(t, c, c.ep, still{})
 	c.adopt(a)
 	return a, b
 }
