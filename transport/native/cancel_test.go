@@ -31,20 +31,18 @@ func TestCancelBeforeTheOffer(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, e *ends) {
 		b := bytes.Repeat([]byte("first"), 100_000)
 		body, more := io.Pipe()
-		first := make(chan error, 1)
-		go func() {
+		first := async(func() error {
 			_, err := e.conn.Send(t.Context(), &transport.Image{Name: "first", Body: transport.Stream(body)}, nil)
-			first <- err
-		}()
+			return err
+		})
 		more.Write(b[:300_000])
 		synctest.Wait()
 		disk := &slowDisk{Reader: bytes.NewReader(b[:1000]), spins: make(chan struct{})}
 		ctx, cancel := context.WithCancel(t.Context())
-		second := make(chan error, 1)
-		go func() {
+		second := async(func() error {
 			_, err := e.conn.Send(ctx, &transport.Image{Name: "second", Body: transport.Content(disk, 1000)}, nil)
-			second <- err
-		}()
+			return err
+		})
 		synctest.Wait()
 		cancel()
 		if err := <-second; !errors.Is(err, context.Canceled) || outcome(err) != transport.NotKept {

@@ -19,22 +19,8 @@ func TestBothEndsClose(t *testing.T) {
 		near, far := memLinks(reliable, 64)
 		links := make(chan native.Link, 1)
 		links <- far
-		accept := func(ctx context.Context) (native.Link, error) {
-			select {
-			case l := <-links:
-				return l, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
-		l, err := native.Over(nil, native.OneAtATime(accept), native.Config{}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := native.Over(func(context.Context) (native.Link, error) { return near, nil }, nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, native.Over(nil, native.OneAtATime(plugged(links)), native.Config{}))
+		a := mustDial(t, native.Over(func(context.Context) (native.Link, error) { return near, nil }, nil, native.Config{}))
 		b, err := l.Accept(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -75,13 +61,9 @@ func (l *watchedLink) Close() error {
 // Close of a Conn that is just joining its peer again leaves no session behind, of which nobody would know.
 func TestCloseWhileRedialling(t *testing.T) {
 	m := newMedium(reliable)
-	l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := mustListen(t, native.Over(nil, m.listen, native.Config{}))
 	s := &transport.Server{Store: &transport.MemStore{}}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(t.Context(), l) }()
+	served := async(func() error { return s.Serve(t.Context(), l) })
 	for round := range 300 {
 		var c transport.Conn
 		var links []*watchedLink
@@ -109,11 +91,10 @@ func TestCloseWhileRedialling(t *testing.T) {
 			t.Fatal(err)
 		}
 		links[0].Link.Close()
-		sent := make(chan error, 1)
-		go func() {
+		sent := async(func() error {
 			_, err := c.Send(t.Context(), &transport.Image{Body: transport.Bytes([]byte("x"))}, nil)
-			sent <- err
-		}()
+			return err
+		})
 		<-closed
 		<-sent
 		for i, link := range links {

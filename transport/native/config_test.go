@@ -38,12 +38,9 @@ func TestLinkWithTooSmallMessages(t *testing.T) {
 	m := newMedium(reliable)
 	m.info.MaxMessage = 100
 	tr := native.Over(m.dial, m.listen, native.Config{})
-	l, err := tr.Listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := mustListen(t, tr)
 	defer l.Close()
-	_, err = tr.Dial(t.Context())
+	_, err := tr.Dial(t.Context())
 	isMistake(t, err, "MaxMessage of 100 bytes")
 	_, err = l.Accept(t.Context())
 	isMistake(t, err, "MaxMessage of 100 bytes")

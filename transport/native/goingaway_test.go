@@ -16,12 +16,8 @@ import (
 // serveMedium serves m and returns what shuts that down within patience.
 func serveMedium(t *testing.T, m *medium, store transport.Store) (shutdown func(patience time.Duration)) {
 	srv := &transport.Server{Store: store}
-	l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(context.Background(), l) }()
+	l := mustListen(t, native.Over(nil, m.listen, native.Config{}))
+	served := async(func() error { return srv.Serve(context.Background(), l) })
 	return func(patience time.Duration) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -39,10 +35,7 @@ func TestReceiverShutDownAndStartedAgain(t *testing.T) {
 		dial := func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }
 		store := &transport.MemStore{}
 		shutdown := serveMedium(t, present.Load(), store)
-		conn, err := native.Over(dial, nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := mustDial(t, native.Over(dial, nil, native.Config{}))
 		defer conn.Close()
 
 		r, w := io.Pipe() // a body in mid-transfer, which may be read once
@@ -95,8 +88,7 @@ func TestMessageThatOutlivesAShutdown(t *testing.T) {
 			return nil
 		}
 	}, func(t *testing.T, e *ends) {
-		sent := make(chan error, 1)
-		go func() { sent <- e.conn.SendMessage(t.Context(), transport.Message{}) }()
+		sent := async(func() error { return e.conn.SendMessage(t.Context(), transport.Message{}) })
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -118,10 +110,7 @@ func TestMessageToTwoRuns(t *testing.T) {
 			run := func(take func() error) *transport.Server {
 				m := newMedium(reliable)
 				present.Store(m)
-				l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
+				l := mustListen(t, native.Over(nil, m.listen, native.Config{}))
 				srv := &transport.Server{Message: func(context.Context, transport.Conn, transport.Message) error { return take() }}
 				go srv.Serve(context.Background(), l)
 				return srv
@@ -133,10 +122,7 @@ func TestMessageToTwoRuns(t *testing.T) {
 				old.cut(io.EOF)
 				return nil
 			})
-			conn, err := native.Over(func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }, nil, native.Config{}).Dial(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			conn := mustDial(t, native.Over(func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }, nil, native.Config{}))
 			failure := (*transport.Error)(nil)
 			if err := conn.SendMessage(t.Context(), transport.Message{}); !errors.As(err, &failure) || failure.Outcome != outcome {
 				t.Errorf("%v; want the outcome %q", err, outcome)
@@ -154,14 +140,8 @@ func TestShutDownBeforeAConnIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var present atomic.Pointer[medium]
 		present.Store(newMedium(reliable))
-		l, err := native.Over(nil, present.Load().listen, native.Config{}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, err := native.Over(func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }, nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, native.Over(nil, present.Load().listen, native.Config{}))
+		conn := mustDial(t, native.Over(func(ctx context.Context) (native.Link, error) { return present.Load().dial(ctx) }, nil, native.Config{}))
 		defer conn.Close()
 		accepted, err := l.Accept(t.Context())
 		if err != nil {
@@ -199,19 +179,12 @@ func TestShutDownWhileTheStoreHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMedium(reliable)
 		shutdown := serveMedium(t, m, hungStore{&transport.MemStore{}})
-		conn, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := mustDial(t, native.Over(m.dial, nil, native.Config{}))
 		defer conn.Close()
-		sent := make(chan error, 1)
-		go func() {
-			_, err := conn.Send(t.Context(), image("early", []byte("x")), nil)
-			sent <- err
-		}()
+		sent := async(func() error { _, err := conn.Send(t.Context(), image("early", []byte("x")), nil); return err })
 		synctest.Wait()
 		shutdown(time.Second)
-		err = <-sent
+		err := <-sent
 		if refused := (*transport.RejectedError)(nil); !errors.As(err, &refused) || refused.Reason != transport.ReasonGoingAway || !transport.Retryable(err) {
 			t.Errorf("%v; want a refusal as going away that may be retried", err)
 		}

@@ -27,19 +27,12 @@ func TestImageThatIsHereAlreadyHoldsUpNoOther(t *testing.T) {
 			return nil
 		}}
 		m := newMedium(reliable)
-		l, err := native.Over(nil, m.listen, native.Config{Window: 1 << 20}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(t.Context(), l) }()
+		l := mustListen(t, native.Over(nil, m.listen, native.Config{Window: 1 << 20}))
+		served := async(func() error { return s.Serve(t.Context(), l) })
 		big := bytes.Repeat([]byte("big"), 1<<20)
 		id, sent := transport.NewID(), make(chan error, 2)
 		dial := func() transport.Conn {
-			c, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := mustDial(t, native.Over(m.dial, nil, native.Config{}))
 			return c
 		}
 		send := func(c transport.Conn) {

@@ -76,10 +76,7 @@ func TestLinkThatComesToRefuseAllMessages(t *testing.T) {
 func TestInteractiveImageGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMedium(reliable)
-		l, err := native.Over(nil, m.listen, native.Config{MaxTransfers: 1}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, native.Over(nil, m.listen, native.Config{MaxTransfers: 1}))
 		goOn := make(chan struct{})
 		var order []string
 		srv := &transport.Server{Handler: func(_ context.Context, in *transport.Incoming) error {
@@ -89,10 +86,7 @@ func TestInteractiveImageGoesFirst(t *testing.T) {
 		}}
 		served, sent := make(chan error, 1), make(chan error, 3)
 		go func() { served <- srv.Serve(context.Background(), l) }()
-		conn, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := mustDial(t, native.Over(m.dial, nil, native.Config{}))
 		for i, priority := range []transport.Priority{transport.Bulk, transport.Bulk, transport.Interactive} {
 			go func() {
 				_, err := conn.Send(t.Context(), image(fmt.Sprint(i), []byte("x")), &transport.SendOptions{Priority: priority})

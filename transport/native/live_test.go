@@ -44,16 +44,9 @@ func TestLiveFramesStayYoung(t *testing.T) {
 					ages = append(ages, time.Since(in.Image.Captured))
 					return nil
 				}}
-				l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
-				served := make(chan error, 1)
-				go func() { served <- s.Serve(t.Context(), l) }()
-				c, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
+				l := mustListen(t, native.Over(nil, m.listen, native.Config{}))
+				served := async(func() error { return s.Serve(t.Context(), l) })
+				c := mustDial(t, native.Over(m.dial, nil, native.Config{}))
 				var wg sync.WaitGroup
 				for range frames {
 					img := &transport.Image{Name: "frame.jpg", Captured: time.Now(), Body: transport.Bytes(make([]byte, size))}

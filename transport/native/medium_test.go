@@ -34,6 +34,18 @@ func memLinks(info native.LinkInfo, depth int) (a, b *memLink) {
 	return a, b
 }
 
+// plugged opens the links that come, one after the other.
+func plugged(links <-chan native.Link) func(context.Context) (native.Link, error) {
+	return func(ctx context.Context) (native.Link, error) {
+		select {
+		case l := <-links:
+			return l, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 func (l *memLink) Info() native.LinkInfo { return l.info }
 
 func (l *memLink) ReadMessage(buf []byte) (int, error) {

@@ -81,14 +81,7 @@ func TestOverDatagrams(t *testing.T) {
 func TestOverOneAtATime(t *testing.T) {
 	transporttest.TestTransport(t, func(t testing.TB) (transport.Transport, func(net.Addr) transport.Transport) {
 		lines := make(chan native.Link, 8)
-		plug := func(ctx context.Context) (native.Link, error) {
-			select {
-			case l := <-lines:
-				return l, nil
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		}
+		plug := plugged(lines)
 		call := func(context.Context) (native.Link, error) {
 			near, far := memLinks(reliable, 64)
 			lines <- far
@@ -181,10 +174,7 @@ func TestLinkThatReturnsMoreThanItsBuffer(t *testing.T) {
 			t.Error("no error")
 		}
 		m.wrap = nil
-		conn, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := mustDial(t, native.Over(m.dial, nil, native.Config{}))
 		conn.Close()
 		shutdown(time.Second)
 	})
@@ -237,17 +227,10 @@ func TestDeadlineWhileTheLinkIsLost(t *testing.T) {
 func TestDigestByItsID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMedium(reliable)
-		l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, native.Over(nil, m.listen, native.Config{}))
 		srv := &transport.Server{Store: &transport.MemStore{}}
-		served := make(chan error, 1)
-		go func() { served <- srv.Serve(context.Background(), l) }()
-		conn, err := native.Over(m.dial, nil, native.Config{Digest: chunk.Algorithm{ID: chunk.SHA256.ID}}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		served := async(func() error { return srv.Serve(context.Background(), l) })
+		conn := mustDial(t, native.Over(m.dial, nil, native.Config{Digest: chunk.Algorithm{ID: chunk.SHA256.ID}}))
 		if r, err := conn.Send(t.Context(), image("x", []byte("x")), nil); err != nil || r.Digest.Algorithm() != chunk.SHA256.ID {
 			t.Errorf("%+v, %v", r, err)
 		}
@@ -262,10 +245,7 @@ func TestSilentLinksMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMedium(reliable)
 		var log bytes.Buffer
-		l, err := native.Over(nil, m.listen, native.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, native.Over(nil, m.listen, native.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}))
 		var silent []native.Link
 		for range 300 {
 			link, err := m.dial(t.Context())
@@ -275,10 +255,7 @@ func TestSilentLinksMakeRoom(t *testing.T) {
 			silent = append(silent, link)
 		}
 		began := time.Now()
-		c, err := native.Over(m.dial, nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := mustDial(t, native.Over(m.dial, nil, native.Config{}))
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("joined after %v", took)
 		}

@@ -62,22 +62,15 @@ func TestRestartedProgramOnASerialLine(t *testing.T) {
 		far := native.Over(nil, native.OneAtATime(func(context.Context) (native.Link, error) {
 			return native.Stream(&port{in: there, out: back, closed: make(chan struct{})}), nil
 		}), native.Config{})
-		l, err := far.Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, far)
 		var ended []error
 		srv := &transport.Server{Store: &transport.MemStore{}, Hooks: transport.Hooks{ConnClosed: func(_ transport.Info, err error) { ended = append(ended, err) }}}
-		served := make(chan error, 1)
-		go func() { served <- srv.Serve(context.Background(), l) }()
+		served := async(func() error { return srv.Serve(context.Background(), l) })
 		for i := range 3 {
 			begin := time.Now()
 			p := &port{in: back, out: there, closed: make(chan struct{})}
 			near := native.Over(func(context.Context) (native.Link, error) { return native.Stream(p), nil }, nil, native.Config{})
-			conn, err := near.Dial(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			conn := mustDial(t, near)
 			if _, err := conn.Send(t.Context(), image("a", []byte{byte(i)}), nil); err != nil {
 				t.Fatal(err)
 			}
@@ -112,16 +105,10 @@ func TestSerialLineFullOfWhatIsOver(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l, err := native.Over(nil, native.OneAtATime(open(there, back)), native.Config{}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, native.Over(nil, native.OneAtATime(open(there, back)), native.Config{}))
 		defer l.Close()
 		began := time.Now()
-		conn, err := native.Over(open(back, there), nil, native.Config{}).Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		conn := mustDial(t, native.Over(open(back, there), nil, native.Config{}))
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %v to be heard", took)
 		}
@@ -138,10 +125,7 @@ func TestIdleSerialLine(t *testing.T) {
 			opened++
 			return native.Stream(&port{in: make(chan []byte), out: make(chan []byte), closed: make(chan struct{})}), nil
 		}), native.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		l, err := far.Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, far)
 		time.Sleep(time.Hour)
 		if l.Close(); opened != 1 || log.Len() > 0 {
 			t.Errorf("opened %d times in an hour, and logged:\n%s", opened, log.String())

@@ -185,19 +185,12 @@ func TestOneAtATime(t *testing.T) {
 			return native.Stream(a), nil
 		}, nil, native.Config{})
 
-		l, err := far.Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, far)
 		store := &transport.MemStore{}
 		srv := &transport.Server{Store: store}
-		served := make(chan error, 1)
-		go func() { served <- srv.Serve(context.Background(), l) }()
+		served := async(func() error { return srv.Serve(context.Background(), l) })
 		for i := range 3 {
-			conn, err := near.Dial(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			conn := mustDial(t, near)
 			if _, err := conn.Send(t.Context(), image("a", []byte{byte(i)}), nil); err != nil {
 				t.Fatal(err)
 			}

@@ -19,6 +19,31 @@ import (
 
 const idle = 30 * time.Second // of native.Config
 
+func mustListen(t *testing.T, tr transport.Transport) transport.Listener {
+	t.Helper()
+	l, err := tr.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func mustDial(t *testing.T, tr transport.Transport) transport.Conn {
+	t.Helper()
+	c, err := tr.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// async calls f on a goroutine of its own, and returns where its result comes.
+func async(f func() error) chan error {
+	result := make(chan error, 1)
+	go func() { result <- f() }()
+	return result
+}
+
 // ends are a dialled Conn and the Server at the other end of a medium.
 type ends struct {
 	*medium
@@ -36,15 +61,9 @@ func bubble(t *testing.T, set func(*transport.Server, *medium), f func(t *testin
 		if set != nil {
 			set(e.srv, e.medium)
 		}
-		l, err := native.Over(nil, e.listen, native.Config{}).Listen(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		served := make(chan error, 1)
-		go func() { served <- e.srv.Serve(context.Background(), l) }()
-		if e.conn, err = native.Over(e.dial, nil, native.Config{}).Dial(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		l := mustListen(t, native.Over(nil, e.listen, native.Config{}))
+		served := async(func() error { return e.srv.Serve(context.Background(), l) })
+		e.conn = mustDial(t, native.Over(e.dial, nil, native.Config{}))
 		f(t, e)
 		e.conn.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -127,11 +146,7 @@ func TestVanishedPeer(t *testing.T) {
 			}
 		}
 	}, func(t *testing.T, e *ends) {
-		sent := make(chan error, 1)
-		go func() {
-			_, err := e.conn.Send(t.Context(), image("a", make([]byte, 1000)), nil)
-			sent <- err
-		}()
+		sent := async(func() error { _, err := e.conn.Send(t.Context(), image("a", make([]byte, 1000)), nil); return err })
 		<-entered
 		gone.Store(true)
 		start := time.Now()
@@ -284,8 +299,7 @@ func TestLostLinksBesideServe(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, e *ends) {
 		store := &transport.MemStore{}
 		camera := &transport.Server{Store: store} // at the dialling end
-		served := make(chan error, 1)
-		go func() { served <- camera.ServeConn(context.Background(), e.conn) }()
+		served := async(func() error { return camera.ServeConn(context.Background(), e.conn) })
 		for i := range 5 {
 			b := fmt.Append(nil, "image ", i)
 			if _, err := e.conn.Send(t.Context(), image("a", b), nil); err != nil {
@@ -409,8 +423,7 @@ func TestServedConnFindsItsPeerAgain(t *testing.T) {
 			s.Hooks.ConnOpened = func(transport.Info) { opened.Add(1) }
 		}, func(t *testing.T, e *ends) {
 			ctx, stop := context.WithCancel(t.Context())
-			served := make(chan error, 1)
-			go func() { served <- (&transport.Server{Store: &transport.MemStore{}}).ServeConn(ctx, e.conn) }()
+			served := async(func() error { return (&transport.Server{Store: &transport.MemStore{}}).ServeConn(ctx, e.conn) })
 			time.Sleep(20 * idle)
 			if n := opened.Load(); n != 1 {
 				t.Errorf("reliable %v: %d Conns while the peer lived, want the first one only", info.Reliable, n)
