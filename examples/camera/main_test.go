@@ -20,10 +20,11 @@ import (
 	"github.com/pixferry/pixferry/transport"
 )
 
-// receive returns a URL and what arrives there.
-func receive(t *testing.T) (url string, frames func() []*transport.Image) {
+// receive returns a URL, and the images that arrive there with their contents.
+func receive(t *testing.T) (url string, frames func() ([]*transport.Image, [][]byte)) {
 	var mu sync.Mutex
-	var got []*transport.Image
+	var images []*transport.Image
+	var contents [][]byte
 	url = serve(t, func(ctx context.Context, in *transport.Incoming) error {
 		body, err := in.Image.Body.Open(ctx)
 		if err != nil {
@@ -32,13 +33,13 @@ func receive(t *testing.T) (url string, frames func() []*transport.Image) {
 		data, err := io.ReadAll(body)
 		mu.Lock()
 		defer mu.Unlock()
-		got = append(got, &transport.Image{Name: in.Image.Name, Source: in.Image.Source, Meta: in.Image.Meta, Body: transport.Bytes(data)})
+		images, contents = append(images, in.Image), append(contents, data)
 		return err
 	})
-	return url, func() []*transport.Image {
+	return url, func() ([]*transport.Image, [][]byte) {
 		mu.Lock()
 		defer mu.Unlock()
-		return got
+		return images, contents
 	}
 }
 
@@ -53,18 +54,6 @@ func serve(t *testing.T, handler func(context.Context, *transport.Incoming) erro
 	go func() { served <- srv.Serve(t.Context(), l) }()
 	t.Cleanup(func() { srv.Shutdown(context.Background()); <-served })
 	return "tcp://" + l.Addr().String()
-}
-
-func contents(t *testing.T, frames []*transport.Image) (all [][]byte) {
-	for _, f := range frames {
-		body, err := f.Body.Open(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, _ := io.ReadAll(body)
-		all = append(all, data)
-	}
-	return all
 }
 
 func picture(t *testing.T, w int) []byte {
@@ -89,13 +78,13 @@ func TestDirectoryIsSentInTheOrderOfItsNumbers(t *testing.T) {
 	if err != nil || stats.sent != 3 {
 		t.Fatal(stats, err)
 	}
-	got := contents(t, frames())
+	images, got := frames()
 	for i := range want {
 		if !bytes.Equal(got[i], want[i]) {
 			t.Errorf("frame %d differs", i)
 		}
 	}
-	if f := frames()[0]; f.Source != "gate" || f.Meta["frame"] != "1" {
+	if f := images[0]; f.Source != "gate" || f.Meta["frame"] != "1" {
 		t.Errorf("%q %v", f.Source, f.Meta)
 	}
 }
@@ -105,7 +94,7 @@ func TestPatternIsAPicture(t *testing.T) {
 	if _, err := run(t.Context(), options{fps: 1000, count: 2, url: url, source: "x"}, nil, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	all := contents(t, frames())
+	_, all := frames()
 	if _, err := jpeg.Decode(bytes.NewReader(all[0])); err != nil || bytes.Equal(all[0], all[1]) {
 		t.Error(err, "or the picture stands still")
 	}
@@ -124,7 +113,8 @@ func TestStreamsOfJPEGsAreCutAtTheirEnds(t *testing.T) {
 	if _, err := run(t.Context(), options{stdin: true, count: 3, url: url}, io.MultiReader(bytes.NewReader(stream), &hang{t.Context()}), io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for i, got := range contents(t, frames()) {
+	_, all := frames()
+	for i, got := range all {
 		if !bytes.Equal(got, want[i]) {
 			t.Errorf("frame %d: %d bytes of %d", i, len(got), len(want[i]))
 		}
@@ -159,7 +149,7 @@ func TestStreamGoesOnBehindADamagedJPEG(t *testing.T) {
 	if _, err := run(t.Context(), options{stdin: true, count: 2, url: url}, bytes.NewReader(stream), io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	if all := contents(t, frames()); len(all) != 2 || !bytes.Equal(all[0], first) || !bytes.Equal(all[1], last) {
+	if _, all := frames(); len(all) != 2 || !bytes.Equal(all[0], first) || !bytes.Equal(all[1], last) {
 		t.Errorf("%d frames, or not those that are whole", len(all))
 	}
 }
@@ -183,7 +173,7 @@ func TestHTTPCamera(t *testing.T) {
 		}
 		cancel()
 		cam.Close()
-		all := contents(t, frames())
+		_, all := frames()
 		if len(all) != 2 || !bytes.Equal(all[0], want[0]) || !bytes.Equal(all[1], want[1]) {
 			t.Errorf("%s: %d frames, or others", kind, len(all))
 		}
@@ -237,8 +227,9 @@ func TestDirectoryOfAnyNames(t *testing.T) {
 	if stats, err := run(t.Context(), options{dir: dir, fps: 1000, count: 2, url: url, source: "hall/1\\b"}, nil, io.Discard); err != nil || stats.sent != 2 {
 		t.Fatal(stats, err)
 	}
-	for i, data := range contents(t, frames()) {
-		if f := frames()[i]; !bytes.Equal(data, want) || f.Source != "hall/1\\b" || f.Name != fmt.Sprintf("hall_1_b-%06d.jpg", i+1) {
+	images, all := frames()
+	for i, data := range all {
+		if f := images[i]; !bytes.Equal(data, want) || f.Source != "hall/1\\b" || f.Name != fmt.Sprintf("hall_1_b-%06d.jpg", i+1) {
 			t.Errorf("%d bytes of %q, called %q", len(data), f.Source, f.Name)
 		}
 	}
