@@ -12,11 +12,7 @@ import (
 
 // shrink joins two ends over a link that loses, and takes less than it did once limit is called.
 func shrink(t *testing.T, ordered bool) (a, b *end, limit func(int)) {
-	a, b = couple(t, func(ca, cb *Config) {
-		for _, c := range []*Config{ca, cb} {
-			c.Reliable, c.Ordered, c.MaxMessage = false, ordered, 4000
-		}
-	})
+	a, b = couple(t, both(func(c *Config) { c.Reliable, c.Ordered, c.MaxMessage = false, ordered, 4000 }))
 	settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() })
 	return a, b, func(n int) {
 		a.most, b.most = n, n
@@ -123,7 +119,7 @@ func TestAcceptOverALimitThatCameLater(t *testing.T) {
 // A frame has 64 KiB at most, however long the messages are.
 func TestHeldBlocksOfManyGigabytes(t *testing.T) {
 	const blocks = 10_000
-	a, b := couple(t, func(ca, cb *Config) { ca.MaxMessage, cb.MaxMessage = 256<<10, 256<<10 })
+	a, b := couple(t, both(func(c *Config) { c.MaxMessage = 256 << 10 }))
 	h := a.send(nil, func(f *wire.Offer) { f.Size, f.Flags = blocks<<20, wire.OfferResume })
 	delete(a.images, h)
 	exchange(start, a, b)
@@ -183,11 +179,7 @@ func TestResumeThatFitsNoMessage(t *testing.T) {
 // A broker that swallows large messages without a word swallows offers too, though nothing else is sent.
 func TestOfferIsSwallowed(t *testing.T) {
 	for _, most := range []int{2900, 1400} {
-		a, b := couple(t, func(ca, cb *Config) {
-			for _, c := range []*Config{ca, cb} {
-				c.Reliable, c.MaxMessage = false, 4000
-			}
-		})
+		a, b := couple(t, both(func(c *Config) { c.Reliable, c.MaxMessage = false, 4000 }))
 		now := settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() })
 		b.most = most
 		h := a.send(pattern(10), func(f *wire.Offer) { f.Meta = pattern(3000) })

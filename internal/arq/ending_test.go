@@ -70,9 +70,7 @@ func TestDroppedMessageEndsTheSessionOnAReliableLink(t *testing.T) {
 			if reliable && name == "payload" {
 				continue // which is the digest's to notice
 			}
-			a, b := couple(t, func(ca, cb *Config) {
-				ca.Reliable, cb.Reliable, ca.Ordered, cb.Ordered = reliable, reliable, reliable, reliable
-			})
+			a, b := couple(t, both(func(c *Config) { c.Reliable, c.Ordered = reliable, reliable }))
 			settleUntil(start, a, b, func() bool { return a.Quiet() && b.Quiet() && b.Newest() > 0 })
 			h := a.send(pattern(20_000), nil)
 			a.run()

@@ -215,23 +215,16 @@ func (e *Engine) Path() cc.Path {
 // Stats returns counters of the session so far.
 func (e *Engine) Stats() Stats {
 	s := Stats{Counters: e.stats}
-	s.SmoothedRTT, s.MinRTT = e.rtt.smoothed, e.rtt.min
 	if r := e.recovery; r != nil {
 		s.Outstanding = r.inFlight
-		if r.cc != nil {
-			s.Window, s.Rate = r.cc.Window(), r.cc.Rate()
-		}
 	}
 	return s
 }
 
-// Stats are counters of one session, and estimates of its path.
+// Stats are counters of one session, for tests and benchmarks.
 type Stats struct {
 	Counters
-	SmoothedRTT, MinRTT time.Duration
-	Window              int64 // congestion window in bytes; 0: no congestion control
-	Rate                int64 // pacing rate in bytes a second; 0: not paced
-	Outstanding         int64 // bytes sent and neither acknowledged nor lost; 0 on a reliable link
+	Outstanding int64 // bytes sent and neither acknowledged nor lost; 0 on a reliable link
 }
 
 // Counters count what a session has done.

@@ -52,6 +52,11 @@ func couple(t testing.TB, change func(a, b *Config)) (a, b *end) {
 	return newEnd(t, New(ca, start)), newEnd(t, New(cb, start))
 }
 
+// both changes the two sides alike.
+func both(change func(*Config)) func(a, b *Config) {
+	return func(a, b *Config) { change(a); change(b) }
+}
+
 func newEnd(t testing.TB, e *Engine) *end {
 	return &end{Engine: e, t: t, images: map[uint16][]byte{}, supplied: map[uint16]int{}, receipts: map[uint16]bool{},
 		rejects: map[uint16]*wire.Reject{}, taken: map[uint16][]byte{}, answer: true}

@@ -28,7 +28,7 @@ func TestMessageSizeComesBackAfterAnOutage(t *testing.T) {
 
 // What the peer takes does not make the link take more.
 func TestLimitOfTheLinkOutlivesTheHello(t *testing.T) {
-	a, b := couple(t, func(ca, cb *Config) { ca.Reliable, cb.Reliable = false, false })
+	a, b := couple(t, both(func(c *Config) { c.Reliable = false }))
 	a.LimitMessage(300)
 	exchange(start, a, b)
 	if _, known := a.Peer(); !known || a.MaxMessage() != 300 {
@@ -134,11 +134,7 @@ func TestSwallowedMessagesGetSmaller(t *testing.T) {
 		{3000, 3000, 2000}, // not even what sessions begin with
 		{9000, 1300, 1200},
 	} {
-		a, b := couple(t, func(ca, cb *Config) {
-			for _, cfg := range []*Config{ca, cb} {
-				cfg.Reliable, cfg.MaxMessage, cfg.Sizes = false, 4000, []int{9000}
-			}
-		})
+		a, b := couple(t, both(func(c *Config) { c.Reliable, c.MaxMessage, c.Sizes = false, 4000, []int{9000} }))
 		now := start
 		for _, b.most = range []int{c.first, c.most} {
 			h, before := a.send(pattern(size), nil), a.Stats().SentBytes
@@ -159,11 +155,7 @@ func TestSmallImageIsSwallowed(t *testing.T) {
 		{4000, 1400, 1500},
 		{9000, 3000, 3500},
 	} {
-		a, b := couple(t, func(ca, cb *Config) {
-			for _, cfg := range []*Config{ca, cb} {
-				cfg.Reliable, cfg.MaxMessage, cfg.Sizes = false, 4000, []int{9000}
-			}
-		})
+		a, b := couple(t, both(func(c *Config) { c.Reliable, c.MaxMessage, c.Sizes = false, 4000, []int{9000} }))
 		b.most = c.first
 		h := a.send(pattern(1<<20), nil)
 		now := settleUntil(start, a, b, func() bool { return a.receipts[h] })

@@ -279,8 +279,8 @@ func TestRefusedMessageAcknowledges(t *testing.T) {
 	x.Deadline() // settles
 	x.wait(5 * time.Second)
 	x.acks(int64(first), int64(end))
-	if s := x.Stats(); s.SmoothedRTT > 2*rtt {
-		t.Errorf("a round trip of %v, not %v", s.SmoothedRTT, rtt)
+	if got := x.rtt.smoothed; got > 2*rtt {
+		t.Errorf("a round trip of %v, not %v", got, rtt)
 	}
 }
 
@@ -310,8 +310,8 @@ func TestLateAckIsNoRoundTrip(t *testing.T) {
 	got.got.Add(int64(first), int64(end))
 	f := wire.Ack{Delay: mostAckDelay, Window: 1 << 24, Messages: wire.NoMessageLimit}
 	x.receive(f.Append(h.Append(nil), &got.got, 256, 1000))
-	if s := x.Stats(); s.SmoothedRTT != rtt || x.Acked(0) != 3_000 {
-		t.Errorf("a round trip of %v, not %v; %d bytes acknowledged", s.SmoothedRTT, rtt, x.Acked(0))
+	if got := x.rtt.smoothed; got != rtt || x.Acked(0) != 3_000 {
+		t.Errorf("a round trip of %v, not %v; %d bytes acknowledged", got, rtt, x.Acked(0))
 	}
 }
 

@@ -281,10 +281,7 @@ func (x *end) last(k Kind) Event {
 
 func TestMetadataLargerThanAMessage(t *testing.T) {
 	for _, reliable := range []bool{true, false} {
-		a, b := couple(t, func(ca, cb *Config) {
-			ca.MaxMessage, cb.MaxMessage = 256, 256
-			ca.Reliable, cb.Reliable = reliable, reliable
-		})
+		a, b := couple(t, both(func(c *Config) { c.MaxMessage, c.Reliable = 256, reliable }))
 		meta := pattern(1000)
 		h := a.send(pattern(3000), func(f *wire.Offer) { f.Meta = meta })
 		settleUntil(start, a, b, func() bool { return a.receipts[h] })
