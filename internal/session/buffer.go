@@ -80,8 +80,8 @@ func (b *Buffer) checksum(part []byte) uint32 {
 // Bytes returns the whole memory.
 func (b *Buffer) Bytes() []byte { return b.mem }
 
-// Retain adds a reference.
-func (b *Buffer) Retain() { b.refs.Add(1) }
+// retain adds a reference.
+func (b *Buffer) retain() { b.refs.Add(1) }
 
 // Release gives a reference up; the last one frees the buffer for others. Of nil there is none.
 func (b *Buffer) Release() {

@@ -153,7 +153,7 @@ func (c *LinkCarrier) read() {
 
 // look begins to write if what was received asks for it.
 func (c *LinkCarrier) look() {
-	if poll, deadline := c.s.Look(); poll {
+	if poll, deadline := c.s.look(); poll {
 		c.Wake()
 	} else {
 		c.arm(deadline, false)

@@ -96,7 +96,7 @@ func (s *Session) tell(r *receiving) {
 // those that continue the last one become part of it.
 func (r *receiving) take(ev *arq.Event, from *Buffer) {
 	if from != nil && len(ev.Data) >= len(from.mem)/4 {
-		from.Retain()
+		from.retain()
 		r.queue = append(r.queue, run{ev.Offset, ev.Data, from, 1})
 		return
 	}
@@ -133,7 +133,7 @@ func (r *receiving) append(offset int64, n int) {
 			return
 		}
 	}
-	r.arena.Retain()
+	r.arena.retain()
 	r.queue = append(r.queue, run{offset, r.arena.mem[at:r.used], r.arena, 0})
 }
 

@@ -239,7 +239,7 @@ func (s *Session) PollApart(now time.Time, buf []byte) (p Parts) {
 	m := s.eng.PollApart(now, buf)
 	if m.Payload != nil {
 		p.Payload, p.memory = m.Payload, s.out[m.Handle].memory(m.Payload)
-		p.memory.Retain()
+		p.memory.retain()
 	}
 	s.drain(nil)
 	s.unlock()
@@ -270,8 +270,8 @@ func (s *Session) Deadline() time.Time {
 	return s.eng.Deadline()
 }
 
-// Look reports whether Poll may have a message now, and if not, Deadline.
-func (s *Session) Look() (poll bool, deadline time.Time) {
+// look reports whether Poll may have a message now, and if not, Deadline.
+func (s *Session) look() (poll bool, deadline time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.eng.Wanting() {

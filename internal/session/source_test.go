@@ -109,7 +109,7 @@ func TestBufferReferences(t *testing.T) {
 		if len(b.Bytes()) < size {
 			t.Fatalf("%d bytes, want %d", len(b.Bytes()), size)
 		}
-		b.Retain()
+		b.retain()
 		b.Release()
 		for range 100 {
 			if c := NewBuffer(size); c == b {

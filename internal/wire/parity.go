@@ -29,8 +29,8 @@ const ParityHeader = FrameHeader + parityFixed
 // MaxSymbols is the most symbols of image and parity together.
 const MaxSymbols = 256
 
-// Symbols returns how many symbols the image has.
-func (f *Parity) Symbols() int64 {
+// symbols returns how many symbols the image has.
+func (f *Parity) symbols() int64 {
 	return (int64(f.Size) + int64(len(f.Symbol)) - 1) / int64(len(f.Symbol))
 }
 
@@ -56,7 +56,7 @@ func (f *Parity) Parse(body []byte) error {
 	if err := finish(&c, TypeParity); err != nil {
 		return err
 	}
-	if len(f.Symbol) == 0 || f.Size == 0 || f.Index >= f.Count || f.Symbols()+int64(f.Count) > MaxSymbols {
+	if len(f.Symbol) == 0 || f.Size == 0 || f.Index >= f.Count || f.symbols()+int64(f.Count) > MaxSymbols {
 		return malformed(TypeParity, "symbol %d of %d, %d bytes long, over an image of %d", f.Index, f.Count, len(f.Symbol), f.Size)
 	}
 	return nil
