@@ -238,7 +238,13 @@ type Counters struct {
 const never = time.Duration(math.MaxInt64)
 
 // step sets the time, which never goes back.
-func (e *Engine) step(now time.Time) { e.now = max(e.now, now.Sub(e.epoch)) }
+func (e *Engine) step(now time.Time) {
+	at := max(e.now, now.Sub(e.epoch))
+	if e.idle.active && at-e.now >= e.cfg.Idle-e.cfg.Idle/4 {
+		e.idle.goOn(at)
+	}
+	e.now = at
+}
 
 // resized tells the congestion controller of a new message size.
 func (e *Engine) resized() {

@@ -11,10 +11,11 @@ import (
 type idle struct {
 	heard  time.Duration // when the last message arrived
 	partly time.Duration // when it was last noted that a message is arriving
-	since  time.Duration // when the first transfer began after a pause, or the last one ended
+	since  time.Duration // when the first transfer began after a pause, or the last one ended, or this side went on
 	active bool          // transfers run, or the handshake does
 	attend bool          // silence counts without transfers too
 	pinged bool          // a keep-alive was sent since heard
+	stood  bool          // until since this side stood still
 	pings  int32         // keep-alives since the peer had something to say
 }
 
@@ -53,11 +54,18 @@ func (e *Engine) heard(eliciting bool) {
 	}
 }
 
+// goOn notes that nobody has called for longer than any timer lasts, as when the program was frozen: the peer's silence
+// in that time says nothing about the peer, which is asked first.
+func (i *idle) goOn(now time.Duration) { i.stood, i.since, i.pinged = true, now, false }
+
+// Stood reports whether this side has stood still of late, so that the peer may have given it up for its silence.
+func (e *Engine) Stood() bool { return e.idle.stood && e.now-e.idle.since < e.cfg.Idle }
+
 // watch notes whether transfers run.
 func (e *Engine) watch() {
 	active := e.outs.len() > 0 || e.ins.len() > 0 || !e.handshake.known
 	if active != e.idle.active {
-		e.idle.active, e.idle.since, e.idle.pings = active, e.now, 0
+		e.idle = idle{heard: e.idle.heard, partly: e.idle.partly, since: e.now, active: active, attend: e.idle.attend}
 	}
 	if !active {
 		e.events.rest()

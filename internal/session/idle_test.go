@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -12,8 +13,10 @@ import (
 )
 
 // join is couple, and the Conn takes the session.
-func join(t *testing.T, c *Conn) (a, b *Session) {
-	a, b = couple(t, c, c.ep, still{})
+func join(t *testing.T, c *Conn) (a, b *Session) { return joinOver(t, c, still{}) }
+
+func joinOver(t *testing.T, c *Conn, link still) (a, b *Session) {
+	a, b = couple(t, c, c.ep, link)
 	c.adopt(a)
 	return a, b
 }
@@ -63,4 +66,46 @@ func TestTransferBeginsWhenItsSessionIsOver(t *testing.T) {
 		conn.Close()
 		b.Fail(transport.ErrClosed)
 	})
+}
+
+// A program that was frozen for longer than the idle time, as containers are, does not take that for silence of the
+// peer's: it asks first, and when the peer has given it up for its own silence the transfer goes on in another session.
+func TestTransferOutlastsAFreeze(t *testing.T) {
+	for _, reliable := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			dialled := 0
+			again := errors.New("nobody is there")
+			e := NewEndpoint(Config{})
+			conn := newConn(e, func(context.Context) (Carrier, error) { dialled++; return nil, again })
+			a, b := joinOver(t, conn, still{reliable})
+			sent := make(chan error, 1)
+			go func() {
+				_, err := conn.Send(t.Context(), &transport.Image{Name: "x", Body: transport.Bytes(make([]byte, 100))}, nil)
+				sent <- err
+			}()
+			synctest.Wait()
+			b.do(func(e *arq.Engine) { e.Attend(time.Now(), true) })
+			a.Deadline()
+			buf := make([]byte, 64<<10)
+			var said [][]byte // by the peer, until it gives up
+			for b.Err() == nil {
+				time.Sleep(time.Until(b.Deadline()))
+				b.Advance(time.Now())
+				for n := b.Poll(time.Now(), buf); n > 0; n = b.Poll(time.Now(), buf) {
+					said = append(said, bytes.Clone(buf[:n]))
+				}
+			}
+			a.Advance(time.Now())
+			if a.Err() != nil {
+				t.Error("the peer was not asked:", a.Err())
+			}
+			for _, msg := range said {
+				a.Deliver(time.Now(), nil, msg)
+			}
+			if err := <-sent; dialled == 0 || !errors.Is(err, again) {
+				t.Errorf("reliable %t: dialled %d times: %v", reliable, dialled, err)
+			}
+			conn.Close()
+		})
+	}
 }

@@ -41,7 +41,7 @@ type Session struct {
 	heard  time.Time // when the peer's newest message came
 	newest int64     // its number
 	unsure bool      // nothing has come since a transfer began after a long silence
-	passed bool      // then the peer's CLOSE for want of traffic came, which the transfer has passed on its way; fixed once Err is set
+	passed bool      // the peer has ended it for want of traffic, while that was unsure or this side stood still; fixed once Err is set
 
 	ready     func(*Conn) // to be called once established
 	closing   bool        // close when all is quiet
@@ -397,7 +397,7 @@ func (s *Session) end(err error) {
 	if !s.ended {
 		s.ended, s.why = true, endError(err)
 		closed := (*arq.CloseError)(nil)
-		s.passed = s.unsure && errors.As(err, &closed) && closed.Code == wire.CodeIdle
+		s.passed = (s.unsure || s.eng.Stood()) && errors.As(err, &closed) && closed.Code == wire.CodeIdle
 	}
 }
 
