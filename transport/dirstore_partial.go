@@ -37,7 +37,8 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 	}
 	d.evict()
 	keys := makeJournalKeys(o)
-	if image, ok := d.take(keys); ok {
+	image, left := d.take(keys)
+	if left {
 		p, err := d.resume(ctx, o, image)
 		if err == nil {
 			return p, nil
@@ -46,7 +47,7 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 			d.park(image)
 			return nil, cmp.Or(ctx.Err(), diskError(err))
 		}
-		_ = d.erase(image.token) // it cannot be read: start afresh
+		left = d.erase(image.token) != nil // it cannot be read: start afresh
 	}
 	p := &dirPartial{dir: d, token: rand.Text(), keys: keys}
 	err := d.withSpace(func() (err error) {
@@ -54,6 +55,9 @@ func (d *openDir) lease(ctx context.Context, o PartialOffer) (*dirPartial, error
 		return err
 	})
 	if err != nil {
+		if left { // all of the directory is out of reach
+			d.park(image)
+		}
 		return nil, diskError(err)
 	}
 	return p, nil

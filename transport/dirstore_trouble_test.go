@@ -118,18 +118,18 @@ func TestDirStoreFileInTheWayLate(t *testing.T) {
 	}
 }
 
-// What says nothing about a partial image, such as too many open files, does not cost it.
+// What says nothing about a partial image, such as too many open files or a disk that is read-only for a while, does not cost it.
 func TestDirStoreShortageKeepsPartial(t *testing.T) {
 	content := picture(1, 3*chunk.BlockSize)
 	var short syscall.Errno
 	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
-		if short != 0 && (op == "open" || op == "create") {
+		if short != 0 && (op == "open" || op == "create" || op == "remove") {
 			return 0, &fs.PathError{Op: op, Path: name, Err: short}
 		}
 		return 0, nil
 	}})
 	keepPartial(t, s, "a.jpg", content)
-	for _, short = range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOSPC} {
+	for _, short = range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOSPC, syscall.EROFS, syscall.EACCES} {
 		_, err := s.Open(t.Context(), offerOf(NewID(), "a.jpg", content))
 		wantReason(t, err, ReasonDisk, true)
 	}
