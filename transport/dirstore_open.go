@@ -244,7 +244,9 @@ func (d *openDir) collect(entries []os.DirEntry, content map[string]bool) error 
 		f.Close()
 		if err == nil && serr == nil {
 			delete(content, token)
-			d.park(idleImage{keys: keys, token: token, used: info.ModTime(), worth: info.Size()})
+			now := d.now() // with the monotonic clock: the system's may yet be set, by years
+			used := now.Add(-max(0, now.Sub(info.ModTime())))
+			d.park(idleImage{keys: keys, token: token, used: used, worth: info.Size()})
 		}
 	}
 	for token := range content {
