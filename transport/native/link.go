@@ -57,7 +57,8 @@ type DialLink func(ctx context.Context) (Link, error)
 
 // A LinkListener accepts links, one for each session of a peer. On one that is reliable a session
 // begins within 10 s, or the link is closed; others may be silent for as long as their peers like,
-// but of all links at most 256 wait for their session, the newest.
+// but of all links at most 256 wait for their session: for one more the oldest is closed, which has
+// had a second at least, or Accept is not called until there is room.
 type LinkListener interface {
 	Accept(ctx context.Context) (Link, error) // after Close: an error that matches net.ErrClosed
 	Addr() net.Addr

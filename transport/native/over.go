@@ -69,17 +69,22 @@ func (o *over) Listen(ctx context.Context) (transport.Listener, error) {
 	if err != nil {
 		return nil, &transport.Error{Op: "listen", Err: err}
 	}
-	l := &listener{over: o, links: links, Backlog: session.NewBacklog()}
+	l := &listener{over: o, links: links, Backlog: session.NewBacklog(), fewer: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.work.Go(l.accept)
 	return l, nil
 }
 
-// maxPending is how many links may be without an established session at once. The oldest of them makes room for
-// one more, so that peers which say nothing keep nobody out.
-const maxPending = 256
+const (
+	// maxPending is how many links may be without an established session at once. The oldest of them makes room for
+	// one more, so that peers which say nothing keep nobody out.
+	maxPending = 256
+	// leastPending is how long it is left to begin one all the same: of a fleet that comes back at once, each peer would
+	// be sent away for the next.
+	leastPending = time.Second
+)
 
-var errCrowded = fmt.Errorf("no session began before %d other links came", maxPending)
+var errCrowded = fmt.Errorf("no session began within %v, while more than %d links waited for theirs", leastPending, maxPending)
 
 // listener turns accepted links into Conns with established sessions, so that a
 // port scanner never gets as far as Accept.
@@ -92,11 +97,15 @@ type listener struct {
 	work   sync.WaitGroup
 
 	mu      sync.Mutex
-	pending []*joining // the oldest first
+	pending []*joining    // the oldest first
+	fewer   chan struct{} // has a token when there are
 }
 
 // joining is a link without a session so far.
-type joining struct{ cancel context.CancelCauseFunc }
+type joining struct {
+	cancel context.CancelCauseFunc
+	began  time.Time
+}
 
 func (l *listener) accept() {
 	defer l.Backlog.Close()
@@ -123,9 +132,22 @@ func (l *listener) accept() {
 // join makes room for one more link. The context ends when that is needed again; done says that it is not.
 func (l *listener) join() (ctx context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(l.ctx)
-	j := &joining{cancel}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for len(l.pending) == maxPending && l.ctx.Err() == nil {
+		patience := leastPending - time.Since(l.pending[0].began)
+		if patience <= 0 {
+			break
+		}
+		l.mu.Unlock()
+		select {
+		case <-l.fewer:
+		case <-time.After(patience):
+		case <-l.ctx.Done():
+		}
+		l.mu.Lock()
+	}
+	j := &joining{cancel, time.Now()}
 	if len(l.pending) == maxPending {
 		l.pending[0].cancel(errCrowded)
 		l.pending = slices.Delete(l.pending, 0, 1)
@@ -136,6 +158,10 @@ func (l *listener) join() (ctx context.Context, done func()) {
 		defer l.mu.Unlock()
 		cancel(nil)
 		l.pending = slices.DeleteFunc(l.pending, func(other *joining) bool { return other == j })
+		select {
+		case l.fewer <- struct{}{}:
+		default:
+		}
 	}
 }
 

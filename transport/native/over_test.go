@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -273,5 +274,46 @@ func TestSilentLinksMakeRoom(t *testing.T) {
 		for _, link := range silent {
 			link.Close()
 		}
+	})
+}
+
+// Of a fleet that comes back all at once, each peer has the time to begin its session.
+func TestManyLinksAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMedium(reliable)
+		l, err := native.Over(nil, m.listen, native.Config{}).Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		turn := make(chan struct{}, 1) // not the medium's mutex, which stops the time of a bubble
+		slow := native.Over(func(ctx context.Context) (native.Link, error) {
+			turn <- struct{}{}
+			link, err := m.dial(ctx)
+			<-turn
+			time.Sleep(500 * time.Millisecond)
+			return link, err
+		}, nil, native.Config{})
+		const peers = 300
+		conns := make(chan transport.Conn, 2*peers)
+		var all sync.WaitGroup
+		for range peers {
+			all.Go(func() {
+				c, err := slow.Dial(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				conns <- c
+				if c, err = l.Accept(t.Context()); err == nil {
+					conns <- c
+				}
+			})
+		}
+		all.Wait()
+		close(conns)
+		for c := range conns {
+			go c.Close()
+		}
+		l.Close()
 	})
 }
