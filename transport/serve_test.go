@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,8 +222,9 @@ func TestServeOutlivesTemporaryErrors(t *testing.T) {
 		result := serveIn(t.Context(), s, l)
 		start := time.Now()
 		var waits []time.Duration
-		for range 10 {
-			l.accept <- fmt.Errorf("accept: %w", temporary{})
+		want := []error{temporary{}, &net.OpError{Op: "accept", Err: syscall.ENOMEM}, &net.OpError{Op: "accept", Err: syscall.ENOBUFS}}
+		for i := range 10 {
+			l.accept <- fmt.Errorf("accept: %w", want[i%len(want)])
 			waits = append(waits, time.Since(start))
 			start = time.Now()
 		}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pixferry/pixferry/internal/sleep"
@@ -197,9 +198,10 @@ func (s *Server) probe(ctx context.Context) error {
 	return err
 }
 
+// isTemporary also knows the want of memory for a connection, which package net takes for the end.
 func isTemporary(err error) bool {
 	var t interface{ Temporary() bool }
-	return errors.As(err, &t) && t.Temporary()
+	return errors.As(err, &t) && t.Temporary() || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.ENOBUFS)
 }
 
 // ServeConn serves one Conn, accepted or dialled, until it ends, and closes it. It returns nil
