@@ -23,7 +23,10 @@ func tlsError(peer string, err error) error {
 	switch {
 	case errors.As(err, &tls.RecordHeaderError{}), errors.Is(err, io.EOF), wasReset(err):
 		return fmt.Errorf("the peer at %s does not answer in TLS: %s: %w", peer, oneSided, err)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired, alerted(err) && strings.Contains(err.Error(), "expired"):
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Errorf("TLS with %s: set the clock of this host, or renew the peer's certificate: %w", peer, err)
+	case alerted(err) && strings.Contains(err.Error(), "expired"):
+		return fmt.Errorf("TLS with %s: set the clock of the peer, or renew this side's certificate: %w", peer, err)
 	case errors.As(err, &unverified):
 		return fmt.Errorf("%w: the certificate of the peer at %s: see RootCAs and ServerName, or to listen ClientCAs, of tcpx.Transport.TLS: %w", transport.ErrConfig, peer, err)
 	case alerted(err) && errors.As(err, &op) && strings.Contains(op.Err.Error(), "certificate"):

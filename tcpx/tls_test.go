@@ -91,17 +91,19 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// A receiver whose clock is not set yet refuses what it will take later.
-func TestTLSClockOfTheReceiver(t *testing.T) {
+// A host whose clock is not set yet refuses what it will take later.
+func TestTLSClockIsNotSet(t *testing.T) {
 	server, trusted := certificate(t, "receiver")
 	client, trustedClient := certificate(t, "camera")
-	r := receive(t, func(_ *transport.Server, tr *tcpx.Transport) {
-		tr.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trustedClient,
-			Time: func() time.Time { return time.Unix(0, 0) }}
-	})
-	_, err := (&tcpx.Transport{Addr: r.addr, TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{client}}}).Dial(t.Context())
-	if err == nil || !transport.Retryable(err) || !strings.Contains(err.Error(), "expired") {
-		t.Errorf("final, or not said: %v", err)
+	unset := func() time.Time { return time.Unix(0, 0) }
+	for says, clocks := range map[string][2]func() time.Time{"clock of the peer": {unset, nil}, "clock of this host": {nil, unset}} {
+		r := receive(t, func(_ *transport.Server, tr *tcpx.Transport) {
+			tr.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: trustedClient, Time: clocks[0]}
+		})
+		_, err := (&tcpx.Transport{Addr: r.addr, TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{client}, Time: clocks[1]}}).Dial(t.Context())
+		if err == nil || !transport.Retryable(err) || !strings.Contains(err.Error(), "expired") || !strings.Contains(err.Error(), says) {
+			t.Errorf("final, or not said: %v", err)
+		}
 	}
 }
 

@@ -33,7 +33,8 @@ type Transport struct {
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Listener replaces net.Listen. The transport.Listener owns and closes it. One that accepts
 	// only so many connections bounds what strangers can claim: up to 270 KB each while a message
-	// arrives.
+	// arrives, and all file descriptors of the process, of which a DirStore needs three for each
+	// image on its way.
 	Listener net.Listener
 	// Config holds the protocol's settings.
 	Config native.Config

@@ -53,15 +53,20 @@ func ConnectError(broker string, err error) error {
 			return &refusal{fmt.Sprintf("the broker %s %s", broker, text), cause}
 		}
 	}
-	invalid, unverified := x509.CertificateInvalidError{}, (*tls.CertificateVerificationError)(nil)
-	expired := errors.As(err, &invalid) && invalid.Reason == x509.Expired // or the clock is not set yet
+	unverified := (*tls.CertificateVerificationError)(nil)
 	switch {
-	case errors.As(err, &unverified) && !expired:
+	case errors.As(err, &unverified) && !expired(err):
 		return fmt.Errorf("%w: the certificate of the broker %s: see RootCAs and ServerName of TLS: %w", transport.ErrConfig, broker, err)
 	case alerted(err, "certificate") && !alerted(err, "expired"):
 		return fmt.Errorf("%w: the broker %s refuses the certificate of this client, or its want of one: set Certificates of TLS to one that the broker's CA has signed: %w", transport.ErrConfig, broker, err)
 	}
 	return fmt.Errorf("cannot connect to the broker %s: %w%s", broker, err, hint(broker, err))
+}
+
+// expired reports whether the broker's certificate is out of date by this host's clock, which may not be set yet.
+func expired(err error) bool {
+	invalid := x509.CertificateInvalidError{}
+	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
 }
 
 // alerted reports whether an error is the broker's alert in TLS (RFC 8446, section 6), with the word in it.
@@ -74,6 +79,8 @@ func alerted(err error, word string) bool {
 func hint(broker string, err error) string {
 	scheme, _, _ := strings.Cut(broker, "://")
 	switch secure := scheme != "mqtt" && scheme != "tcp" && scheme != "ws"; {
+	case expired(err):
+		return "; set the clock of this host, or renew the certificate of the broker"
 	case alerted(err, "expired"):
 		return "; that is the certificate of this client, as the broker sees it"
 	case secure && ended(err, "write"): // after the handshake, in which a client says that it has no certificate

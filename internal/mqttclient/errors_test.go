@@ -3,6 +3,7 @@ package mqttclient
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,7 @@ func TestConnectErrorSaysWhatToDo(t *testing.T) {
 		{"mqtt://h:1", op("dial", syscall.ECONNREFUSED), "", false},
 		{"mqtts://h:1", op("remote error", certificateRequired), "set Certificates of TLS", true},
 		{"mqtts://h:1", op("remote error", certificateExpired), "as the broker sees it", false}, // or its clock is wrong
+		{"mqtts://h:1", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, "set the clock of this host, or renew the certificate of the broker", false},
 	} {
 		err := ConnectError(c.broker, fmt.Errorf("network Error : %w", c.err))
 		if text := err.Error(); c.says == "" && !strings.HasSuffix(text, c.err.Error()) || !strings.HasSuffix(text, c.says) && !c.config || !strings.Contains(text, c.says) || !strings.Contains(text, c.broker) {
