@@ -10,7 +10,7 @@
 //
 //	func opened(ctx context.Context, in *transport.Incoming) error {
 //		r, _ := face.RecordOf(in)
-//		if r.Verified && time.Since(in.Image.Captured) < time.Minute { // a broker may have kept it for long
+//		if r.Verified && time.Since(in.Image.Captured).Abs() < time.Minute { // a broker may have kept it for long
 //			return in.Conn.SendMessage(ctx, transport.Message{Data: []byte(`{"cmd": "openDoorD"}`)})
 //		}
 //		return nil

@@ -16,7 +16,7 @@ func ExampleTransport() {
 		Store: &transport.DirStore{Dir: "pictures"},
 		Handler: func(ctx context.Context, in *transport.Incoming) error {
 			rec, ok := face.RecordOf(in)
-			recent := time.Since(in.Image.Captured) < time.Minute // a broker may have kept it for long
+			recent := time.Since(in.Image.Captured).Abs() < time.Minute // a broker may have kept it for long
 			if ok && rec.Verified && recent {
 				return in.Conn.SendMessage(ctx, transport.Message{Data: []byte(`{"cmd": "openDoorD"}`)})
 			}
