@@ -15,7 +15,7 @@ import (
 //	2. write the intent to the receipt log, and sync it    record
 //	3. link the content to its final name                  place
 //	4. sync the directories of that name
-//	5. remove the partial file
+//	5. remove the partial file, or log that there is nothing to finish
 //
 // An intent whose partial file is gone is a receipt.
 
@@ -56,14 +56,14 @@ func (p *dirPartial) Commit(ctx context.Context, img *Image, r Receipt) (string,
 		return "", err
 	}
 	if err := d.finish(pl); err != nil {
-		if d.withdraw(pl) { // the content is as good as before, but the disk may need its space
-			if noSpace(withCause(err)) {
-				p.failed = err
-			}
-			return "", err
+		leased, err := d.withdraw(pl, err)
+		switch {
+		case !leased:
+			p.end()
+		case noSpace(withCause(err)): // the content is as good as before, but the disk may need its space
+			p.failed = err
 		}
-		p.end() // the partial file belongs to the intent
-		return "", unsettled(err)
+		return "", err
 	}
 	p.end()
 	return pl.final(), nil
@@ -112,9 +112,7 @@ func (d *openDir) receipt(id ID) (Receipt, bool, error) {
 	pl.busy = true
 	d.mu.Unlock()
 	if err := d.finish(pl); err != nil {
-		if !d.withdraw(pl) {
-			err = unsettled(err)
-		}
+		_, err = d.withdraw(pl, err)
 		return Receipt{}, false, err
 	}
 	return pl.receipt, true, nil
@@ -150,7 +148,7 @@ func (d *openDir) intend(in intent) (*placing, error) {
 		return nil, errPending
 	}
 	if err := d.choose(pl); err != nil {
-		d.withdraw(pl)
+		_, err = d.withdraw(pl, err)
 		return nil, err
 	}
 	return pl, nil
@@ -169,20 +167,24 @@ func (d *openDir) again() {
 	_, _, _ = d.receipt(id)
 }
 
-// withdraw ends the work on an image that could not be finished. It reports
-// whether the image is out of the store's hands; otherwise receipt tries again.
-func (d *openDir) withdraw(pl *placing) bool {
+// withdraw ends the work on an image that could not be finished. It reports whether the partial file is its lease's
+// again, and returns the error with what its sender has to know: while an intent is in the log receipt tries again.
+func (d *openDir) withdraw(pl *placing, err error) (leased bool, _ error) {
 	d.mu.Lock()
 	pl.busy = false
-	mine := d.pending[pl.receipt.ID] == pl
-	if mine && !pl.logged {
+	pending := d.pending[pl.receipt.ID] == pl // otherwise void has taken it back
+	leased = pending && !pl.logged
+	if leased {
 		delete(d.pending, pl.receipt.ID)
 	}
 	d.mu.Unlock()
-	if mine && !pl.logged {
+	switch {
+	case leased:
 		d.release(pl)
+	case pending:
+		err = unsettled(err)
 	}
-	return mine && !pl.logged
+	return leased, err
 }
 
 // finish brings a pending image to its end. It is repeated after a failure, and
@@ -220,7 +222,12 @@ func (d *openDir) finish(pl *placing) error {
 		return diskError(err)
 	}
 	if err := d.disk.remove(contentFile(pl.token)); err != nil {
-		return diskError(err)
+		// On Windows whoever reads the image, by its name, may keep this from being removed. It goes when the directory
+		// is next opened, for which the log has to say that the image is stored.
+		stored := intent{receipt: pl.receipt}
+		if err := d.log.append(logEntry{stored.payload(), func() {}}); err != nil {
+			return diskError(err)
+		}
 	}
 	d.mu.Lock()
 	d.receipts.add(pl.receipt)

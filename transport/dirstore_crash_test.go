@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -276,6 +277,9 @@ func TestDirStoreSyncsInOrder(t *testing.T) {
 		"sync .pixferry/X.part", "syncdir .pixferry", "write .pixferry/receipts", "sync .pixferry/receipts",
 		"remove .pixferry/X.blocks", "link one/two/deep.jpg", "mkdir one/two", "link one/two/deep.jpg",
 		"syncdir one/two", "syncdir one", "syncdir .", "remove .pixferry/X.part"}
+	if runtime.GOOS == "windows" { // which syncs no directory
+		want = slices.DeleteFunc(want, func(step string) bool { return strings.HasPrefix(step, "syncdir") })
+	}
 	if !slices.Equal(steps, want) {
 		t.Errorf("steps:\n%s\nwant:\n%s", strings.Join(steps, "\n"), strings.Join(want, "\n"))
 	}
@@ -342,6 +346,7 @@ func TestDirStoreDiskFullAtEveryStep(t *testing.T) {
 // A directory that was made for one image is not safe yet when another one is stored in it: that one makes it so.
 // After that only the innermost is synced.
 func TestDirStoreSyncsADirectoryMadeForAnotherImage(t *testing.T) {
+	needDirSync(t)
 	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Path: func(img *Image) string { return "sub/" + img.Name }})
 	if _, _, err := s.Receipt(t.Context(), smallID); err != nil {
 		t.Fatal(err)

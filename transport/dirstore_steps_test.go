@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,7 +75,9 @@ func TestDirStoreNameTakenLateWithoutLinks(t *testing.T) {
 		_, _, err := deliver(s, smallID, "a.jpg", small)
 		want := map[string][]byte{"a.jpg": foreign}
 		if existing == Refuse {
-			wantReason(t, err, ReasonExists, false)
+			if wantReason(t, err, ReasonExists, false); strings.Contains(err.Error(), "later") {
+				t.Errorf("the sender is told %q", err)
+			}
 		} else if want["a (1).jpg"] = small; err != nil {
 			t.Error(err)
 		}
@@ -87,6 +90,9 @@ func TestDirStoreNameTakenLateWithoutLinks(t *testing.T) {
 // A free number cannot be looked for, before the intent is logged or after: the image is not stored, and its ID is not
 // busy for ever.
 func TestDirStoreNoFreeNumber(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a name below a file is a free one there, until its directory is to be made")
+	}
 	for _, at := range []string{"sync", "link"} {
 		s, broken := newDirStore(t, &DirStore{}), true
 		dir := filepath.Join(s.Dir, "a")

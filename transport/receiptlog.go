@@ -17,8 +17,8 @@ import (
 //	'V'  ID 16
 //
 // R is written before an image gets its final name: an intent as long as its
-// partial file is there, then a receipt. V takes an intent back. A compacted
-// receipt has no partial and no name. Of several records of an ID the last counts.
+// partial file is there, then a receipt. V takes an intent back. A receipt
+// has no partial and no name if it is compacted, or its partial file could not be removed. Of several records of an ID the last counts.
 const (
 	logFile    = metaDir + "/receipts"
 	newLogFile = metaDir + "/receipts.new"
