@@ -2,6 +2,8 @@ package transport
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -42,6 +44,9 @@ func (l Limits) check(img *Image, size int64) error {
 	if img.Name != "" {
 		if err := checkName(img.Name, l.MaxName); err != nil {
 			return err
+		}
+		if runtime.GOOS == "windows" && strings.ContainsAny(img.Name, `<>:"|?*`) { // a sender there may have a receiver elsewhere
+			return reject(ReasonName, "%.80q has characters that the receiver's system cannot store", img.Name)
 		}
 	}
 	if err := l.checkText("media type", img.MediaType); err != nil {

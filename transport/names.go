@@ -1,15 +1,14 @@
 package transport
 
 import (
-	"runtime"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
 // checkName is the one place that decides which names an image may have. What
-// passes is a plain file name on every system, and never a way out of a
-// directory. The answer is ReasonName, with the rule that was broken.
+// passes is a plain file name, but for characters that Windows has no room for, and
+// never a way out of a directory. The answer is ReasonName, with the rule that was broken.
 func checkName(name string, most int) error {
 	stem, _, _ := strings.Cut(strings.ToUpper(name), ".")
 	switch {
@@ -29,8 +28,6 @@ func checkName(name string, most int) error {
 		return reject(ReasonName, "%.80q is a device on Windows", name)
 	case strings.HasPrefix(strings.ToLower(name), ".pixferry"):
 		return reject(ReasonName, "%.80q: the prefix .pixferry is for the store's own files", name)
-	case runtime.GOOS == "windows" && strings.ContainsAny(name, `<>:"|?*`):
-		return reject(ReasonName, "%.80q has characters that Windows cannot store", name)
 	}
 	return nil
 }
