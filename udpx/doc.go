@@ -27,6 +27,9 @@
 // datagrams move in batches, which the kernel cuts and joins (GSO, GRO) where it can; the
 // environment variable PIXFERRY_UDP_OFFLOAD=off turns that off.
 //
+// On Windows the first socket has the system's clock tick every millisecond until the program
+// ends: pacing and round trips would be as coarse as its usual 15.6.
+//
 // On Linux a listener on all addresses of its host (":9999") answers each peer from the address
 // that the peer has used. On other systems it answers from the address that the system prefers,
 // and a peer that has dialled another one hears nothing: give Listen the address that peers dial.

@@ -2,11 +2,9 @@ package udpsock
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 )
 
 // Follow has a connected socket leave from the address that the system would choose now, and
@@ -44,12 +42,6 @@ func (c *Conn) Follow() (moved bool, err error) {
 	c.log.Info("udp: this host's address has changed", "peer", peer, "was", c.local, "is", local)
 	c.local = local
 	return true, nil
-}
-
-// Unroutable reports whether a write has failed because there is no way to the peer from the
-// socket's address. Which error says so depends on the system.
-func Unroutable(err error) bool {
-	return noSource(err) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETDOWN)
 }
 
 // addrOf returns the IP address of a socket.

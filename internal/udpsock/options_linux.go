@@ -14,9 +14,9 @@ func setDontFragment(fd uintptr) bool {
 	return err4 == nil || err6 == nil
 }
 
-// growBuffers tries to go beyond the system's limit, as a privileged program may, and
+// tune tries to let buffers go beyond the system's limit, as a privileged program may, and
 // tells what was got. Linux doubles what is asked and reports that.
-func growBuffers(fd uintptr, log *slog.Logger) {
+func (c *Conn) tune(fd uintptr, log *slog.Logger) {
 	for _, b := range []struct {
 		name, sysctl string
 		get, force   int

@@ -23,4 +23,4 @@ func setDontFragment(fd uintptr) bool {
 	return err4 == nil || err6 == nil
 }
 
-func growBuffers(uintptr, *slog.Logger) {}
+func (c *Conn) tune(uintptr, *slog.Logger) {}
