@@ -47,7 +47,7 @@ type Transport struct {
 
 // Dial joins the peer at Addr, on a socket of its own unless Conn is set. It fails with
 // transport.ErrNoReceiver: at once if the peer's host says that nobody listens, which only a
-// socket of its own hears, else after Config.IdleTimeout.
+// socket of its own hears, and none on Windows, else after Config.IdleTimeout.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if err := checkPeer("udpx.Transport", t.Addr); err != nil {
 		return nil, dialError(err)
