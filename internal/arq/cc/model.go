@@ -22,6 +22,14 @@ func (f *maxFilter) rotate() {
 	f.slot[f.at] = 0
 }
 
+// last believes this round alone.
+func (f *maxFilter) last() {
+	if now := f.slot[f.at]; now > 0 {
+		*f = maxFilter{}
+		f.slot[0] = now
+	}
+}
+
 // halve believes half of what was seen.
 func (f *maxFilter) halve() {
 	for i := range f.slot {
@@ -111,7 +119,8 @@ func (m *minRTT) filled(rtt time.Duration) bool {
 type round struct {
 	end           int64 // it ends with a message sent when so much had been delivered
 	began         time.Duration
-	count         int // rounds since the mode began
+	count         int     // rounds since the mode began
+	gain          float64 // at which was sent what arrives in it
 	lost, arrived int64
 	most, least   time.Duration // longest and shortest round trip; 0: none
 }
@@ -125,21 +134,22 @@ func (o *round) sample(rtt time.Duration) {
 
 func (o *round) ended(s *Sample) bool { return s.DeliveredAtSend >= o.end }
 
-func (o *round) restart(s *Sample) {
-	*o = round{end: s.Delivered, began: s.Now, count: o.count + 1}
+func (o *round) restart(s *Sample, gain float64) {
+	*o = round{end: s.Delivered, began: s.Now, count: o.count + 1, gain: gain}
 }
 
-// lossMeter estimates the loss that has nothing to do with queues.
+// lossMeter estimates the loss that has nothing to do with queues, nor with the rate.
 type lossMeter struct {
 	lost, sent float64
 	from       int64 // messages before this number do not count
 }
 
 const (
-	lossMemory = 4000 // messages
-	lossMargin = 0.02
-	lossSigmas = 2.5
-	maxLoss    = 0.6
+	lossMessages = 100 // that are remembered at least,
+	lossRounds   = 30  // and rounds
+	lossMargin   = 0.02
+	lossSigmas   = 2.5
+	maxLoss      = 0.6
 )
 
 // p returns the probability of loss.
@@ -150,11 +160,16 @@ func (l *lossMeter) p() float64 {
 	return min(l.lost/l.sent, maxLoss)
 }
 
-// add counts a round without a queue.
+// add counts a round that had no queue and was not sent too fast. A slower one that differs by more than chance explains
+// weighs as much as all before it: that was of another path, or of a rate that was too high.
 func (l *lossMeter) add(o *round) {
-	l.lost += float64(o.lost)
-	l.sent += float64(o.lost + o.arrived)
-	if l.sent > lossMemory {
+	n := float64(o.lost + o.arrived)
+	if o.gain < 1 && l.sent > n && (l.over(o) || l.congested(o, lossMargin)) {
+		l.lost, l.sent = l.lost*n/l.sent, n
+	}
+	l.lost = min(l.lost, maxLoss*l.sent) + float64(o.lost)
+	l.sent += n
+	if l.sent > max(lossMessages, lossRounds*n) {
 		l.lost, l.sent = l.lost/2, l.sent/2
 	}
 }
@@ -172,14 +187,14 @@ func (l *lossMeter) beyond(o *round) bool {
 	return float64(o.lost) > n*maxLoss+lossSigmas*math.Sqrt(n*maxLoss*(1-maxLoss))
 }
 
-// congested reports whether a round lost more than chance explains.
-func (l *lossMeter) congested(o *round) bool {
-	n := float64(o.lost + o.arrived)
+// congested reports whether a round lost more than chance explains, by more than a margin. p comes of samples too.
+func (l *lossMeter) congested(o *round, margin float64) bool {
 	if o.lost == 0 {
 		return false
 	}
-	p := l.p()
-	return float64(o.lost)/n > p+max(lossMargin, lossSigmas*math.Sqrt(p*(1-p)/n))
+	lost, n, sent := float64(o.lost), float64(o.lost+o.arrived), max(l.sent, startMessages)
+	pooled := (lost + l.p()*sent) / (n + sent)
+	return lost/n > l.p()+max(margin, lossSigmas*math.Sqrt(pooled*(1-pooled)*(1/n+1/sent)))
 }
 
 // cut is the answer to congestion: less for a while, and then what was before.
@@ -190,8 +205,8 @@ type cut struct {
 
 const cutFactor = 0.7
 
-func (c *cut) begin(now, rtt time.Duration, bandwidth float64) {
-	c.limit, c.until = cutFactor*bandwidth, now+min(time.Second, 30*rtt)
+func (c *cut) begin(now, rtt time.Duration, limit float64) {
+	c.limit, c.until = limit, now+min(time.Second, 30*rtt)
 }
 
 func (c *cut) active() bool                { return c.limit > 0 }

@@ -8,8 +8,9 @@ import "time"
 // loss for congestion.
 //
 //   - The rate is the largest delivery rate of the last 10 rounds over 1 - p, p being the loss of rounds
-//     without a queue. What is lost on the way costs the bottleneck nothing, or has been through it
-//     already; without the correction the filter would follow the loss down.
+//     that were slower and left no queue. What is lost on the way costs the bottleneck nothing, or has been
+//     through it already; without the correction the filter would follow the loss down. From faster rounds p
+//     would grow without end behind a policer, which loses whatever is over its rate.
 //   - Start-up paces at a multiple of what trains of messages were just delivered at, with up to four times
 //     in flight of what the last round brought, until the round trip shows a queue, and then drains it. What a
 //     train says, and what is remembered of the path, holds for three rounds, which then show what is true.
@@ -17,6 +18,8 @@ import "time"
 //   - Congestion is loss beyond p's noise while the round trip shows a filled queue: then 0.7 of the rate
 //     for a second, or 30 round trips, and what was before. That is forgotten round by round while the queue
 //     overflows even so: it came of a burst that a token bucket has let through at the speed of the wire.
+//   - Loss beyond p's noise in three rounds in a row is of the rate if a slower round does not have it, as
+//     behind a policer. Then what arrived is the limit for as long as after congestion.
 //   - Over a round trip under a millisecond the pace is twice that, and the window the limit, while nothing is
 //     lost: timers are too coarse there, and what bounds the rate is most often this machine, which would rest
 //     whenever it is ahead of what it once measured.
@@ -25,6 +28,7 @@ import "time"
 type Rate struct {
 	message int64
 	mode    mode
+	excess  int8    // rounds in a row that have lost more than chance explains
 	lossy   bool    // a message was lost less than a second ago
 	gain    float64 // of the pacing rate over the bandwidth
 	window  int64   // in start-up
@@ -67,6 +71,8 @@ const (
 	upWindow      = 1.75
 	cycle         = 8 // rounds from one probe to the next
 	leastMessages = 4
+	policeRounds  = 3
+	policeMargin  = 0.05
 	lateness      = 3 * time.Millisecond
 	shortRTT      = time.Millisecond
 	shortGain     = 2.0
@@ -136,6 +142,9 @@ func (r *Rate) Rate() int64 {
 		return r.startRate()
 	}
 	rate := r.gain * r.bandwidth()
+	if r.gain < 1 {
+		rate *= 1 - r.loss.p()/2 // where p is wrong, less has to be lost
+	}
 	if r.gain >= 1 && r.rtt.min < shortRTT && !r.lossy {
 		rate *= shortGain
 	}
@@ -239,12 +248,12 @@ func (r *Rate) endRound(s *Sample) {
 	if r.mode == cruise && o.count == 1 {
 		r.rtt.drained(o.least)
 	}
-	overflows := r.loss.congested(o) && r.rtt.filled(o.most)
+	overflows := r.loss.congested(o, lossMargin) && r.rtt.filled(o.most)
 	if overflows && r.mode > drain && !r.cut.active() {
-		r.cut.begin(s.Now, r.rtt.min, r.bandwidth())
+		r.cut.begin(s.Now, r.rtt.min, cutFactor*r.bandwidth())
 		r.guess = guess{}
 		r.forget()
-	} else if o.most > 0 && s.Now-o.began < 4*s.SRTT+maxClump && (!r.rtt.queued(o.most, r.packetTime()) || r.loss.over(o)) {
+	} else if o.most > 0 && s.Now-o.began < 4*s.SRTT+maxClump && (r.quiet() || r.loss.over(o)) {
 		r.loss.add(o)
 	}
 	// What was before the cut is to be restored, or before the sender had too little; but not if as much is lost even so.
@@ -256,7 +265,48 @@ func (r *Rate) endRound(s *Sample) {
 		r.bw.halve() // and not all of it: a round is lost in a moment's pause too
 	}
 	r.start.round(r.bandwidth(), s.AppLimited)
-	o.restart(s)
+	slower := r.suspect(s)
+	o.restart(s, r.gain)
+	if slower {
+		r.enter(probeDown, downGain)
+	}
+}
+
+// quiet reports whether what the round lost has nothing to do with a queue, nor with a rate that is too high.
+func (r *Rate) quiet() bool {
+	o, longest := &r.round, r.round.least
+	if o.gain >= 1 {
+		if r.mode > startUp && r.loss.sent >= startMessages {
+			return false
+		}
+		longest = o.most
+	}
+	return !r.rtt.queued(longest, r.packetTime()) && !r.loss.beyond(o)
+}
+
+// suspect looks for a policer, and reports whether the next round is to be slower to find out. What is lost beyond chance in
+// some rounds in a row was lost for the rate if it is not in a slower one: then what arrived meanwhile is the limit for a while.
+func (r *Rate) suspect(s *Sample) (slower bool) {
+	o := &r.round
+	congested := r.loss.congested(o, policeMargin)
+	switch {
+	case r.mode <= drain || o.gain > 1:
+	case o.gain < 1:
+		over := r.loss.over(o)
+		if !over && r.excess >= policeRounds && !congested {
+			r.cut.begin(s.Now, r.rtt.min, r.bandwidth())
+		}
+		r.excess = 0
+		return over
+	case !congested, r.loss.beyond(o):
+		r.excess = 0
+	default:
+		if r.excess++; r.excess == policeRounds {
+			r.bw.last()
+			return true
+		}
+	}
+	return false
 }
 
 // forget leaves out what was sent so far when loss is counted.
@@ -276,7 +326,7 @@ func (r *Rate) step(s *Sample) {
 			r.leave(drain, drainGain)
 		}
 	case drain, probeDown:
-		if float64(s.InFlight) <= r.bdp() || r.round.count >= 2 {
+		if float64(s.InFlight) <= r.bdp() && (r.round.count >= 1 || !r.lossy) || r.round.count >= 2 {
 			if r.mode == drain {
 				r.forget() // what start-up overflowed proves nothing
 			}
