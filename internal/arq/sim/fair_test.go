@@ -54,3 +54,14 @@ func TestRateSharesWithCubic(t *testing.T) {
 		}
 	}
 }
+
+// Over a short path with a queue under one bandwidth-delay product, each overflow of one flow is loss without a queue to the
+// other, whose own part is not to be what that leaves.
+func TestRatesShareAShortQueue(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Rate: 20 * mbit, Delay: 5 * time.Millisecond}
+	cfg.Queue = cfg.BDP() / 2
+	if one, two := share(t, cfg, 1, new(cc.Rate), new(cc.Rate)); min(one, two) < 0.35 {
+		t.Errorf("two of rate get %.2f and %.2f", one, two)
+	}
+}
