@@ -201,12 +201,7 @@ func devServe(t testing.TB, tr transport.Transport, setup func(*transport.Server
 	t.Helper()
 	r := &devReceiver{taken: make(chan devTaken, 1024), failed: make(chan error, 1024), commands: make(chan string, 1024), ended: make(chan error, 1024)}
 	r.Handler = func(ctx context.Context, in *transport.Incoming) error {
-		b, err := in.Image.Body.Open(ctx)
-		if err != nil {
-			return err
-		}
-		defer b.Close()
-		body, err := io.ReadAll(b)
+		body, err := in.Image.Body.ReadAll(ctx)
 		if err == nil {
 			r.taken <- devTaken{in.Image.Name, in.Image.Source, in.Image.Meta["dir"], string(body)}
 		}

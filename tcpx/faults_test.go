@@ -68,12 +68,7 @@ func (r *receiver) kept(t *testing.T, name string, want []byte) {
 	if !ok {
 		t.Fatalf("%s was not kept", name)
 	}
-	body, err := img.Body.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer body.Close()
-	if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, want) {
+	if got, err := img.Body.ReadAll(t.Context()); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%s: %d bytes and %v, want the %d bytes that were sent", name, len(got), err, len(want))
 	}
 }

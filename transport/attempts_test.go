@@ -320,7 +320,7 @@ func TestManyAttemptsAtOnce(t *testing.T) {
 		store := &MemStore{}
 		var agreed, offered, finished atomic.Int64
 		s := &Server{Store: store, Streaming: streaming, Handler: func(ctx context.Context, in *Incoming) error {
-			got, err := readAll(ctx, in.Image)
+			got, err := in.Image.Body.ReadAll(ctx)
 			if err == nil && !bytes.Equal(got, content) {
 				t.Error("the Handler has read other bytes to the end")
 			}

@@ -11,6 +11,7 @@ import (
 	"image/png"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -49,6 +50,30 @@ func (b Body) Open(ctx context.Context) (*OpenBody, error) {
 		return nil, configError("the image has no body: set Image.Body, for example to transport.File(path)")
 	}
 	return b.open(ctx)
+}
+
+// ReadAll opens the body and returns all of its bytes, which are the caller's, or none and an
+// error. Of an image that comes in they are at most [Limits].MaxImage.
+func (b Body) ReadAll(ctx context.Context) ([]byte, error) {
+	o, err := b.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	if most := int64(math.MaxInt - bytes.MinRead); o.Size > most {
+		return nil, &TooLargeError{What: "image", Size: o.Size, Max: most}
+	}
+	var all bytes.Buffer
+	if o.ReaderAt != nil { // what a Reader will bring is only said so far
+		all.Grow(int(o.Size) + bytes.MinRead)
+	}
+	if _, err := all.ReadFrom(o); err != nil {
+		return nil, err
+	}
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	return all.Bytes(), nil
 }
 
 // noBody is a Body that cannot be opened.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,6 +130,57 @@ func TestBodySizeIsHeld(t *testing.T) {
 		}
 	}
 }
+
+func TestReadAll(t *testing.T) {
+	content := picture(1, 100_000)
+	path := filepath.Join(t.TempDir(), "a.jpg")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closed := 0
+	opened := func(size int64, r io.Reader) Body {
+		return OpenFunc(func(context.Context) (io.ReadCloser, int64, error) {
+			return &closer{r, &closed}, size, nil
+		})
+	}
+	torn := errors.New("torn")
+	for name, c := range map[string]struct {
+		body Body
+		want []byte
+		err  error
+	}{
+		"bytes":        {Bytes(content), content, nil},
+		"nothing":      {Bytes(nil), nil, nil},
+		"file":         {File(path), content, nil},
+		"no file":      {File(path + "x"), nil, fs.ErrNotExist},
+		"no body":      {Body{}, nil, ErrConfig},
+		"stream":       {Stream(bytes.NewReader(content)), content, nil},
+		"known size":   {opened(100_000, bytes.NewReader(content)), content, nil},
+		"short":        {opened(100_001, bytes.NewReader(content)), nil, chunk.ErrSourceShort},
+		"long":         {opened(99_999, bytes.NewReader(content)), nil, chunk.ErrSourceLong},
+		"torn":         {opened(-1, io.MultiReader(bytes.NewReader(content), iotest.ErrReader(torn))), nil, torn},
+		"a false size": {opened(math.MaxInt-1000, bytes.NewReader(content)), nil, chunk.ErrSourceShort},
+	} {
+		got, err := c.body.ReadAll(t.Context())
+		if !bytes.Equal(got, c.want) || !errors.Is(err, c.err) {
+			t.Errorf("%s: %d bytes and %v, want %d and %v", name, len(got), err, len(c.want), c.err)
+		}
+	}
+	if closed != 5 {
+		t.Errorf("%d of 5 were closed", closed)
+	}
+	_, err := opened(math.MaxInt64, nil).ReadAll(t.Context())
+	if tooLarge := (*TooLargeError)(nil); !errors.As(err, &tooLarge) {
+		t.Errorf("more than memory can have: %v", err)
+	}
+}
+
+type closer struct {
+	io.Reader
+	closed *int
+}
+
+func (c *closer) Close() error { *c.closed++; return nil }
 
 func TestOpenFuncWithoutSize(t *testing.T) {
 	closed := 0

@@ -3,7 +3,6 @@ package transport_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log"
 	"strings"
 
@@ -16,12 +15,7 @@ func ExampleServer() {
 	srv := &transport.Server{
 		Store: &transport.MemStore{},
 		Handler: func(ctx context.Context, in *transport.Incoming) error {
-			body, err := in.Image.Body.Open(ctx)
-			if err != nil {
-				return err
-			}
-			defer body.Close()
-			content, err := io.ReadAll(body)
+			content, err := in.Image.Body.ReadAll(ctx)
 			if err != nil {
 				return err
 			}

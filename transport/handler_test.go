@@ -108,7 +108,7 @@ func TestOrderIsVerifyHandleCommitReceipt(t *testing.T) {
 		store := &spyStore{}
 		s := &Server{Store: store, Streaming: streaming}
 		s.Handler = func(ctx context.Context, in *Incoming) error {
-			got, err := readAll(ctx, in.Image)
+			got, err := in.Image.Body.ReadAll(ctx)
 			if err != nil || !bytes.Equal(got, content) {
 				t.Errorf("the Handler reads %d bytes, %v", len(got), err)
 			}
@@ -175,7 +175,7 @@ func TestHandlerErrors(t *testing.T) {
 				store := &spyStore{}
 				result := c.handler
 				s := &Server{Store: store, Streaming: streaming, Handler: func(ctx context.Context, in *Incoming) error {
-					if _, err := readAll(ctx, in.Image); err != nil {
+					if _, err := in.Image.Body.ReadAll(ctx); err != nil {
 						t.Error(err)
 					}
 					return result()
@@ -260,7 +260,7 @@ func TestBodyEndsWithTheHandler(t *testing.T) {
 				return nil
 			}
 			for range 2 {
-				if got, err := readAll(ctx, in.Image); err != nil || !bytes.Equal(got, content) {
+				if got, err := in.Image.Body.ReadAll(ctx); err != nil || !bytes.Equal(got, content) {
 					t.Error(len(got), err)
 				}
 			}

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"io"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,15 +95,6 @@ func digestOf(alg chunk.Algorithm, b []byte) chunk.Digest {
 	return h.Root()
 }
 
-func readAll(ctx context.Context, img *Image) ([]byte, error) {
-	b, err := img.Body.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer b.Close()
-	return io.ReadAll(b)
-}
-
 // kept returns the content of an image in a MemStore.
 func kept(t *testing.T, s *MemStore, name string) []byte {
 	t.Helper()
@@ -112,7 +102,7 @@ func kept(t *testing.T, s *MemStore, name string) []byte {
 	if !ok {
 		t.Fatalf("%s is not kept", name)
 	}
-	b, err := readAll(context.Background(), img)
+	b, err := img.Body.ReadAll(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

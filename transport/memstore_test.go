@@ -38,7 +38,7 @@ func TestMemStoreKeepsImages(t *testing.T) {
 		if !s.Delete(img.Name) || s.Delete(img.Name) {
 			t.Error("Delete")
 		}
-		if _, err := readAll(t.Context(), img); err != nil {
+		if _, err := img.Body.ReadAll(t.Context()); err != nil {
 			t.Error("after Delete:", err)
 		}
 	}

@@ -64,7 +64,7 @@ func TestPipeBothWays(t *testing.T) {
 		for _, store := range []*MemStore{left, right} {
 			var got []int
 			for img := range store.All() {
-				b, err := readAll(t.Context(), img)
+				b, err := img.Body.ReadAll(t.Context())
 				if err != nil || !bytes.Equal(b, picture(uint64(len(b)), len(b))) {
 					t.Error(img.Name, len(b), err)
 				}

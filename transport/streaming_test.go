@@ -108,7 +108,7 @@ func TestStreamingHearsFailures(t *testing.T) {
 			end := make(chan error, 2)
 			store := &MemStore{}
 			s := &Server{Store: store, Streaming: true, Handler: func(ctx context.Context, in *Incoming) error {
-				_, err := readAll(ctx, in.Image)
+				_, err := in.Image.Body.ReadAll(ctx)
 				end <- err
 				<-ctx.Done() // ends too
 				return nil   // which keeps nothing
@@ -174,7 +174,12 @@ func TestStreamingHandlerStartsAgainAfterTakeOver(t *testing.T) {
 	var log []string
 	s := &Server{Store: &MemStore{}, Streaming: true, Handler: func(ctx context.Context, in *Incoming) error {
 		log = append(log, "start")
-		got, err := readAll(ctx, in.Image)
+		body, err := in.Image.Body.Open(ctx)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		got, err := io.ReadAll(body)
 		log = append(log, fmt.Sprint(len(got), " ", err))
 		synctest.Wait() // slow to leave
 		if err == nil && !bytes.Equal(got, after) {
@@ -246,7 +251,7 @@ func TestStreamingHandlerThatNeverBegan(t *testing.T) {
 func TestStreamingFromAStoreThatHasLostBytes(t *testing.T) {
 	store := &spyStore{fail: make(map[string]error)}
 	s := &Server{Store: store, Streaming: true, Handler: func(ctx context.Context, in *Incoming) error {
-		_, err := readAll(ctx, in.Image)
+		_, err := in.Image.Body.ReadAll(ctx)
 		return err
 	}}
 	bubble(t, s, func(t *testing.T) {

@@ -42,7 +42,7 @@ func TestEncode(t *testing.T) {
 		var all sync.WaitGroup
 		for range 10 { // at the same time, encoded once
 			all.Go(func() {
-				b, err := readAll(t.Context(), &Image{Body: body})
+				b, err := body.ReadAll(t.Context())
 				if err != nil || sniff(b) != mediaType {
 					t.Error(mediaType, err)
 				}

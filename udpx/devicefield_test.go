@@ -119,12 +119,10 @@ func serveDevices(t testing.TB, all ...transport.Transport) (*taken, []net.Addr)
 	got := &taken{images: make(chan []byte, 256), messages: make(chan string, 256), lost: make(chan error, 256)}
 	srv := &transport.Server{
 		Handler: func(ctx context.Context, in *transport.Incoming) error {
-			o, err := in.Image.Body.Open(ctx)
+			b, err := in.Image.Body.ReadAll(ctx)
 			if err != nil {
 				return err
 			}
-			b := make([]byte, o.Size)
-			o.ReaderAt.ReadAt(b, 0)
 			if err := got.refuse.Load(); err != nil {
 				return *err
 			}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -71,12 +70,7 @@ func kept(t testing.TB, store *transport.MemStore, name string, b []byte) {
 		t.Errorf("%s was not kept", name)
 		return
 	}
-	r, err := img.Body.Open(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, b) {
+	if got, err := img.Body.ReadAll(t.Context()); err != nil || !bytes.Equal(got, b) {
 		t.Errorf("%s is not what was sent: %d bytes, %v; want %d", name, len(got), err, len(b))
 	}
 }

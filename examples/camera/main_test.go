@@ -26,11 +26,7 @@ func receive(t *testing.T) (url string, frames func() ([]*transport.Image, [][]b
 	var images []*transport.Image
 	var contents [][]byte
 	url = serve(t, func(ctx context.Context, in *transport.Incoming) error {
-		body, err := in.Image.Body.Open(ctx)
-		if err != nil {
-			return err
-		}
-		data, err := io.ReadAll(body)
+		data, err := in.Image.Body.ReadAll(ctx)
 		mu.Lock()
 		defer mu.Unlock()
 		images, contents = append(images, in.Image), append(contents, data)

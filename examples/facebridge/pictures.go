@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 
 	"github.com/pixferry/pixferry/transport"
 )
@@ -21,12 +20,7 @@ func (b *bridge) keep(ctx context.Context, in *transport.Incoming) {
 
 // store puts an image into a Store, which knows one that it has by its ID.
 func store(ctx context.Context, s transport.Store, in *transport.Incoming) error {
-	body, err := in.Image.Body.Open(ctx)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	content, err := io.ReadAll(body)
+	content, err := in.Image.Body.ReadAll(ctx)
 	if err != nil {
 		return err
 	}

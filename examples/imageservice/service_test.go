@@ -36,12 +36,7 @@ func takes(t *testing.T, broker string, handler func(name string, content []byte
 		t.Fatal(err)
 	}
 	srv := &transport.Server{Handler: func(ctx context.Context, in *transport.Incoming) error {
-		body, err := in.Image.Body.Open(ctx)
-		if err != nil {
-			return err
-		}
-		defer body.Close()
-		b, err := io.ReadAll(body)
+		b, err := in.Image.Body.ReadAll(ctx)
 		if err == nil {
 			handler(in.Image.Name, b)
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,12 +53,7 @@ func (g *gallery) handle(ctx context.Context, in *transport.Incoming) error {
 	if !strings.HasPrefix(in.Image.MediaType, "image/") {
 		return transport.Reject("%s is not a picture", in.Image.MediaType)
 	}
-	body, err := in.Image.Body.Open(ctx)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, maxPicture))
+	data, err := in.Image.Body.ReadAll(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"sync"
 	"testing"
 	"time"
@@ -38,12 +37,7 @@ func serveFaces(t *testing.T, tr *face.Transport, answer string) *faceService {
 			if !ok {
 				return fmt.Errorf("no record")
 			}
-			body, err := in.Image.Body.Open(ctx)
-			if err != nil {
-				return err
-			}
-			defer body.Close()
-			b, err := io.ReadAll(body)
+			b, err := in.Image.Body.ReadAll(ctx)
 			if err != nil {
 				return err
 			}

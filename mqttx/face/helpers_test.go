@@ -120,13 +120,8 @@ func serve(t testing.TB, b testbroker.Broker, tr *Transport, setup func(*transpo
 		if !ok {
 			return transport.Reject("no record")
 		}
-		body, err := in.Image.Body.Open(ctx)
+		content, err := in.Image.Body.ReadAll(ctx)
 		if err != nil {
-			return err
-		}
-		defer body.Close()
-		content := make([]byte, body.Size)
-		if _, err := body.ReaderAt.ReadAt(content, 0); err != nil && int64(len(content)) != in.Size {
 			return err
 		}
 		d.images <- arrival{in, rec, content}

@@ -234,11 +234,7 @@ func (r *receiver) handle(ctx context.Context, in *transport.Incoming) error {
 	case m.chance(0.1): // whatever the context says
 		m.pause(context.Background(), 20*time.Second)
 	}
-	body, err := in.Image.Body.Open(ctx)
-	if err != nil {
-		return err
-	}
-	got, err := io.ReadAll(body)
+	got, err := in.Image.Body.ReadAll(ctx)
 	if err != nil || r.killed.Load() {
 		return err
 	}

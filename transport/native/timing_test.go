@@ -84,12 +84,7 @@ func (e *ends) holds(name string, want []byte) {
 	if !ok {
 		e.t.Fatalf("%s was not kept", name)
 	}
-	body, err := img.Body.Open(context.Background())
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	defer body.Close()
-	if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, want) {
+	if got, err := img.Body.ReadAll(context.Background()); err != nil || !bytes.Equal(got, want) {
 		e.t.Errorf("%s: %d bytes and %v, want the %d that were sent", name, len(got), err, len(want))
 	}
 }

@@ -78,7 +78,12 @@ func lying(twist func(l *liar)) func(transport.Conn) transport.Conn {
 func body(change func([]byte) []byte) MakeTransport {
 	return conn(func(l *liar) {
 		l.send = func(ctx context.Context, img *transport.Image, o *transport.SendOptions) (transport.Receipt, error) {
-			b, err := read(ctx, img)
+			body, err := img.Body.Open(ctx)
+			if err != nil {
+				return transport.Receipt{}, &transport.Error{Op: "send", Err: err}
+			}
+			defer body.Close()
+			b, err := io.ReadAll(body)
 			if err != nil && (len(b) == 0 || !errors.Is(err, errSource)) { // a failure half-way is overlooked
 				return transport.Receipt{}, &transport.Error{Op: "send", Err: err}
 			}
@@ -218,7 +223,7 @@ func TestTransportKitCatches(t *testing.T) {
 		{"a source's failure overlooked", body(func(b []byte) []byte { return b }), pipeProperties, map[string]string{"BadSource": "fails half-way: Send returned <nil>"}},
 		{"Kept without sending", conn(func(l *liar) {
 			l.send = func(_ context.Context, img *transport.Image, _ *transport.SendOptions) (transport.Receipt, error) {
-				b, _ := read(context.Background(), img)
+				b, _ := img.Body.ReadAll(context.Background())
 				return transport.Receipt{ID: transport.NewID(), Level: transport.Kept, Bytes: int64(len(b)), Digest: digest(b)}, nil
 			}
 		}), pipeProperties, map[string]string{"Sizes": "nothing after", "NotServing": "succeeded"}},

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -87,7 +86,7 @@ func (r *rig) server(setup func(*transport.Server)) *transport.Server {
 				return err
 			}
 		}
-		body, err := read(ctx, in.Image)
+		body, err := in.Image.Body.ReadAll(ctx)
 		if err != nil {
 			return err
 		}
@@ -95,18 +94,6 @@ func (r *rig) server(setup func(*transport.Server)) *transport.Server {
 		return nil
 	}
 	return srv
-}
-
-func read(ctx context.Context, img *transport.Image) ([]byte, error) {
-	o, err := img.Body.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer o.Close()
-	if o.ReaderAt != nil {
-		return io.ReadAll(io.NewSectionReader(o.ReaderAt, 0, o.Size))
-	}
-	return io.ReadAll(o.Reader)
 }
 
 func (r *rig) within(what string, f func()) { r.Helper(); within(r.TB, what, f) }

@@ -3,7 +3,6 @@ package transporttest
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,12 +41,7 @@ var memStoreProperties = StoreProperties{Keeps: true, Content: func(s transport.
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
-	body, err := img.Body.Open(context.Background())
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	return io.ReadAll(body)
+	return img.Body.ReadAll(context.Background())
 }}
 
 // memStore makes a MemStore, or one that lies.
