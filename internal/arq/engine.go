@@ -240,7 +240,7 @@ const never = time.Duration(math.MaxInt64)
 // step sets the time, which never goes back.
 func (e *Engine) step(now time.Time) {
 	at := max(e.now, now.Sub(e.epoch))
-	if e.idle.active && at-e.now >= e.cfg.Idle-e.cfg.Idle/4 {
+	if e.idle.active && e.handshake.known && at-e.now >= e.cfg.Idle-e.cfg.Idle/4 {
 		e.idle.goOn(at)
 	}
 	e.now = at

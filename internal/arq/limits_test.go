@@ -211,26 +211,29 @@ func TestProbesFindTheMessageSize(t *testing.T) {
 }
 
 func TestHandshakeTimeoutEndsTheSession(t *testing.T) {
-	x := newEnd(t, New(Config{Initiator: true, MaxMessage: 1200, PadHello: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2}, start))
-	now, sizes := start, []int(nil)
-	buf := make([]byte, 1200)
-	for x.closed == nil && now.Before(start.Add(time.Minute)) {
-		for {
-			n := x.Poll(now, buf)
-			if n == 0 {
-				break
+	for _, reliable := range []bool{false, true} {
+		cfg := Config{Initiator: true, Ordered: reliable, Reliable: reliable, MaxMessage: 1200, PadHello: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2}
+		x := newEnd(t, New(cfg, start))
+		now, sizes := start, []int(nil)
+		buf := make([]byte, 1200)
+		for x.closed == nil && now.Before(start.Add(time.Minute)) {
+			for {
+				n := x.Poll(now, buf)
+				if n == 0 {
+					break
+				}
+				sizes = append(sizes, n)
 			}
-			sizes = append(sizes, n)
+			now = x.Deadline()
+			x.Advance(now)
+			x.run()
 		}
-		now = x.Deadline()
-		x.Advance(now)
-		x.run()
-	}
-	if !errors.Is(x.closed, ErrHandshake) || now.Sub(start) != 30*time.Second {
-		t.Errorf("closed with %v after %v", x.closed, now.Sub(start))
-	}
-	if len(sizes) < 8 || slices.Min(sizes) < 1200 {
-		t.Errorf("HELLO sent %d times, the smallest message of %d bytes", len(sizes), slices.Min(sizes))
+		if !errors.Is(x.closed, ErrHandshake) || now.Sub(start) != 30*time.Second {
+			t.Errorf("reliable %t: closed with %v after %v", reliable, x.closed, now.Sub(start))
+		}
+		if !reliable && len(sizes) < 8 || slices.Min(sizes) < 1200 {
+			t.Errorf("reliable %t: HELLO sent %d times, the smallest message of %d bytes", reliable, len(sizes), slices.Min(sizes))
+		}
 	}
 }
 

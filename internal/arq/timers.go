@@ -54,8 +54,8 @@ func (e *Engine) heard(eliciting bool) {
 	}
 }
 
-// goOn notes that nobody has called for longer than any timer lasts, as when the program was frozen: the peer's silence
-// in that time says nothing about the peer, which is asked first.
+// goOn notes that nobody has called for longer than any timer of a session lasts whose peer is known, as when the program
+// was frozen: the peer's silence in that time says nothing about the peer, which is asked first.
 func (i *idle) goOn(now time.Duration) { i.stood, i.since, i.pinged = true, now, false }
 
 // Stood reports whether this side has stood still of late, so that the peer may have given it up for its silence.
