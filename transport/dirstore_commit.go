@@ -221,18 +221,22 @@ func (d *openDir) finish(pl *placing) error {
 	if err := d.syncName(pl.final()); err != nil {
 		return diskError(err)
 	}
+	settled := func() {
+		d.mu.Lock()
+		d.receipts.add(pl.receipt)
+		delete(d.pending, pl.receipt.ID)
+		d.mu.Unlock()
+	}
 	if err := d.disk.remove(contentFile(pl.token)); err != nil {
 		// On Windows whoever reads the image, by its name, may keep this from being removed. It goes when the directory
-		// is next opened, for which the log has to say that the image is stored.
+		// is next opened, for which the log has to say that the image is stored, also when it is compacted next.
 		stored := intent{receipt: pl.receipt}
-		if err := d.log.append(logEntry{stored.payload(), func() {}}); err != nil {
+		if err := d.log.append(logEntry{stored.payload(), settled}); err != nil {
 			return diskError(err)
 		}
+	} else {
+		settled()
 	}
-	d.mu.Lock()
-	d.receipts.add(pl.receipt)
-	delete(d.pending, pl.receipt.ID)
-	d.mu.Unlock()
 	d.release(pl)
 	return nil
 }

@@ -208,8 +208,22 @@ func TestDirStorePartialFileIsInUse(t *testing.T) {
 		return 0, nil
 	}})
 	id := NewID()
-	if final := mustDeliver(t, s, id, "a.jpg", small); final != "a.jpg" {
-		t.Errorf("stored as %q", final)
+	wantReceipt(t, s, id, false)
+	log := s.opened.log
+	write, writes := log.sync.run, 0
+	log.sync.run = func(entries []logEntry) error {
+		err := write(entries)
+		if writes++; writes == 2 { // the log says that it is stored, as one does that is compacted now
+			for _, payload := range log.live() {
+				if in, _, _ := parseLog(payload); in.token != "" {
+					t.Error("a compacted log has the intent again")
+				}
+			}
+		}
+		return err
+	}
+	if final := mustDeliver(t, s, id, "a.jpg", small); final != "a.jpg" || writes != 2 {
+		t.Errorf("stored as %q, with %d writes to the log", final, writes)
 	}
 	if err := os.Remove(filepath.Join(s.Dir, "a.jpg")); err != nil {
 		t.Fatal(err)
