@@ -237,6 +237,39 @@ func TestHandshakeTimeoutEndsTheSession(t *testing.T) {
 	}
 }
 
+// A timer that lasts long, as a part of a message came or the owner began to wait after the last keep-alive, is no stop of this
+// side's: the peer's silence ends the session after the idle time.
+func TestSilenceAfterAKeepAlive(t *testing.T) {
+	for name, note := range map[string]func(*end, time.Time){
+		"Partly": func(x *end, now time.Time) { x.Partly(now) },
+		"Attend": func(x *end, now time.Time) { x.Attend(now, true) },
+	} {
+		a, b := couple(t, nil)
+		b.answer = false
+		a.send(pattern(100), nil)
+		exchange(start, a, b)
+		buf := make([]byte, 1400)
+		noted := start.Add(b.cfg.Idle/3 + 2*time.Second)
+		now := start
+		for b.closed == nil && now.Before(start.Add(2*time.Minute)) {
+			for b.Poll(now, buf) > 0 {
+			}
+			due := b.Deadline()
+			if now.Before(noted) && due.After(noted) {
+				now = noted
+				note(b, now)
+			} else {
+				now = due
+			}
+			b.Advance(now)
+			b.run()
+		}
+		if !errors.Is(b.closed, ErrIdle) || now.Sub(noted) != b.cfg.Idle {
+			t.Errorf("%s: closed with %v after %v", name, b.closed, now.Sub(noted))
+		}
+	}
+}
+
 // There are so many handles and no more.
 func TestOfferWithoutAHandle(t *testing.T) {
 	e := New(Config{Initiator: true, MaxMessage: 1200, Local: hello(), LocalCID: 1, RemoteCID: 2}, start)

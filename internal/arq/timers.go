@@ -14,7 +14,7 @@ type idle struct {
 	since  time.Duration // when the first transfer began after a pause, or the last one ended, or this side went on
 	active bool          // transfers run, or the handshake does
 	attend bool          // silence counts without transfers too
-	pinged bool          // a keep-alive was sent since heard
+	pinged bool          // a keep-alive was sent since the latest of these
 	stood  bool          // until since this side stood still
 	pings  int32         // keep-alives since the peer had something to say
 }
@@ -34,7 +34,7 @@ type persist struct {
 // peer may send, and would not notice that it is gone.
 func (e *Engine) Attend(now time.Time, on bool) {
 	e.step(now)
-	e.idle.attend, e.idle.since = on, e.now
+	e.idle.attend, e.idle.since, e.idle.pinged = on, e.now, false
 }
 
 // Partly says that bytes of a message have come, which is not whole yet: over a slow link a large one takes longer than the
@@ -42,7 +42,7 @@ func (e *Engine) Attend(now time.Time, on bool) {
 func (e *Engine) Partly(now time.Time) {
 	e.step(now)
 	if i := &e.idle; !e.ending.over() && e.now-max(i.heard, i.partly) >= e.cfg.Idle/3 {
-		i.partly, e.ping = e.now, true
+		i.partly, i.pinged, e.ping = e.now, false, true
 	}
 }
 
