@@ -59,15 +59,6 @@ func TestFastLiveSourceOnASlowLinkIsNotStarved(t *testing.T) {
 	})
 }
 
-func begun(me *sending) bool {
-	select {
-	case <-me.turn:
-		return true
-	default:
-		return false
-	}
-}
-
 // A frame that was superseded, and whose goroutine is late to leave, is in nobody's way.
 func TestLateSupersededFrame(t *testing.T) {
 	var s Sender
@@ -180,19 +171,19 @@ func TestLiveFramesInFlight(t *testing.T) {
 		var first []*sending
 		for range c.begin {
 			_, me := enter()
-			if !begun(me) {
+			if !isClosed(me.turn) {
 				t.Errorf("%+v: frame %d waits", c, len(first))
 			}
 			first = append(first, me)
 		}
 		gone, older := enter()
 		stays, newest := enter()
-		if begun(older) || begun(newest) || gone.Err() == nil || stays.Err() != nil {
+		if isClosed(older.turn) || isClosed(newest.turn) || gone.Err() == nil || stays.Err() != nil {
 			t.Errorf("%+v: of two more the newer one waits, and the other gives way", c)
 		}
 		s.leave(older)
 		s.leave(first[len(first)-1])
-		if !begun(newest) {
+		if !isClosed(newest.turn) {
 			t.Errorf("%+v: a frame waits though one has left", c)
 		}
 	}
