@@ -228,12 +228,13 @@ func (d *openDir) finish(pl *placing) error {
 		d.mu.Unlock()
 	}
 	if err := d.disk.remove(contentFile(pl.token)); err != nil {
-		// On Windows whoever reads the image, by its name, may keep this from being removed. It goes when the directory
-		// is next opened, for which the log has to say that the image is stored, also when it is compacted next.
+		// On Windows whoever reads the image, by its name, may keep this from being removed. Should that last until the
+		// directory is next opened, the log has to say that the image is stored, also when it is compacted next.
 		stored := intent{receipt: pl.receipt}
 		if err := d.log.append(logEntry{stored.payload(), settled}); err != nil {
 			return diskError(err)
 		}
+		d.finished(pl.token)
 	} else {
 		settled()
 	}

@@ -50,7 +50,8 @@ type openDir struct {
 	durable  map[string]bool          // directories that are safe in their parents, those too
 	changes  int                      // counts directories that are made, or were taken away
 	idle     map[journalKey]idleImage // by resume key: wait for their senders
-	expired  time.Time                // when idle was last searched for stale ones
+	left     []string                 // tokens of stored images whose partial files could not be removed
+	expired  time.Time                // when idle was last searched for stale ones, and left tried again
 }
 
 // An idleImage is a partial image without a lease.
@@ -278,13 +279,15 @@ func (d *openDir) park(image idleImage) {
 	d.evict()
 }
 
-// evict removes stale partial images, and the oldest of too many.
+// evict removes stale partial images, the oldest of too many, and what is left of stored ones.
 func (d *openDir) evict() {
 	d.mu.Lock()
 	now := d.now()
 	var gone []idleImage
+	var left []string
 	if now.Sub(d.expired) >= expireEvery {
 		d.expired = now
+		left, d.left = d.left, nil
 		for _, image := range d.idle {
 			if now.Sub(image.used) >= d.expire {
 				gone = append(gone, image)
@@ -299,8 +302,24 @@ func (d *openDir) evict() {
 	for _, image := range gone {
 		_ = d.erase(image.token)
 	}
+	for _, token := range left {
+		d.finished(token)
+	}
 	if full {
 		d.eraseOldest()
+	}
+}
+
+// finished removes the partial file of a stored image, later if somebody has it open: it would keep the space of an image
+// that its owner removes.
+func (d *openDir) finished(token string) {
+	if d.disk.remove(contentFile(token)) == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.left) < maxPending { // others wait until the directory is next opened
+		d.left = append(d.left, token)
 	}
 }
 

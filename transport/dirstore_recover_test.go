@@ -201,8 +201,9 @@ func TestDirStoreFinishesLater(t *testing.T) {
 // A partial file that cannot be removed, as somebody reads the image by its name, keeps no receipt back, and brings no
 // image back that its owner has moved away.
 func TestDirStorePartialFileIsInUse(t *testing.T) {
+	inUse := true
 	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
-		if op == "remove" && strings.HasSuffix(name, contentExt) {
+		if inUse && op == "remove" && strings.HasSuffix(name, contentExt) {
 			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EBUSY}
 		}
 		return 0, nil
@@ -228,15 +229,34 @@ func TestDirStorePartialFileIsInUse(t *testing.T) {
 	if err := os.Remove(filepath.Join(s.Dir, "a.jpg")); err != nil {
 		t.Fatal(err)
 	}
-	s.step = nil
+	inUse = false
 	s = reopen(t, s)
 	if r, ok, err := s.Receipt(t.Context(), id); err != nil || !ok || r != receiptOf(id, small) {
 		t.Errorf("receipt %v, %t, %v", r, ok, err)
 	}
 	wantOnly(t, s.Dir, nil)
-	if left := leftovers(t, s.Dir); len(left) > 0 {
-		t.Errorf("left over: %v", left)
+	wantNothingLeft(t, s.Dir)
+}
+
+// Such a file keeps the space of an image that is read and then removed only for a minute, too.
+func TestDirStorePartialFileWasInUse(t *testing.T) {
+	inUse, now := true, time.Now()
+	s := newDirStore(t, &DirStore{Dir: t.TempDir(), now: func() time.Time { return now }, step: func(op, name string, n int) (int, error) {
+		if inUse && op == "remove" && strings.HasSuffix(name, contentExt) {
+			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EBUSY}
+		}
+		return 0, nil
+	}})
+	mustDeliver(t, s, NewID(), "a.jpg", small)
+	for _, inUse = range []bool{true, false} {
+		if left := leftovers(t, s.Dir); len(left) != 1 {
+			t.Errorf("left over: %v", left)
+		}
+		now = now.Add(expireEvery)
+		s.opened.evict()
 	}
+	wantNothingLeft(t, s.Dir)
+	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
 }
 
 // What could not be finished outlives compactions of the log, and restarts that
