@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pixferry/pixferry/chunk"
 )
@@ -198,67 +197,6 @@ func TestDirStoreFinishesLater(t *testing.T) {
 	}
 }
 
-// A partial file that cannot be removed, as somebody reads the image by its name, keeps no receipt back, and brings no
-// image back that its owner has moved away.
-func TestDirStorePartialFileIsInUse(t *testing.T) {
-	inUse := true
-	s := newDirStore(t, &DirStore{Dir: t.TempDir(), step: func(op, name string, n int) (int, error) {
-		if inUse && op == "remove" && strings.HasSuffix(name, contentExt) {
-			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EBUSY}
-		}
-		return 0, nil
-	}})
-	id := NewID()
-	wantReceipt(t, s, id, false)
-	log := s.opened.log
-	write, writes := log.sync.run, 0
-	log.sync.run = func(entries []logEntry) error {
-		err := write(entries)
-		if writes++; writes == 2 { // the log says that it is stored, as one does that is compacted now
-			for _, payload := range log.live() {
-				if in, _, _ := parseLog(payload); in.token != "" {
-					t.Error("a compacted log has the intent again")
-				}
-			}
-		}
-		return err
-	}
-	if final := mustDeliver(t, s, id, "a.jpg", small); final != "a.jpg" || writes != 2 {
-		t.Errorf("stored as %q, with %d writes to the log", final, writes)
-	}
-	if err := os.Remove(filepath.Join(s.Dir, "a.jpg")); err != nil {
-		t.Fatal(err)
-	}
-	inUse = false
-	s = reopen(t, s)
-	if r, ok, err := s.Receipt(t.Context(), id); err != nil || !ok || r != receiptOf(id, small) {
-		t.Errorf("receipt %v, %t, %v", r, ok, err)
-	}
-	wantOnly(t, s.Dir, nil)
-	wantNothingLeft(t, s.Dir)
-}
-
-// Such a file keeps the space of an image that is read and then removed only for a minute, too.
-func TestDirStorePartialFileWasInUse(t *testing.T) {
-	inUse, now := true, time.Now()
-	s := newDirStore(t, &DirStore{Dir: t.TempDir(), now: func() time.Time { return now }, step: func(op, name string, n int) (int, error) {
-		if inUse && op == "remove" && strings.HasSuffix(name, contentExt) {
-			return 0, &fs.PathError{Op: op, Path: name, Err: syscall.EBUSY}
-		}
-		return 0, nil
-	}})
-	mustDeliver(t, s, NewID(), "a.jpg", small)
-	for _, inUse = range []bool{true, false} {
-		if left := leftovers(t, s.Dir); len(left) != 1 {
-			t.Errorf("left over: %v", left)
-		}
-		now = now.Add(expireEvery)
-		s.opened.evict()
-	}
-	wantNothingLeft(t, s.Dir)
-	wantOnly(t, s.Dir, map[string][]byte{"a.jpg": small})
-}
-
 // What could not be finished outlives compactions of the log, and restarts that
 // cannot finish it either.
 func TestDirStoreFinishesMuchLater(t *testing.T) {
@@ -356,78 +294,6 @@ func TestDirStoreUnusableDirectory(t *testing.T) {
 		if _, err := s.Open(t.Context(), PartialOffer{}); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v", dir, err)
 		}
-	}
-}
-
-func TestDirStoreExpires(t *testing.T) {
-	content := picture(1, 2*chunk.BlockSize)
-	now := time.Now()
-	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Expire: time.Hour, now: func() time.Time { return now }})
-	keepPartial(t, s, "a.jpg", content)
-	now = now.Add(59 * time.Minute)
-	keepPartial(t, s, "b.jpg", content)
-	keepPartial(t, s, "a.jpg", content) // used again: counts anew
-	now = now.Add(59 * time.Minute)
-	keepPartial(t, s, "c.jpg", content)
-	if n := len(leftovers(t, s.Dir)); n != 6 {
-		t.Errorf("%d files left, want 6", n)
-	}
-	now = now.Add(2 * time.Minute)
-	keepPartial(t, s, "c.jpg", content)
-	if n := len(leftovers(t, s.Dir)); n != 2 {
-		t.Errorf("%d files left, want those of c.jpg", n)
-	}
-	now = now.Add(time.Hour)
-	s = reopen(t, s) // the age of the files counts
-	keepPartial(t, s, "d.jpg", content)
-	if n := len(leftovers(t, s.Dir)); n != 2 {
-		t.Errorf("%d files left, want those of d.jpg", n)
-	}
-}
-
-// A board without a clock of its own begins in 1970, and has it set by years when there is a network: what waits since
-// before does not get old by that, nor does it wait for years because it was written when the clock was ahead.
-func TestDirStoreWaitsWhileTheClockIsSet(t *testing.T) {
-	content := picture(1, 2*chunk.BlockSize)
-	s := newDirStore(t, &DirStore{Dir: t.TempDir(), Expire: time.Hour})
-	for name, age := range map[string]time.Duration{"a.jpg": 20 * time.Minute, "b.jpg": -50 * 365 * 24 * time.Hour} {
-		keepPartial(t, s, name, content)
-		written := time.Now().Add(-age)
-		for _, image := range s.opened.idle {
-			if err := os.Chtimes(filepath.Join(s.Dir, journalFile(image.token)), written, written); err != nil {
-				t.Fatal(err)
-			}
-		}
-		s = reopen(t, s)
-		if _, _, err := s.Receipt(t.Context(), NewID()); err != nil || len(s.opened.idle) != 1 {
-			t.Fatalf("%d images wait, %v", len(s.opened.idle), err)
-		}
-		for key, image := range s.opened.idle {
-			if waited := time.Since(image.used); waited < max(0, age) || waited > max(0, age)+10*time.Minute {
-				t.Errorf("%s has waited for %v, and its file is %v old", name, waited, age)
-			}
-			if !strings.Contains(image.used.String(), "m=") {
-				t.Errorf("%s has waited since %v, by a clock that may be set", name, image.used)
-			}
-			_ = s.opened.erase(image.token)
-			delete(s.opened.idle, key)
-		}
-	}
-}
-
-func TestDirStoreBoundsWaitingImages(t *testing.T) {
-	now := time.Now()
-	s := newDirStore(t, &DirStore{NoSync: true, now: func() time.Time { now = now.Add(time.Millisecond); return now }})
-	if _, _, err := s.Receipt(t.Context(), NewID()); err != nil {
-		t.Fatal(err)
-	}
-	for i := range maxIdle + 10 {
-		s.opened.park(idleImage{keys: journalKeys{key: journalKey{byte(i), byte(i >> 8), 1}}, token: "token", used: s.opened.now(), worth: 1})
-	}
-	_, first := s.opened.idle[journalKey{9, 0, 1}]
-	_, next := s.opened.idle[journalKey{10, 0, 1}]
-	if len(s.opened.idle) != maxIdle || first || !next {
-		t.Errorf("%d images wait; the oldest: %t %t", len(s.opened.idle), first, next)
 	}
 }
 
