@@ -22,14 +22,6 @@ func (f *maxFilter) rotate() {
 	f.slot[f.at] = 0
 }
 
-// last believes this round alone.
-func (f *maxFilter) last() {
-	if now := f.slot[f.at]; now > 0 {
-		*f = maxFilter{}
-		f.slot[0] = now
-	}
-}
-
 // halve believes half of what was seen.
 func (f *maxFilter) halve() {
 	for i := range f.slot {

@@ -19,7 +19,7 @@ import "time"
 //     for a second, or 30 round trips, and what was before. That is forgotten round by round while the queue
 //     overflows even so: it came of a burst that a token bucket has let through at the speed of the wire.
 //   - Loss beyond p's noise in three rounds in a row is of the rate if a slower round does not have it, as
-//     behind a policer. Then what arrived is the limit for as long as after congestion.
+//     behind a policer. Then what arrived of late is the limit for as long as after congestion.
 //   - Over a round trip under a millisecond the pace is twice that, and the window the limit, while nothing is
 //     lost: timers are too coarse there, and what bounds the rate is most often this machine, which would rest
 //     whenever it is ahead of what it once measured.
@@ -256,8 +256,9 @@ func (r *Rate) endRound(s *Sample) {
 	} else if o.most > 0 && s.Now-o.began < 4*s.SRTT+maxClump && (r.quiet() || r.loss.over(o)) {
 		r.loss.add(o)
 	}
+	slower := r.suspect(s)
 	// What was before the cut is to be restored, or before the sender had too little; but not if as much is lost even so.
-	if !s.AppLimited && !r.cut.active() || overflows || r.loss.beyond(o) {
+	if !s.AppLimited && (!r.cut.active() || r.excess > 0) || overflows || r.loss.beyond(o) {
 		r.bw.rotate()
 		r.guess.rotate()
 	}
@@ -265,7 +266,6 @@ func (r *Rate) endRound(s *Sample) {
 		r.bw.halve() // and not all of it: a round is lost in a moment's pause too
 	}
 	r.start.round(r.bandwidth(), s.AppLimited)
-	slower := r.suspect(s)
 	o.restart(s, r.gain)
 	if slower {
 		r.enter(probeDown, downGain)
@@ -285,7 +285,7 @@ func (r *Rate) quiet() bool {
 }
 
 // suspect looks for a policer, and reports whether the next round is to be slower to find out. What is lost beyond chance in
-// some rounds in a row was lost for the rate if it is not in a slower one: then what arrived meanwhile is the limit for a while.
+// some rounds in a row was lost for the rate if it is not in a slower one: then what arrived of late is the limit for a while.
 func (r *Rate) suspect(s *Sample) (slower bool) {
 	o := &r.round
 	congested := r.loss.congested(o, policeMargin)
@@ -301,10 +301,8 @@ func (r *Rate) suspect(s *Sample) (slower bool) {
 	case !congested, r.loss.beyond(o):
 		r.excess = 0
 	default:
-		if r.excess++; r.excess == policeRounds {
-			r.bw.last()
-			return true
-		}
+		r.excess++
+		return r.excess == policeRounds
 	}
 	return false
 }

@@ -179,6 +179,27 @@ func TestRateBehindAPolicer(t *testing.T) {
 	}
 }
 
+// A policer whose rate falls is found again, though what was limited because of it was to be restored.
+func TestRateBehindAPolicerThatFalls(t *testing.T) {
+	t.Parallel()
+	for _, fall := range []int64{2, 3, 5} {
+		cfg := Config{Rate: 20 * mbit, Delay: 25 * time.Millisecond, Queue: 1, Burst: 64_000}
+		p := alone(t, cfg, new(cc.Rate))
+		p.run(8 * time.Second)
+		cfg.Rate /= fall
+		p.a.ep.out.Change(cfg)
+		p.run(4 * time.Second)
+		sent, received := p.a.ep.out.Stats.SentBytes, p.received
+		p.run(4 * time.Second)
+		sent, received = p.a.ep.out.Stats.SentBytes-sent, p.received-received
+		used, times := float64(received)/4/float64(cfg.Rate), float64(sent)/float64(received)
+		t.Logf("a %dth: %.2f of it used, %.2f sent for each", fall, used, times)
+		if used < 0.93 || times > 1.6 {
+			t.Errorf("a %dth: %.2f of it used, %.2f sent for each", fall, used, times)
+		}
+	}
+}
+
 // A peer that does not read for a moment, as a busy board, loses all that is in flight: that says nothing of the path's rate.
 func TestRateAfterPauses(t *testing.T) {
 	t.Parallel()
