@@ -134,13 +134,14 @@ func counted(log *slog.Logger) *transport.Server {
 		Hooks: transport.Hooks{
 			ConnOpened: func(transport.Info) { counts.Add("peers", 1) },
 			ConnClosed: func(transport.Info, error) { counts.Add("peers", -1) },
-			Finished: func(_ transport.TransferInfo, receipt transport.Receipt, err error) {
-				if err != nil {
+			Finished: func(info transport.TransferInfo, receipt transport.Receipt, err error) {
+				switch {
+				case err != nil:
 					counts.Add("not kept", 1)
-					return
+				case !info.Duplicate: // one was kept before, and sent again
+					counts.Add("kept", 1)
+					counts.Add("bytes", receipt.Bytes)
 				}
-				counts.Add("kept", 1)
-				counts.Add("bytes", receipt.Bytes)
 			},
 		},
 	}

@@ -38,12 +38,13 @@
 // one of that name ends in good order. With names that never come back these add up at the broker.
 //
 // Without rules in the broker every client can use every name. These lines of a mosquitto ACL
-// file (acl_file) keep each client to its own, so that names are proven. With %u in place of %c
-// the names are those of users, which must then need no '%':
+// file (acl_file) keep each user of the broker to its own, so that names are proven; they must then
+// need no '%'. With %c in place of %u the names are those of clients: that keeps them apart, but
+// proves nothing, as a client says itself what it is called.
 //
-//	pattern write pf/i/+/%c
-//	pattern read pf/i/%c/+
-//	pattern readwrite pf/p/%c
+//	pattern write pf/i/+/%u
+//	pattern read pf/i/%u/+
+//	pattern readwrite pf/p/%u
 //
 // # What can go wrong
 //

@@ -470,30 +470,40 @@ func TestReceiverRestarts(t *testing.T) {
 	}
 }
 
-// The mosquitto lines of the package documentation let images through and keep names apart.
+// The mosquitto lines of the package documentation let images through and keep names apart: those of users, whatever their
+// clients call themselves, or those of clients.
 func TestMosquittoACL(t *testing.T) {
-	acl := filepath.Join(t.TempDir(), "acl")
-	lines := "pattern write pf/i/+/%c\npattern read pf/i/%c/+\npattern readwrite pf/p/%c\n"
-	if err := os.WriteFile(acl, []byte(lines), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	b := testbroker.Mosquitto(t, "acl_file "+acl)
-	began := time.Now()
-	r := receive(t, &Transport{Broker: b.URL(), Name: "receiver"})
-	c := dial(t, &Transport{Broker: b.URL(), Name: "camera/1", Peer: "receiver"})
-	if took := time.Since(began); took > rivalTime { // each has asked
-		t.Errorf("it took %v to begin where the rules hide who has a name", took)
-	}
-	mustSend(t, c, "image", []byte("1"))
-	r.expect(t, "image", []byte("1"))
+	for of, c := range map[string]struct{ camera, liar, lies string }{
+		"%u": {camera: "camera-1", liar: "third", lies: "third"},
+		"%c": {camera: "camera/1", liar: "liar", lies: "camera/1"},
+	} {
+		t.Run(of, func(t *testing.T) {
+			t.Parallel()
+			acl := filepath.Join(t.TempDir(), "acl")
+			lines := fmt.Sprintf("pattern write pf/i/+/%[1]s\npattern read pf/i/%[1]s/+\npattern readwrite pf/p/%[1]s\n", of)
+			if err := os.WriteFile(acl, []byte(lines), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			b := testbroker.Mosquitto(t, "acl_file "+acl)
+			began := time.Now()
+			r := receive(t, &Transport{Broker: b.URL(), Name: "receiver", Username: "receiver"})
+			conn := dial(t, &Transport{Broker: b.URL(), Name: c.camera, Username: c.camera, Peer: "receiver"})
+			if took := time.Since(began); took > rivalTime { // each has asked
+				t.Errorf("it took %v to begin where the rules hide who has a name", took)
+			}
+			mustSend(t, conn, "image", []byte("1"))
+			r.expect(t, "image", []byte("1"))
 
-	// A client cannot write in another's name.
-	from := make(chan string, 10)
-	watch, liar := connect(t, userOptions(b, "watch")), connect(t, userOptions(b, "liar"))
-	done(t, watch.Subscribe(inboxFilter("watch"), 0, func(_ mqtt.Client, m mqtt.Message) { from <- m.Topic() }))
-	done(t, liar.Publish(inboxTopic("watch", "camera/1"), 0, false, "a lie"))
-	done(t, liar.Publish(inboxTopic("watch", "liar"), 0, false, "the truth"))
-	if topic := <-from; topic != inboxTopic("watch", "liar") {
-		t.Errorf("something came from %s", topic)
+			// A client cannot write in another's name.
+			from := make(chan string, 10)
+			client := func(id, user string) mqtt.Client { return connect(t, userOptions(b, id).SetUsername(user)) }
+			watch, liar := client("watch", "watch"), client(c.liar, "liar")
+			done(t, watch.Subscribe(inboxFilter("watch"), 0, func(_ mqtt.Client, m mqtt.Message) { from <- m.Topic() }))
+			done(t, liar.Publish(inboxTopic("watch", c.lies), 0, false, "a lie"))
+			done(t, liar.Publish(inboxTopic("watch", "liar"), 0, false, "the truth"))
+			if topic := <-from; topic != inboxTopic("watch", "liar") {
+				t.Errorf("something came from %s", topic)
+			}
+		})
 	}
 }

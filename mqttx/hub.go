@@ -190,8 +190,8 @@ type Peer struct {
 	name string
 }
 
-// Dial joins the peer. It waits at most 10 seconds for the client to be connected and 3 seconds
-// for the peer, and then fails; without the peer's answer the error matches
+// Dial joins the peer. It waits at most 10 seconds for the client to be connected and
+// HubOptions.AnswerTimeout for the peer, and then fails; without the peer's answer the error matches
 // transport.ErrNoReceiver.
 func (p *Peer) Dial(ctx context.Context) (transport.Conn, error) {
 	conn, err := p.hub.endpoint.Dial(ctx, func(ctx context.Context) (session.Carrier, error) {

@@ -58,7 +58,7 @@ type Transport struct {
 	hub *Hub // the last one
 }
 
-// Dial joins Peer. If that does not answer within 3 seconds the error matches
+// Dial joins Peer. If that does not answer within AnswerTimeout the error matches
 // transport.ErrNoReceiver. All Conns and the Listener share one client.
 func (t *Transport) Dial(ctx context.Context) (transport.Conn, error) {
 	if t.Peer == "" {
