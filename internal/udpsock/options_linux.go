@@ -16,7 +16,7 @@ func setDontFragment(fd uintptr) bool {
 
 // tune tries to let buffers go beyond the system's limit, as a privileged program may, and
 // tells what was got. Linux doubles what is asked and reports that.
-func (c *Conn) tune(fd uintptr, log *slog.Logger) {
+func tune(fd uintptr, log *slog.Logger) {
 	for _, b := range []struct {
 		name, sysctl string
 		get, force   int

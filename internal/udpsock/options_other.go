@@ -23,4 +23,4 @@ func setDontFragment(fd uintptr) bool {
 	return err4 == nil || err6 == nil
 }
 
-func (c *Conn) tune(uintptr, *slog.Logger) {}
+func tune(uintptr, *slog.Logger) {}

@@ -20,7 +20,7 @@ func setDontFragment(fd uintptr) bool {
 	return err4 == nil || err6 == nil
 }
 
-func (c *Conn) tune(uintptr, *slog.Logger) { fasterClock() }
+func tune(uintptr, *slog.Logger) { fasterClock() }
 
 // fasterClock has the clock that Go reads tick every millisecond until the program ends. It ticks every 15.6 unless
 // somebody asks for more (golang/go#44343), and as coarse would be round trips and pacing: a local network is then

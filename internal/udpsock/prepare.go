@@ -18,6 +18,6 @@ func (c *Conn) prepare(u *net.UDPConn, log *slog.Logger) {
 	if !c.dontFragment {
 		log.Info("udp: the system may fragment datagrams; larger ones than 1,200 bytes are not tried")
 	}
-	raw.Control(func(fd uintptr) { c.tune(fd, log) })
+	raw.Control(func(fd uintptr) { tune(fd, log) })
 	c.batch = newBatcher(c, u, raw)
 }
